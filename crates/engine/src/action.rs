@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What may be done to a host, as data. How it is done, and undone, lives in `host`.
+
+use crate::id::{ProcessKey, Timestamp, VersionId};
+use crate::path::HostPath;
+use serde::{Deserialize, Serialize};
+
+/// One action on named objects. Targets are always enumerated; there is no "all".
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Action {
+    /// D3-PS Process Suspension, by SIGSTOP. Leased: the warden continues them when the lease ends.
+    SuspendProcesses { processes: Vec<ProcessKey> },
+    /// D3-PT Process Termination, by SIGKILL. Their volatile state is saved as evidence first.
+    TerminateProcesses { processes: Vec<ProcessKey> },
+    /// D3-ST Session Termination: ends a login session whose leader is named.
+    EndSession { leader: ProcessKey, processes: Vec<ProcessKey> },
+    /// D3-RF Restore File: take out of a path what the attack put in, and nothing else.
+    RestoreFile(RestoreFile),
+    /// D3-FEV File Eviction: move what only the attack created into quarantine.
+    QuarantineFile { path: HostPath, expected: VersionId },
+    /// Stop and disable a unit whose file only the attack created, and forget it (daemon-reload).
+    /// Its files and links are quarantined by actions of their own, before this one.
+    RemoveUnit { unit: String },
+    /// Make a service read its restored configuration: reload, else restart.
+    ReloadService { unit: String },
+}
+
+/// The state of `path` is rebuilt as if the `attack` versions had never been written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreFile {
+    pub path: HostPath,
+    /// The state before the attack first touched the path.
+    pub base: VersionId,
+    /// The path's later versions, oldest first, each with whose it is.
+    pub later: Vec<Authored>,
+    /// An append-only log: what was cut out is put back, what came after stays.
+    pub append_only: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Authored {
+    pub version: VersionId,
+    /// Written by a subject of the attack.
+    pub attack: bool,
+}
+
+/// D3FEND tactic; it is also OCSF `activity_id` of class 7001.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Tactic {
+    Isolate,
+    Evict,
+    Restore,
+    Harden,
+}
+
+impl Action {
+    #[must_use]
+    pub const fn tactic(&self) -> Tactic {
+        match self {
+            Self::SuspendProcesses { .. } => Tactic::Isolate,
+            Self::TerminateProcesses { .. }
+            | Self::EndSession { .. }
+            | Self::QuarantineFile { .. }
+            | Self::RemoveUnit { .. } => Tactic::Evict,
+            Self::RestoreFile(_) | Self::ReloadService { .. } => Tactic::Restore,
+        }
+    }
+
+    /// Stable lower-case name: the Cedar action, the `action` field of reports.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::SuspendProcesses { .. } => "suspend_processes",
+            Self::TerminateProcesses { .. } => "terminate_processes",
+            Self::EndSession { .. } => "end_session",
+            Self::RestoreFile(_) => "restore_file",
+            Self::QuarantineFile { .. } => "quarantine_file",
+            Self::RemoveUnit { .. } => "remove_unit",
+            Self::ReloadService { .. } => "reload_service",
+        }
+    }
+
+    /// Whether `revert` brings back what was, bit for bit. A killed process stays dead.
+    #[must_use]
+    pub const fn reversible(&self) -> bool {
+        match self {
+            Self::TerminateProcesses { .. } | Self::EndSession { .. } => false,
+            Self::SuspendProcesses { .. }
+            | Self::RestoreFile(_)
+            | Self::QuarantineFile { .. }
+            | Self::RemoveUnit { .. }
+            | Self::ReloadService { .. } => true,
+        }
+    }
+
+    /// How many objects it names.
+    #[must_use]
+    pub fn target_count(&self) -> usize {
+        match self {
+            Self::SuspendProcesses { processes }
+            | Self::TerminateProcesses { processes }
+            | Self::EndSession { processes, .. } => processes.len(),
+            Self::RestoreFile(_)
+            | Self::QuarantineFile { .. }
+            | Self::RemoveUnit { .. }
+            | Self::ReloadService { .. } => 1,
+        }
+    }
+}
+
+/// What the hands found when they captured what undo needs: the facts of this instant.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Facts {
+    /// The object is as the plan expects it (version, process start time).
+    pub as_expected: Expected,
+    /// Undo can be done from what was captured.
+    pub undo_ready: bool,
+    /// The restored content follows without contradiction from the versions.
+    pub merge: Merge,
+    /// The object is ours, init, a kernel thread, or the agent's control path.
+    pub never_touch: bool,
+    /// Evidence (command line, maps, content) is saved.
+    pub evidence_saved: bool,
+    /// Targets that exist at this instant.
+    pub targets: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Expected {
+    Yes,
+    /// What the action wants is so already.
+    AlreadyDone,
+    /// Changed since the plan was made; in words.
+    Changed(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Merge {
+    /// Nothing to merge: one clean state is restored as it was.
+    Exact,
+    /// Others' changes were kept and the attack's taken out, in hunks that do not touch.
+    Disjoint { kept: u32, removed: u32 },
+    /// Not decidable by machine; a person must look. In words.
+    Conflict(String),
+    /// The vault lacks a version that is needed; in words.
+    Missing(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// OCSF `status_id` 1.
+    Success,
+    /// OCSF `status_id` 3, Does Not Exist: what we wanted is already so.
+    DoesNotExist,
+    /// Failed and put back as it was; in words.
+    Reverted(String),
+    /// Failed and could not be put back; in words. A person must look.
+    Failed(String),
+    /// Undone later, by a person or by recovery after a crash.
+    Undone,
+}
+
+/// Containment is borrowed, never owned: it lapses unless renewed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lease {
+    pub granted: Timestamp,
+    /// Nanoseconds.
+    pub limit_ns: u64,
+}

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Findings that share a cause.
+
+use crate::action::{Action, Outcome};
+use crate::event::{Confidence, Endpoint};
+use crate::id::{ActionId, FindingId, IncidentId, ProcessKey, Timestamp, VersionId};
+use crate::path::HostPath;
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Stage {
+    Open,
+    Contained,
+    Restored,
+    Healed,
+    /// Visible, alerting, with the reason: a person must look.
+    Stuck,
+}
+
+/// What a reader sees of one incident: complete, bounded, immutable.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Incident {
+    pub id: IncidentId,
+    pub stage: Stage,
+    /// Why it is at this stage, in words.
+    pub why: String,
+    pub opened: Timestamp,
+    /// First finding, containment, restoration, healing; `None` when not reached.
+    pub contained: Option<Timestamp>,
+    pub restored: Option<Timestamp>,
+    pub healed: Option<Timestamp>,
+    /// Enough evidence to act.
+    pub confirmed: bool,
+    /// At most six, best first.
+    pub roots: Vec<Root>,
+    pub findings: Vec<FindingSummary>,
+    pub subjects: Vec<Subject>,
+    pub objects: Vec<Object>,
+    pub actions: Vec<ActionRecord>,
+    /// What did not fit the limits above, counted.
+    pub omitted: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Root {
+    pub kind: InvocationKind,
+    pub leader: ProcessKey,
+    /// Such as "ssh session of uid 1001 from 127.0.0.2".
+    pub title: String,
+    pub src_endpoint: Option<Endpoint>,
+    /// 0.0..=1.0, comparable within one incident only.
+    pub score: f32,
+}
+
+/// What starts work on a host. Influence flows through it, not through the daemon that forks it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum InvocationKind {
+    /// A login session.
+    Session,
+    /// A started systemd unit.
+    Unit(String),
+    /// A crontab line.
+    Cron,
+    /// A request to a network server.
+    Request,
+    /// Was there before the agent, or fits nothing above.
+    Other,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FindingSummary {
+    pub id: FindingId,
+    pub time: Timestamp,
+    pub analytic: String,
+    pub technique: String,
+    pub title: String,
+    pub confidence: Confidence,
+    pub paths: Vec<HostPath>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Subject {
+    pub process: ProcessKey,
+    pub program: Option<HostPath>,
+    pub cmd_line: Vec<String>,
+    pub uid: u32,
+    /// Why it belongs to the attack, in words ("child of …", "ran `/usr/local/bin/x`, written by …").
+    pub reason: String,
+    pub alive: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Object {
+    pub path: HostPath,
+    pub class: ObjectClass,
+    pub first_version: VersionId,
+    pub reason: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum ObjectClass {
+    /// Only the attack changed it: restored exactly, or quarantined when it was created.
+    AttackOnly,
+    /// Others changed it too: merged, or shown.
+    Mixed,
+    /// Append-only log: what was cut is put back, what came after stays.
+    Log,
+    /// Not in a protected tree: named, not restored.
+    Unprotected,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ActionRecord {
+    pub id: ActionId,
+    pub action: Action,
+    pub verdict: Verdict,
+    pub outcome: Option<Outcome>,
+    pub decided: Timestamp,
+    pub settled: Option<Timestamp>,
+}
+
+/// Permit, ask or deny, always with every reason.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    pub decision: Decision,
+    pub reasons: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Decision {
+    Permit,
+    Ask,
+    Deny,
+}

@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The engine's whole border: what goes in, what comes out. Every input is recorded; the same inputs give the same effects.
+
+use crate::action::{Action, Facts, Outcome};
+use crate::event::{Event, Finding, IncidentFinding};
+use crate::id::{ActionId, IncidentId, ProcessKey, Timestamp};
+use crate::incident::Verdict;
+use crate::path::HostPath;
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Input {
+    /// First of a run of the agent, and again whenever configuration or policy changes.
+    Configured(Box<Configuration>),
+    Event(Event),
+    /// At least once a second.
+    Tick,
+    /// Answer to [`Effect::Prepare`].
+    Prepared {
+        action: ActionId,
+        facts: Facts,
+    },
+    /// Capture failed: nothing was done; in words.
+    Unprepared {
+        action: ActionId,
+        why: String,
+    },
+    /// Answer to [`Effect::Commit`] and [`Effect::Reflex`].
+    Outcome {
+        action: ActionId,
+        outcome: Outcome,
+    },
+    /// Answer to [`Effect::Verify`].
+    Proven {
+        incident: IncidentId,
+        checks: Vec<Check>,
+    },
+    /// A person spoke.
+    Command(Command),
+    /// The agent started again; these actions were open when it ended and are settled now.
+    Restarted {
+        settled: Vec<(ActionId, Outcome)>,
+    },
+}
+
+/// One independent check of a proof.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// `content`, `processes`, `persistence`, `service NAME`.
+    pub name: String,
+    pub holds: bool,
+    /// What was compared, or what differs.
+    pub detail: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Command {
+    Approve {
+        action: ActionId,
+    },
+    Deny {
+        action: ActionId,
+    },
+    Hold {
+        until: Timestamp,
+        why: String,
+    },
+    Release,
+    ChangeBegin {
+        until: Timestamp,
+        who: String,
+        why: String,
+    },
+    ChangeEnd,
+    Mode(Mode),
+    /// A person judged an incident: true or a false alarm.
+    Judge {
+        incident: IncidentId,
+        true_positive: bool,
+    },
+    /// The incident's actions were undone by a person; it must not be healed again by itself.
+    Undone {
+        incident: IncidentId,
+    },
+    /// The present state is wanted.
+    BaselineAccepted {
+        paths: Vec<HostPath>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    Observe,
+    Guarded,
+    Autonomous,
+}
+
+/// What the engine needs to know of the configuration. Built by the agent, recorded like any input.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Configuration {
+    pub mode: Mode,
+    /// Nothing may be denied, stopped or restored when false.
+    pub scope_permits_action: bool,
+    /// Users whose interactive sessions may change the host; as numbers, resolved at load.
+    pub administrators: Vec<u32>,
+    /// Trees that the vault keeps versions of.
+    pub protected: Vec<HostPath>,
+    /// Files that daemons only append to; globs with `*` within one component.
+    pub append_only: Vec<String>,
+    /// Programs of configuration-management tools and package managers, absolute paths.
+    pub change_tools: Vec<HostPath>,
+    /// Processes never to touch: the agent, the warden.
+    pub never_touch: Vec<ProcessKey>,
+    /// Paths never to touch: the agent's state and socket.
+    pub never_touch_paths: Vec<HostPath>,
+    /// Cedar policies, name and text, in order.
+    pub policies: Vec<(String, String)>,
+    /// Add to a boot-clock time to get Unix nanoseconds.
+    pub boot_to_unix_ns: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Effect {
+    /// The first stop of a process tree, permitted in advance by policy; its intent goes to the mapped ring, not through fsync.
+    /// `processes` are those known; the hands stop their descendants too, until no new one is found.
+    Reflex {
+        action: ActionId,
+        incident: IncidentId,
+        processes: Vec<ProcessKey>,
+    },
+    /// Capture what undo needs and the facts; answer with `Prepared` or `Unprepared`.
+    Prepare {
+        action: ActionId,
+        incident: IncidentId,
+        what: Action,
+    },
+    /// Permitted: put the intent on disk, then do it; answer with `Outcome`.
+    Commit {
+        action: ActionId,
+        verdict: Verdict,
+    },
+    /// Not permitted, now or at all: forget what was captured.
+    Drop {
+        action: ActionId,
+        verdict: Verdict,
+    },
+    /// A person is asked; the action waits.
+    Ask {
+        action: ActionId,
+        incident: IncidentId,
+        what: Action,
+        verdict: Verdict,
+    },
+    /// Keep these leases alive; answer nothing. Sent with every tick while processes are held.
+    Renew {
+        action: ActionId,
+    },
+    /// Prove that the incident is over: independent checks.
+    Verify {
+        incident: IncidentId,
+        what: Proof,
+    },
+    /// Facts for the operator; the agent appends them to the journal and to history.
+    Finding(Finding),
+    Incident(IncidentFinding),
+}
+
+/// What must hold for an incident to be healed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Proof {
+    /// Not one of these may be alive, nor a descendant.
+    pub processes: Vec<ProcessKey>,
+    /// The committed restorations and evictions: each path must be as its action wanted it.
+    pub actions: Vec<ActionId>,
+    /// No persistence location may hold a version written by the attack.
+    pub paths: Vec<HostPath>,
+    pub since: Timestamp,
+}

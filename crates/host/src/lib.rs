@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The hands of Thymus: all of Linux, and all of `unsafe`.
+//!
+//! Sensors turn kernel records into events; the vault keeps versions; `respond` and `recover` act, only through
+//! [`perform::perform`], only within an [`scope::Acting`]; the journal is on disk before any effect.
+
+pub mod journal;
+pub mod perform;
+pub mod recover;
+pub mod respond;
+pub mod scope;
+pub mod sense;
+pub mod system;
+pub mod vault;
+pub mod warden;
