@@ -109,8 +109,7 @@ impl Scope {
             for pid in pids.lines().filter_map(|line| line.parse::<u32>().ok()) {
                 let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
                 let ids = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
-                let mut ids = ids.split_whitespace().skip(1);
-                if ids.next_back() == Some("1") {
+                if ids.split_whitespace().skip(1).last() == Some("1") {
                     return Some(pid);
                 }
             }
