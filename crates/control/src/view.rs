@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What readers see: complete, immutable, published by the agent as one piece.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use thymus_engine::input::Mode;
+use thymus_engine::{Incident, IncidentId, Stage, Timestamp};
+
+/// Everything that the API can tell.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct View {
+    /// Of the agent, such as `0.1.0`.
+    pub version: String,
+    pub mode: Mode,
+    /// Where the agent looks and whether it may act there, in words.
+    pub scope: String,
+    /// When this was published.
+    pub now: Timestamp,
+    /// When the agent started.
+    pub started: Timestamp,
+    /// Add to a boot-clock time to get Unix nanoseconds.
+    pub boot_to_unix_ns: u64,
+    /// A person holds all automation until then.
+    pub hold: Option<Window>,
+    /// A person has announced changes until then.
+    pub change: Option<Window>,
+    /// Newest last.
+    pub incidents: Vec<Incident>,
+    /// What was counted since the agent started, by name, such as `events`, `events_lost`, `step_work_max`.
+    pub counters: BTreeMap<String, u64>,
+    pub doctor: Doctor,
+    pub baseline: Baseline,
+}
+
+/// Something that a person opened and that ends by itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    pub until: Timestamp,
+    /// Who opened it; empty when not said.
+    pub who: String,
+    pub why: String,
+}
+
+/// What the agent can and cannot see and do on this host, and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Doctor {
+    pub checks: Vec<Check>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// Such as `sensor process`, `vault /etc`, `journal`, `configuration`.
+    pub name: String,
+    pub state: Health,
+    /// What was found; for anything but `Good` also what it means and what to do.
+    pub detail: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    Good,
+    /// Works with less than it could: something stays unseen, or a limit was met.
+    Limited,
+    /// Does not work.
+    Broken,
+}
+
+/// What the vault holds of what is promised.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Baseline {
+    pub trees: Vec<Tree>,
+    /// Bytes on disk, and how many there may be.
+    pub stored_bytes: u64,
+    pub quota_bytes: u64,
+    /// Paths that are not covered, each with the reason; at most [`UNCOVERED_MAX`].
+    pub uncovered: Vec<Uncovered>,
+    /// Further such paths.
+    pub uncovered_omitted: u64,
+}
+
+/// LIMIT: uncovered paths named one by one; further ones are counted.
+pub const UNCOVERED_MAX: usize = 256;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tree {
+    pub path: thymus_engine::HostPath,
+    pub files: u64,
+    /// Of these, how many the vault has whole.
+    pub covered: u64,
+    pub bytes: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uncovered {
+    pub path: thymus_engine::HostPath,
+    pub why: String,
+}
+
+/// The short answer to "how is this host?".
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    pub version: String,
+    pub mode: Mode,
+    pub scope: String,
+    pub now: Timestamp,
+    pub started: Timestamp,
+    pub boot_to_unix_ns: u64,
+    pub hold: Option<Window>,
+    pub change: Option<Window>,
+    /// Incidents by stage, in the order of [`Stage`].
+    pub incidents: BTreeMap<Stage, u64>,
+    /// Actions that wait for a person.
+    pub asked: u64,
+    pub counters: BTreeMap<String, u64>,
+    /// The worst of the doctor's checks.
+    pub health: Health,
+}
+
+/// One incident as a line of a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    pub id: IncidentId,
+    pub stage: Stage,
+    pub why: String,
+    pub confirmed: bool,
+    pub opened: Timestamp,
+    pub healed: Option<Timestamp>,
+    pub boot_to_unix_ns: u64,
+    /// The most likely root, in words; the first finding's title while there is none.
+    pub title: String,
+    pub findings: usize,
+    pub objects: usize,
+    pub actions: usize,
+    /// Actions that wait for a person.
+    pub asked: usize,
+}
+
+impl View {
+    #[must_use]
+    pub fn incident(&self, id: IncidentId) -> Option<&Incident> {
+        self.incidents.iter().find(|incident| incident.id == id)
+    }
+
+    #[must_use]
+    pub fn summaries(&self) -> Vec<Summary> {
+        self.incidents.iter().map(|incident| Summary::of(incident, self.boot_to_unix_ns)).collect()
+    }
+
+    #[must_use]
+    pub fn status(&self) -> Status {
+        let mut incidents = BTreeMap::new();
+        for incident in &self.incidents {
+            *incidents.entry(incident.stage).or_default() += 1;
+        }
+        Status {
+            version: self.version.clone(),
+            mode: self.mode,
+            scope: self.scope.clone(),
+            now: self.now,
+            started: self.started,
+            boot_to_unix_ns: self.boot_to_unix_ns,
+            hold: self.hold.clone(),
+            change: self.change.clone(),
+            incidents,
+            asked: self.incidents.iter().map(|incident| asked(incident) as u64).sum(),
+            counters: self.counters.clone(),
+            health: self.doctor.checks.iter().map(|check| check.state).max().unwrap_or(Health::Good),
+        }
+    }
+}
+
+impl Summary {
+    fn of(incident: &Incident, boot_to_unix_ns: u64) -> Self {
+        let root = incident.roots.first().map(|root| root.title.clone());
+        let finding = || incident.findings.first().map(|finding| finding.title.clone());
+        Self {
+            id: incident.id,
+            stage: incident.stage,
+            why: incident.why.clone(),
+            confirmed: incident.confirmed,
+            opened: incident.opened,
+            healed: incident.healed,
+            boot_to_unix_ns,
+            title: root.or_else(finding).unwrap_or_default(),
+            findings: incident.findings.len(),
+            objects: incident.objects.len(),
+            actions: incident.actions.len(),
+            asked: asked(incident),
+        }
+    }
+}
+
+/// One whole incident, with what is needed to tell its times.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Told {
+    pub incident: Incident,
+    pub now: Timestamp,
+    pub boot_to_unix_ns: u64,
+}
+
+impl Told {
+    #[must_use]
+    pub fn of(view: &View, incident: &Incident) -> Self {
+        Self { incident: incident.clone(), now: view.now, boot_to_unix_ns: view.boot_to_unix_ns }
+    }
+}
+
+/// How many of an incident's actions wait for a person.
+#[must_use]
+pub fn asked(incident: &Incident) -> usize {
+    let waits = |action: &&thymus_engine::incident::ActionRecord| {
+        action.verdict.decision == thymus_engine::incident::Decision::Ask && action.outcome.is_none()
+    };
+    incident.actions.iter().filter(waits).count()
+}
+
+/// The newest [`View`], for any number of readers. Cloning shares it.
+///
+/// INVARIANT: the lock is held for the time of one pointer's copy, never across a wait or a serialisation.
+#[derive(Clone, Debug)]
+pub struct Published(Arc<Mutex<Arc<View>>>);
+
+impl Published {
+    #[must_use]
+    pub fn new(view: View) -> Self {
+        Self(Arc::new(Mutex::new(Arc::new(view))))
+    }
+
+    /// Readers see `view` from now on; those that read now keep what they have.
+    pub fn publish(&self, view: View) {
+        let view = Arc::new(view);
+        let old = std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), view);
+        drop(old); // outside the lock: the last reader of a large view frees it here
+    }
+
+    #[must_use]
+    pub fn read(&self) -> Arc<View> {
+        Arc::clone(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
