@@ -89,7 +89,13 @@ impl Client {
         self.request(Method::POST, path, body, COMMAND_SECONDS_MAX + READ_SECONDS_MAX)
     }
 
-    fn request<T: DeserializeOwned>(&self, method: Method, path: &str, body: Vec<u8>, seconds: u64) -> Result<T, Error> {
+    fn request<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Vec<u8>,
+        seconds: u64,
+    ) -> Result<T, Error> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|source| self.broken(source))?;
         let answered = runtime.block_on(async {
@@ -97,7 +103,8 @@ impl Client {
         });
         let silent = |_| Error::Silent { socket: self.socket.clone(), seconds };
         let (status, bytes) = answered.map_err(silent)??;
-        let foreign = |error: serde_json::Error| Error::Foreign { socket: self.socket.clone(), detail: error.to_string() };
+        let foreign =
+            |error: serde_json::Error| Error::Foreign { socket: self.socket.clone(), detail: error.to_string() };
         if status.is_success() {
             serde_json::from_slice(&bytes).map_err(foreign)
         } else {

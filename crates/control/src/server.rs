@@ -266,7 +266,8 @@ async fn give(desk: &Desk, command: ControlCommand) -> Response {
         Ok(Ok(answer)) => Json::<Answer>(answer).into_response(),
         Ok(Err(_)) => refuse(StatusCode::SERVICE_UNAVAILABLE, ENDING),
         Err(_) => {
-            let text = format!("the agent did not answer within {COMMAND_SECONDS_MAX} seconds; the command may still happen");
+            let text =
+                format!("the agent did not answer within {COMMAND_SECONDS_MAX} seconds; the command may still happen");
             refuse(StatusCode::GATEWAY_TIMEOUT, text)
         }
     }

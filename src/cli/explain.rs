@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0
+
+use super::status::stage_name;
+use super::{Desk, show};
+use clap::Args;
+use std::process::ExitCode;
+use thymus_control::view::Told;
+use thymus_engine::action::{Action, Outcome};
+use thymus_engine::event::Confidence;
+use thymus_engine::incident::{ActionRecord, Decision, ObjectClass};
+use thymus_engine::{Incident, IncidentId, ProcessKey, Timestamp};
+
+/// Tell one incident: what gave it away, its root, its reach, each action with its reasons.
+#[derive(Debug, Args)]
+pub(super) struct Explain {
+    /// Number of the incident.
+    #[arg(value_name = "ID")]
+    id: u64,
+}
+
+impl Explain {
+    pub(super) fn run(&self, desk: &Desk) -> anyhow::Result<ExitCode> {
+        tell(desk, IncidentId(self.id))
+    }
+}
+
+pub(super) fn tell(desk: &Desk, id: IncidentId) -> anyhow::Result<ExitCode> {
+    let told = desk.client().incident(id)?;
+    desk.tell(&told, text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Lines of one kind that are shown before the rest is only counted.
+const LINES_MAX: usize = 200;
+
+/// The story, in the order in which a person asks.
+pub(super) fn text(told: &Told) -> String {
+    let incident = &told.incident;
+    let mut text = headline(told);
+    text += &section("Root", &roots(incident));
+    text += &section("What gave it away", &findings(incident));
+    text += &section("Its processes", &subjects(incident));
+    text += &section("What it touched", &objects(incident));
+    text += &section("What Thymus did", &actions(incident));
+    text += &section("What cannot be undone, or needs you", &remains(incident));
+    if incident.omitted > 0 {
+        text += &format!("\n{} more of the above were left out, counted.\n", incident.omitted);
+    }
+    if incident.actions.iter().any(|record| matches!(record.outcome, Some(Outcome::Success))) {
+        text += &format!("\nTo put all of it back as it was: thymus undo {}\n", incident.id);
+    }
+    text
+}
+
+fn section(title: &str, lines: &[String]) -> String {
+    if lines.is_empty() {
+        return String::new();
+    }
+    let mut text = format!("\n{title}\n");
+    for line in lines.iter().take(LINES_MAX) {
+        text += line;
+    }
+    if lines.len() > LINES_MAX {
+        text += &format!("  and {} more: --json shows all\n", lines.len() - LINES_MAX);
+    }
+    text
+}
+
+fn headline(told: &Told) -> String {
+    let incident = &told.incident;
+    let after = |time: Timestamp| show::span(time.since_ns(incident.opened));
+    let mut text = format!("Incident {}: {}\n", incident.id, stage_name(incident.stage));
+    text += &show::wrap(&show::plain(&incident.why), 2, 100);
+    text += &format!("  opened     {} UTC\n", show::date(incident.opened, told.boot_to_unix_ns));
+    for (name, time) in
+        [("contained", incident.contained), ("restored", incident.restored), ("healed", incident.healed)]
+    {
+        if let Some(time) = time {
+            text += &format!("  {name:<9}  {} later\n", after(time));
+        }
+    }
+    if !incident.confirmed {
+        text += "  not confirmed: one sign alone is shown, never acted upon\n";
+    }
+    text
+}
+
+fn roots(incident: &Incident) -> Vec<String> {
+    let line = |(at, root): (usize, &thymus_engine::incident::Root)| {
+        let or = if at == 0 { "  " } else { "  or " };
+        let width = 96 - or.len();
+        format!("{or}{} (pid {}, score {:.2})\n", show::short(&root.title, width), root.leader.pid, root.score)
+    };
+    incident.roots.iter().enumerate().map(line).collect()
+}
+
+fn findings(incident: &Incident) -> Vec<String> {
+    let mut lines = Vec::new();
+    for finding in &incident.findings {
+        let confidence = match finding.confidence {
+            Confidence::Low => "low",
+            Confidence::Medium => "medium",
+            Confidence::High => "high",
+        };
+        let mut line = format!(
+            "  {:>11}  {}\n               {}, {}, confidence {confidence}\n",
+            offset(incident, finding.time),
+            show::short(&finding.title, 84),
+            show::plain(&finding.analytic),
+            show::plain(&finding.technique),
+        );
+        for path in finding.paths.iter().take(4) {
+            line += &format!("               {}\n", show::plain(&path.to_string()));
+        }
+        if finding.paths.len() > 4 {
+            line += &format!("               and {} more\n", finding.paths.len() - 4);
+        }
+        lines.push(line);
+    }
+    lines
+}
+
+fn subjects(incident: &Incident) -> Vec<String> {
+    let line = |subject: &thymus_engine::incident::Subject| {
+        let program = subject.program.as_ref().map_or_else(|| "unknown program".into(), ToString::to_string);
+        let command = if subject.cmd_line.is_empty() { program } else { subject.cmd_line.join(" ") };
+        let alive = if subject.alive { ", still there" } else { "" };
+        format!(
+            "  {:>7}  {}\n           uid {}{alive}; {}\n",
+            subject.process.pid,
+            show::short(&command, 88),
+            subject.uid,
+            show::short(&subject.reason, 80)
+        )
+    };
+    incident.subjects.iter().map(line).collect()
+}
+
+fn objects(incident: &Incident) -> Vec<String> {
+    let line = |object: &thymus_engine::incident::Object| {
+        let class = match object.class {
+            ObjectClass::AttackOnly => "attack only",
+            ObjectClass::Mixed => "mixed",
+            ObjectClass::Log => "log",
+            ObjectClass::Unprotected => "unprotected",
+        };
+        let (path, reason) = (show::plain(&object.path.to_string()), show::short(&object.reason, 84));
+        format!("  {class:<11}  {path}\n               {reason}\n")
+    };
+    incident.objects.iter().map(line).collect()
+}
+
+fn actions(incident: &Incident) -> Vec<String> {
+    let line = |record: &ActionRecord| {
+        let mut line = format!(
+            "  {:>11}  a{:<4} {}\n               {}\n",
+            offset(incident, record.decided),
+            record.id.0,
+            show::short(&what(&record.action), 80),
+            fate(record),
+        );
+        for reason in record.verdict.reasons.iter().take(8) {
+            line += &show::wrap(&format!("because {}", show::plain(reason)), 15, 100);
+        }
+        line
+    };
+    incident.actions.iter().map(line).collect()
+}
+
+/// An action in words.
+fn what(action: &Action) -> String {
+    let processes = |processes: &[ProcessKey]| match processes {
+        [one] => format!("process {}", one.pid),
+        many => format!("{} processes", many.len()),
+    };
+    match action {
+        Action::SuspendProcesses { processes: of } => format!("stop {}", processes(of)),
+        Action::TerminateProcesses { processes: of } => format!("end {}", processes(of)),
+        Action::EndSession { leader, .. } => format!("end the login session of process {}", leader.pid),
+        Action::RestoreFile(restore) if restore.append_only => format!("put back what was cut from {}", restore.path),
+        Action::RestoreFile(restore) => format!("restore {}", restore.path),
+        Action::QuarantineFile { path, .. } => format!("quarantine {path}"),
+        Action::RemoveUnit { unit } => format!("stop and remove the unit {unit}"),
+        Action::ReloadService { unit } => format!("reload {unit}"),
+    }
+}
+
+/// What was decided, and what came of it.
+fn fate(record: &ActionRecord) -> String {
+    let took = |settled: Option<Timestamp>| settled.map_or(0, |time| time.since_ns(record.decided));
+    match (&record.outcome, record.verdict.decision) {
+        (Some(Outcome::Success), _) => format!("done in {}", show::span(took(record.settled))),
+        (Some(Outcome::DoesNotExist), _) => "was so already".into(),
+        (Some(Outcome::Reverted(why)), _) => format!("failed and put back as it was: {}", show::short(why, 60)),
+        (Some(Outcome::Failed(why)), _) => format!("FAILED: {}", show::short(why, 76)),
+        (Some(Outcome::Undone), _) => "done, and undone later".into(),
+        (None, Decision::Permit) => "permitted, under way".into(),
+        (None, Decision::Ask) => format!("waits for you: thymus approve a{0}, or deny a{0}", record.id),
+        (None, Decision::Deny) => "refused by the guard".into(),
+    }
+}
+
+fn remains(incident: &Incident) -> Vec<String> {
+    let mut lines = Vec::new();
+    for record in &incident.actions {
+        let name = show::short(&what(&record.action), 60);
+        match (&record.outcome, record.verdict.decision) {
+            (Some(Outcome::Success), _) if !record.action.reversible() => {
+                lines.push(format!("  a{}: {name}: cannot be undone; what it was is kept as evidence\n", record.id));
+            }
+            (Some(Outcome::Failed(_)), _) => lines.push(format!("  a{}: {name}: failed; look at it\n", record.id)),
+            (None, Decision::Ask) => lines.push(format!("  a{}: {name}: waits for you\n", record.id)),
+            (None, Decision::Deny) => lines.push(format!("  a{}: {name}: not done, refused by the guard\n", record.id)),
+            _ => {}
+        }
+    }
+    for object in incident.objects.iter().filter(|object| object.class == ObjectClass::Unprotected) {
+        let path = show::plain(&object.path.to_string());
+        lines.push(format!("  {path}: not in a protected tree; the vault has no version of it\n"));
+    }
+    lines
+}
+
+/// When, counted from the incident's opening.
+fn offset(incident: &Incident, time: Timestamp) -> String {
+    if time < incident.opened {
+        format!("-{}", show::span(incident.opened.since_ns(time)))
+    } else {
+        format!("+{}", show::span(time.since_ns(incident.opened)))
+    }
+}

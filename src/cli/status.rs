@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: Apache-2.0
+
+use super::{Desk, show};
+use clap::Args;
+use std::process::ExitCode;
+use thymus_control::view::{self, Health, Window};
+use thymus_engine::input::Mode;
+
+/// Say how this host is, in a few lines.
+///
+/// Exits with 1 when an incident is not healed, an action waits for a person, or something of the agent is broken.
+#[derive(Debug, Args)]
+pub(super) struct Status {}
+
+impl Status {
+    pub(super) fn run(&self, desk: &Desk) -> anyhow::Result<ExitCode> {
+        let status = desk.client().status()?;
+        desk.tell(&status, text)?;
+        let ill = status.incidents.keys().any(|stage| *stage != thymus_engine::Stage::Healed);
+        Ok(super::exit(!ill && status.asked == 0 && status.health != Health::Broken))
+    }
+}
+
+pub(super) fn mode(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Observe => "observe (proposes, never acts)",
+        Mode::Guarded => "guarded (acts where it can be undone and expires; asks for the rest)",
+        Mode::Autonomous => "autonomous (does all that policy permits)",
+    }
+}
+
+fn text(status: &view::Status) -> String {
+    let mut text = format!(
+        "Thymus {} has guarded for {}\n  where      {}\n  mode       {}\n",
+        status.version,
+        show::span(status.now.since_ns(status.started)),
+        show::plain(&status.scope),
+        mode(status.mode),
+    );
+    let window = |name: &str, open: &Option<Window>| {
+        open.as_ref().map_or(String::new(), |open| {
+            let left = show::span(open.until.since_ns(status.now));
+            let who = if open.who.is_empty() { String::new() } else { format!(" by {}", show::plain(&open.who)) };
+            format!("  {name:<9}  for another {left}{who}: {}\n", show::plain(&open.why))
+        })
+    };
+    text += &window("on hold", &status.hold);
+    text += &window("change", &status.change);
+    let stages: Vec<String> = status.incidents.iter().map(|(stage, n)| format!("{n} {}", stage_name(*stage))).collect();
+    text += &format!("  incidents  {}\n", if stages.is_empty() { "none".into() } else { stages.join(", ") });
+    if status.asked > 0 {
+        let n = usize::try_from(status.asked).unwrap_or(usize::MAX);
+        text += &format!("  waiting    {} for you: `thymus incidents`\n", show::count(n, "action"));
+    }
+    let counter = |name: &str| status.counters.get(name).copied().unwrap_or(0);
+    text += &format!("  events     {} seen, {} lost\n", counter("events"), counter("events_lost"));
+    text += match status.health {
+        Health::Good => "  health     good\n",
+        Health::Limited => "  health     limited: `thymus doctor` says what and why\n",
+        Health::Broken => "  health     broken: `thymus doctor` says what and why\n",
+    };
+    text
+}
+
+pub(super) fn stage_name(stage: thymus_engine::Stage) -> &'static str {
+    use thymus_engine::Stage;
+    match stage {
+        Stage::Open => "open",
+        Stage::Contained => "contained",
+        Stage::Restored => "restored",
+        Stage::Healed => "healed",
+        Stage::Stuck => "stuck",
+    }
+}
