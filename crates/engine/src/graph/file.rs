@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A path's states since it was last known to be clean, and whose each of them is.
+
+use crate::event::{Change, FileKind};
+use crate::graph::InvocationId;
+use crate::id::{IncidentId, ProcessKey, Timestamp, VersionId};
+use serde::{Deserialize, Serialize};
+
+/// LIMIT: writes kept of one path. Neighbours of one invocation are joined first; when none are, the oldest goes
+/// and is counted in [`Counters::writes_dropped`](super::Counters::writes_dropped).
+pub const WRITES_PER_PATH_MAX: usize = 64;
+
+/// What one process made of a path, without another one coming between.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Write {
+    /// State before the first of these; 0 when the vault never had it.
+    pub before: VersionId,
+    /// The path did not exist before.
+    pub created: bool,
+    /// First and last of the versions it wrote; 0 while it still writes, and outside protected trees.
+    pub first: VersionId,
+    pub last: VersionId,
+    /// The path does not exist after it.
+    pub removed: bool,
+    /// Opened and written, not yet closed.
+    pub pending: bool,
+    pub writer: ProcessKey,
+    pub invocation: InvocationId,
+    pub since: Timestamp,
+    pub until: Timestamp,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FileNode {
+    pub first_seen: Timestamp,
+    /// Who made the first change that we saw.
+    pub first_writer: ProcessKey,
+    /// It did not exist before that change.
+    pub created: bool,
+    pub kind: FileKind,
+    /// The vault records versions of it.
+    pub protected: bool,
+    /// Oldest first; at most [`WRITES_PER_PATH_MAX`].
+    pub writes: Vec<Write>,
+    /// Part of this incident: never evicted.
+    pub(crate) incident: Option<IncidentId>,
+}
+
+/// What became of the joining of a new write with those before.
+pub(super) struct Joined {
+    /// Writers that lost their last reference here, one entry each.
+    pub(super) released: Vec<(ProcessKey, InvocationId)>,
+    /// The new writer gained a reference.
+    pub(super) gained: bool,
+    pub(super) dropped: bool,
+}
+
+impl FileNode {
+    #[must_use]
+    pub fn last(&self) -> Option<&Write> {
+        self.writes.last()
+    }
+
+    /// The path exists, as far as we saw.
+    #[must_use]
+    pub fn present(&self) -> bool {
+        self.last().is_none_or(|write| !write.removed)
+    }
+
+    /// It was absent before the first write that we keep, and is absent now.
+    #[must_use]
+    pub fn came_and_went(&self) -> bool {
+        self.writes.first().is_some_and(|write| write.created) && !self.present()
+    }
+
+    /// Who brought this version.
+    #[must_use]
+    pub fn writer_of(&self, version: VersionId) -> Option<&Write> {
+        if version == VersionId::UNKNOWN {
+            return None;
+        }
+        self.writes.iter().rev().find(|write| write.first <= version && version <= write.last)
+    }
+
+    /// First write of an opened file: nothing recorded yet.
+    pub(super) fn touch(&mut self, writer: ProcessKey, invocation: InvocationId, time: Timestamp) -> Joined {
+        let mut joined = Joined { released: Vec::new(), gained: false, dropped: false };
+        if let Some(last) = self.writes.last_mut()
+            && last.writer == writer
+        {
+            last.until = time;
+            last.pending = true;
+            return joined;
+        }
+        let before = self.last().map_or(VersionId::UNKNOWN, |last| last.last);
+        self.writes.push(Write {
+            before,
+            created: false,
+            first: VersionId::UNKNOWN,
+            last: VersionId::UNKNOWN,
+            removed: false,
+            pending: true,
+            writer,
+            invocation,
+            since: time,
+            until: time,
+        });
+        joined.gained = true;
+        self.shorten(&mut joined);
+        joined
+    }
+
+    /// A recorded (or, outside protected trees, an unrecorded) change of the path.
+    pub(super) fn record(
+        &mut self,
+        change: Change,
+        writer: ProcessKey,
+        invocation: InvocationId,
+        time: Timestamp,
+    ) -> Joined {
+        let mut joined = Joined { released: Vec::new(), gained: false, dropped: false };
+        // What others wrote without having closed it is part of the recorded state too.
+        let pending = self.writes.iter().rev().take_while(|write| write.pending && write.writer != writer).count();
+        let (settled, open) = self.writes.split_at_mut(self.writes.len() - pending);
+        if let Some(first) = open.first_mut() {
+            first.before = if change.before == VersionId::UNKNOWN { first.before } else { change.before };
+        }
+        for write in open.iter_mut() {
+            write.pending = false;
+            write.first = change.after;
+            write.last = change.after;
+        }
+        if let (Some(last), true) = (settled.last_mut(), open.is_empty())
+            && last.writer == writer
+        {
+            if last.first == VersionId::UNKNOWN {
+                last.first = change.after;
+                last.created |= change.created;
+                if change.before != VersionId::UNKNOWN {
+                    last.before = change.before;
+                }
+            }
+            last.last = if change.after == VersionId::UNKNOWN { last.last } else { change.after };
+            last.removed = change.removed;
+            last.pending = false;
+            last.until = time;
+            return joined;
+        }
+        let closed_for_another = !open.is_empty() && !change.created && !change.removed;
+        if closed_for_another {
+            return joined; // the closer did not write: the version belongs to those who did
+        }
+        self.writes.push(Write {
+            before: change.before,
+            created: change.created,
+            first: change.after,
+            last: change.after,
+            removed: change.removed,
+            pending: false,
+            writer,
+            invocation,
+            since: time,
+            until: time,
+        });
+        joined.gained = true;
+        self.shorten(&mut joined);
+        joined
+    }
+
+    fn shorten(&mut self, joined: &mut Joined) {
+        if self.writes.len() <= WRITES_PER_PATH_MAX {
+            return;
+        }
+        let pair = self.writes.windows(2).position(|pair| {
+            pair[0].invocation == pair[1].invocation && !pair[0].pending && !pair[1].pending
+        });
+        match pair {
+            Some(at) => {
+                let first = self.writes.remove(at);
+                let second = &mut self.writes[at];
+                joined.released.push((first.writer, first.invocation));
+                second.before = first.before;
+                second.created = first.created;
+                second.first = first.first;
+                second.since = first.since;
+            }
+            None => {
+                let oldest = self.writes.remove(0);
+                joined.released.push((oldest.writer, oldest.invocation));
+                joined.dropped = true;
+            }
+        }
+    }
+}
