@@ -18,14 +18,15 @@ pub use file::{FileNode, WRITES_PER_PATH_MAX, Write};
 pub use invocation::{Hub, Invocation, InvocationId};
 
 use crate::event::{
-    Activity, Authentication, Change, Event, FileActivity, FileActivityId, FileKind, Process, ProcessActivity,
-    ProcessActivityId, User,
+    Activity, Authentication, Change, Event, FileActivity, FileActivityId, Process, ProcessActivity, ProcessActivityId,
+    User,
 };
 use crate::id::{FileKey, IncidentId, ProcessKey, Timestamp, VersionId};
 use crate::incident::InvocationKind;
 use crate::path::HostPath;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use table::Table;
 
 /// LIMIT: processes kept, alive or finished.
@@ -93,7 +94,7 @@ pub struct ProcessNode {
     pub parent: ProcessKey,
     pub exe: Option<HostPath>,
     pub file_key: FileKey,
-    command: Box<str>,
+    command: Arc<str>,
     pub working_directory: Option<HostPath>,
     pub user: User,
     pub unit: Option<Box<str>>,
@@ -363,12 +364,14 @@ impl Graph {
         }
         let inherited = self.processes.get(&parent);
         let begins = match inherited {
-            Some(parent) => parent.hub.filter(|hub| *hub != Hub::Server && parent.subject.is_none()).map(|hub| match hub {
-                Hub::Manager => InvocationKind::Unit(String::new()),
-                Hub::Login => InvocationKind::Session,
-                Hub::Cron => InvocationKind::Cron,
-                Hub::Server => InvocationKind::Request,
-            }),
+            Some(parent) => {
+                parent.hub.filter(|hub| *hub != Hub::Server && parent.subject.is_none()).map(|hub| match hub {
+                    Hub::Manager => InvocationKind::Unit(String::new()),
+                    Hub::Login => InvocationKind::Session,
+                    Hub::Cron => InvocationKind::Cron,
+                    Hub::Server => InvocationKind::Request,
+                })
+            }
             None => Some(match &process.unit {
                 Some(unit) if is_service(unit) => InvocationKind::Unit(unit.clone()),
                 Some(_) | None => InvocationKind::Other,
@@ -379,7 +382,7 @@ impl Graph {
             parent,
             exe: inherited.and_then(|parent| parent.exe.clone()),
             file_key: inherited.map(|parent| parent.file_key).unwrap_or_default(),
-            command: inherited.map(|parent| parent.command.clone()).unwrap_or_default(),
+            command: inherited.map_or_else(|| Arc::from(""), |parent| parent.command.clone()),
             working_directory: inherited.and_then(|parent| parent.working_directory.clone()),
             user: process.user,
             unit: process.unit.as_deref().map(Into::into),
@@ -459,9 +462,10 @@ impl Graph {
     fn running_start(&mut self, time: Timestamp, manager: ProcessKey, unit: &str) -> Option<InvocationId> {
         let name = (manager, unit.into());
         let id = *self.units.get(&name)?;
-        let fresh = self.invocations.get(&id).is_some_and(|invocation| {
-            invocation.ended.is_none_or(|ended| time.since_ns(ended) < UNIT_GAP_NS)
-        });
+        let fresh = self
+            .invocations
+            .get(&id)
+            .is_some_and(|invocation| invocation.ended.is_none_or(|ended| time.since_ns(ended) < UNIT_GAP_NS));
         if !fresh {
             self.units.remove(&name);
         }
@@ -534,9 +538,13 @@ impl Graph {
             node.ran = ran;
         }
         // A server's worker that runs another program works for one request.
-        if was_hub == Some(Hub::Server) && hub.is_none() && self.processes.get(&forked_by).is_some_and(|parent| {
-            parent.hub == Some(Hub::Server) && parent.subject.is_none()
-        }) {
+        if was_hub == Some(Hub::Server)
+            && hub.is_none()
+            && self
+                .processes
+                .get(&forked_by)
+                .is_some_and(|parent| parent.hub == Some(Hub::Server) && parent.subject.is_none())
+        {
             self.unjoin(time, key, id);
             self.begin(time, key, InvocationKind::Request, forked_by);
         } else if let (InvocationKind::Unit(name), Some(unit)) = (&kind, &process.unit)
@@ -566,11 +574,12 @@ impl Graph {
             invocation.kind = InvocationKind::Unit(unit.to_owned());
         }
         // The agent may not know yet what started it; the places of unit files are no secret.
-        let place = ["/etc/systemd/system/", "/run/systemd/system/", "/usr/lib/systemd/system/"].into_iter().find_map(|tree| {
-            let path = HostPath::new([tree.as_bytes(), unit.as_bytes()].concat().as_slice());
-            let write = self.files.get(&path).and_then(FileNode::last).filter(|write| !write.removed)?;
-            Some((crate::event::Origin { path, version: write.last }, (write.writer, write.invocation)))
-        });
+        let place =
+            ["/etc/systemd/system/", "/run/systemd/system/", "/usr/lib/systemd/system/"].into_iter().find_map(|tree| {
+                let path = HostPath::new([tree.as_bytes(), unit.as_bytes()].concat().as_slice());
+                let write = self.files.get(&path).and_then(FileNode::last).filter(|write| !write.removed)?;
+                Some((crate::event::Origin { path, version: write.last }, (write.writer, write.invocation)))
+            });
         if let (Some((origin, writer)), Some(invocation)) = (place, self.invocations.get_mut(&id)) {
             invocation.origin = Some(origin);
             invocation.origin_writer = Some(writer);
@@ -662,9 +671,9 @@ impl Graph {
                 }
             }
             Create | Close | SetAttributes | SetSecurity | Delete => {
-                let change = activity.change.unwrap_or_else(|| {
-                    unknown(activity.activity == Create, activity.activity == Delete)
-                });
+                let change = activity
+                    .change
+                    .unwrap_or_else(|| unknown(activity.activity == Create, activity.activity == Delete));
                 if self.record(time, path, activity, change, activity.change.is_some()) {
                     noted.written[0] = Some(path.clone());
                 }
@@ -848,7 +857,13 @@ fn script(process: &Process) -> Option<HostPath> {
         return None;
     }
     let first = process.cmd_line.iter().skip(1).find(|argument| !argument.starts_with('-'))?;
-    if process.cmd_line.iter().skip(1).take_while(|argument| *argument != first).any(|option| option == "-c" || option == "-e") {
+    if process
+        .cmd_line
+        .iter()
+        .skip(1)
+        .take_while(|argument| *argument != first)
+        .any(|option| option == "-c" || option == "-e")
+    {
         return None;
     }
     if first.starts_with('/') {

@@ -121,7 +121,8 @@ impl FileNode {
         let mut joined = Joined { released: Vec::new(), gained: false, dropped: false };
         // What others wrote without having closed it is part of the recorded state too.
         let pending = self.writes.iter().rev().take_while(|write| write.pending && write.writer != writer).count();
-        let (settled, open) = self.writes.split_at_mut(self.writes.len() - pending);
+        let settled = self.writes.len() - pending;
+        let (settled, open) = self.writes.split_at_mut(settled);
         if let Some(first) = open.first_mut() {
             first.before = if change.before == VersionId::UNKNOWN { first.before } else { change.before };
         }
@@ -171,9 +172,10 @@ impl FileNode {
         if self.writes.len() <= WRITES_PER_PATH_MAX {
             return;
         }
-        let pair = self.writes.windows(2).position(|pair| {
-            pair[0].invocation == pair[1].invocation && !pair[0].pending && !pair[1].pending
-        });
+        let pair = self
+            .writes
+            .windows(2)
+            .position(|pair| pair[0].invocation == pair[1].invocation && !pair[0].pending && !pair[1].pending);
         match pair {
             Some(at) => {
                 let first = self.writes.remove(at);
