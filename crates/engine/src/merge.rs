@@ -5,7 +5,13 @@
 //! Invariants: no line of anybody else is lost, no line that only the attack brought is kept; what cannot be decided by
 //! that rule is refused and shown to a person, never guessed. Bytes, not text: a line may hold any byte but NUL.
 
+mod diff;
+mod log;
+mod weave;
+
 use crate::action;
+pub use log::{LOG_BYTES_MAX, append_only};
+use weave::Weave;
 
 /// LIMIT: bytes of one version that are merged; larger files are restored exactly or shown.
 pub const BYTES_MAX: usize = 4 << 20;
@@ -48,25 +54,86 @@ impl Merged {
     }
 }
 
-/// The newest state of `later` as if its attack versions had never been written.
+/// The newest state as if the attack's versions had never been written; the newest as it is when there are none.
 #[must_use]
 pub fn merge(base: Option<&[u8]>, later: &[Version<'_>]) -> Merged {
-    let _ = (base, later);
-    Merged::Conflict("not merged".to_owned())
-}
-
-/// An append-only log: `before` is its last state that the attack had not touched, `now` what is there.
-/// Puts back what was cut out of `before`, wherever that was, and keeps everything that came after.
-#[must_use]
-pub fn append_only(before: &[u8], now: &[u8]) -> Merged {
-    let _ = (before, now);
-    Merged::Conflict("not merged".to_owned())
+    if later.len() > VERSIONS_MAX {
+        return Merged::Conflict(format!("too large: {} versions, expected at most {VERSIONS_MAX}", later.len()));
+    }
+    let chain = without_idle_attacks(base, later);
+    // Attack versions that nobody wrote after are simply not taken: no line is looked at.
+    let end = chain.iter().rposition(|version| !version.attack).map_or(0, |at| at + 1);
+    let chain = &chain[..end];
+    if !chain.iter().any(|version| version.attack) {
+        return exact(chain.last().map_or(base, |version| version.content), later);
+    }
+    let contents = || std::iter::once(base).chain(chain.iter().map(|version| version.content)).flatten();
+    if let Some(why) = contents().find_map(too_large) {
+        return Merged::Conflict(why);
+    }
+    if contents().any(|content| content.contains(&0)) {
+        return Merged::Binary;
+    }
+    let mut weave = Weave::new(base);
+    for (index, version) in chain.iter().enumerate() {
+        if let Err(why) = weave.write(version.content, version.attack, index + 1) {
+            return Merged::Conflict(why);
+        }
+    }
+    weave.undone()
 }
 
 /// Which version brought `line` (without its line ending) as it stands in the newest state: 0 is the base, N is
-/// `later[N - 1]`. `None` when the newest state has no such line. Of equal lines, the one that came last.
+/// `later[N - 1]`. `None` when the newest state has no such line or is too large to look at. Of equal lines, the one
+/// that came last.
 #[must_use]
 pub fn blame(base: Option<&[u8]>, later: &[Option<&[u8]>], line: &[u8]) -> Option<usize> {
-    let _ = (base, later, line);
-    None
+    let contents = || std::iter::once(&base).chain(later).flatten();
+    if later.len() > VERSIONS_MAX || contents().any(|content| too_large(content).is_some()) {
+        return None;
+    }
+    let mut weave = Weave::new(base);
+    for (index, content) in later.iter().enumerate() {
+        weave.write(*content, false, index + 1).ok()?;
+    }
+    weave.brought(line)
 }
+
+/// One recorded state, as it was. What was taken out is counted in versions' worth of change: at least one.
+fn exact(content: Option<&[u8]>, later: &[Version<'_>]) -> Merged {
+    let removed = later.iter().filter(|version| version.attack).count();
+    Merged::Merged {
+        content: content.map(<[u8]>::to_vec),
+        kept: 0,
+        removed: u32::try_from(removed).unwrap_or(u32::MAX),
+    }
+}
+
+/// The chain without attack versions that changed nothing, and without runs of them that end where they began.
+fn without_idle_attacks<'a>(base: Option<&'a [u8]>, later: &[Version<'a>]) -> Vec<Version<'a>> {
+    let mut chain: Vec<Version<'a>> = Vec::with_capacity(later.len());
+    for version in later {
+        let run = chain.iter().rposition(|earlier| !earlier.attack).map_or(0, |at| at + 1);
+        let before_run = run.checked_sub(1).map_or(base, |at| chain[at].content);
+        if version.attack && version.content == before_run {
+            chain.truncate(run);
+        } else {
+            chain.push(*version);
+        }
+    }
+    chain
+}
+
+fn too_large(content: &[u8]) -> Option<String> {
+    let lines = content.iter().filter(|byte| **byte == b'\n').count();
+    if content.len() > BYTES_MAX {
+        Some(format!("too large: {} bytes, expected at most {BYTES_MAX}", content.len()))
+    } else if lines > LINES_MAX {
+        Some(format!("too large: {lines} lines, expected at most {LINES_MAX}"))
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests;
