@@ -12,6 +12,7 @@ mod doctor;
 mod explain;
 mod hold;
 mod incidents;
+mod journal;
 mod judge;
 mod man;
 mod policy;
@@ -19,6 +20,7 @@ pub(crate) mod show;
 mod status;
 mod undo;
 mod up;
+mod warden;
 
 use crate::config::DEFAULT_SOCKET;
 use clap::{Parser, Subcommand};
@@ -60,8 +62,12 @@ enum Command {
     Release(hold::Release),
     Change(change::Change),
     Baseline(baseline::Baseline),
+    Journal(journal::Journal),
     Policy(policy::Policy),
     Config(config::Config),
+    #[command(hide = true)]
+    Warden(warden::Warden),
+    #[command(hide = true)]
     Man(man::Man),
 }
 
@@ -126,8 +132,10 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Release(release) => release.run(&desk),
         Command::Change(change) => change.run(&desk),
         Command::Baseline(baseline) => baseline.run(&desk),
+        Command::Journal(journal) => journal.run(&desk),
         Command::Policy(policy) => policy.run(&desk),
         Command::Config(config) => config.run(&desk),
+        Command::Warden(warden) => warden.run(),
         Command::Man(man) => man.run(),
     }
 }

@@ -7,7 +7,6 @@ use std::process::ExitCode;
 
 /// Write the manual pages, one a subcommand.
 #[derive(Debug, Args)]
-#[command(hide = true)]
 pub(super) struct Man {
     /// Directory for the pages; made when it is not there.
     #[arg(value_name = "DIR")]
