@@ -4,11 +4,16 @@
 //! Input: one [`Request`]. Output: a verdict, always with every reason. Pure and total. Default deny; `forbid` beats
 //! `permit`; a policy that errors counts as deny.
 
-use crate::action::{Action, Facts};
+mod kernel;
+mod policy;
+
+use crate::action::{Action, Facts, Merge};
 use crate::id::{ProcessKey, Timestamp};
 use crate::incident::{Decision, Verdict};
 use crate::input::Mode;
 use crate::path::HostPath;
+pub use kernel::{ATTEMPTS_MAX, COOL_DOWN_NS, TARGETS_MAX};
+pub use policy::{POLICIES_MAX, POLICY_BYTES_MAX, Policies, PolicyError};
 use serde::{Deserialize, Serialize};
 
 /// Everything that a verdict depends on.
@@ -52,40 +57,41 @@ pub struct Attempts {
     pub last: Option<Timestamp>,
 }
 
-/// One reason why a policy cannot be used.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{file}:{line}:{column}: {what}; expected {expected}")]
-pub struct PolicyError {
-    pub file: String,
-    /// Starts at 1.
-    pub line: u32,
-    /// In characters, starts at 1.
-    pub column: u32,
-    pub what: String,
-    pub expected: String,
-}
-
-/// Validated policies. Not serialisable: rebuilt from `Configuration.policies`.
-#[derive(Debug)]
-pub struct Policies {}
-
-impl Policies {
-    /// All of `texts` (name and text) or every reason why not.
-    pub fn load(texts: &[(String, String)]) -> Result<Self, Vec<PolicyError>> {
-        let _ = texts;
-        Ok(Self {})
-    }
-
-    /// The policies that are built in, name and text.
-    #[must_use]
-    pub fn defaults() -> Vec<(String, String)> {
-        Vec::new()
-    }
-}
-
-/// May `request` happen? Called before `Prepare` without facts and again with them.
+/// May `request` happen? Called before `Prepare` without facts and again with them; the same rules both times, those
+/// about facts only the second.
 #[must_use]
 pub fn judge(request: &Request<'_>, policies: &Policies) -> Verdict {
-    let _ = (request, policies);
-    Verdict { decision: Decision::Deny, reasons: vec!["no policy permits it".to_owned()] }
+    let mut reasons = kernel::objections(request);
+    let (decision, said) = policies.decide(request);
+    if !reasons.is_empty() {
+        reasons.extend(said.into_iter().filter(|_| decision == Decision::Deny));
+        return Verdict { decision: Decision::Deny, reasons };
+    }
+    let shown = request.facts.and_then(|facts| undecidable(&facts.merge));
+    reasons.extend(said);
+    match decision {
+        Decision::Deny => Verdict { decision, reasons },
+        // An approval cannot make content out of a contradiction: a person merges it by hand.
+        Decision::Permit | Decision::Ask if shown.is_some() => {
+            reasons.splice(0..0, shown);
+            Verdict { decision: Decision::Ask, reasons }
+        }
+        Decision::Ask if request.approved => {
+            reasons.push("approved by a person".to_owned());
+            Verdict { decision: Decision::Permit, reasons }
+        }
+        Decision::Permit | Decision::Ask => Verdict { decision, reasons },
+    }
 }
+
+/// Why the wanted content is not known, in words.
+fn undecidable(merge: &Merge) -> Option<String> {
+    match merge {
+        Merge::Exact | Merge::Disjoint { .. } => None,
+        Merge::Conflict(why) => Some(format!("shown, not guessed: {why}")),
+        Merge::Missing(why) => Some(format!("shown, not guessed: a version is missing: {why}")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

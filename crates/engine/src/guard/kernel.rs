@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The safety kernel: rules in code that no policy, mode or approval loosens.
+//!
+//! Each rule is named by the guardrail it implements and is the answer to a failure that happened to somebody: an empty
+//! set read as "everything" (K1), automation that reverted a person's hold (K2), a repair that looped (K5), a stale plan
+//! applied late (K6), a change that could not be taken back (K7), a guard that shot its own host (K9).
+
+use super::{Attempts, Request};
+use crate::action::{Action, Expected, Facts};
+use crate::id::{ProcessKey, Timestamp};
+use crate::path::HostPath;
+
+/// LIMIT: objects that one action may name.
+pub const TARGETS_MAX: usize = 4_096;
+/// LIMIT: how often one kind of action is tried on one target by itself.
+pub const ATTEMPTS_MAX: u32 = 6;
+/// Pause after the first attempt; doubles with each further one. Nanoseconds.
+pub const COOL_DOWN_NS: u64 = 100_000_000;
+
+impl Attempts {
+    /// The earliest time at which another attempt is permitted; `None` when there were too many.
+    #[must_use]
+    pub fn next_at(&self) -> Option<Timestamp> {
+        let Some(last) = self.last.filter(|_| self.count > 0) else { return Some(Timestamp(0)) };
+        let pause = COOL_DOWN_NS.saturating_mul(1 << (self.count - 1).min(32));
+        (self.count < ATTEMPTS_MAX).then(|| Timestamp(last.0.saturating_add(pause)))
+    }
+}
+
+/// Every objection of the kernel; none: the policies are asked.
+pub(super) fn objections(request: &Request<'_>) -> Vec<String> {
+    let rules: [fn(&Request<'_>) -> Option<String>; 8] =
+        [scope, targets, count_as_predicted, hold, attempts, fresh, undo, never_touch];
+    rules.iter().filter_map(|rule| rule(request)).collect()
+}
+
+fn scope(request: &Request<'_>) -> Option<String> {
+    (!request.scope_permits_action).then(|| "scope: this host is watched, not acted upon".to_owned())
+}
+
+fn targets(request: &Request<'_>) -> Option<String> {
+    let count = request.action.target_count();
+    let named = match request.action {
+        Action::SuspendProcesses { .. } | Action::TerminateProcesses { .. } | Action::EndSession { .. } => count > 0,
+        Action::RestoreFile(restore) => is_plain(&restore.path),
+        Action::QuarantineFile { path, .. } => is_plain(path),
+        Action::RemoveUnit { unit } | Action::ReloadService { unit } => is_unit_name(unit),
+    };
+    if !named {
+        Some("K1: no explicit target is named".to_owned())
+    } else if count > TARGETS_MAX {
+        Some(format!("K1: {count} targets, at most {TARGETS_MAX} may be named"))
+    } else {
+        None
+    }
+}
+
+fn count_as_predicted(request: &Request<'_>) -> Option<String> {
+    let named = request.action.target_count();
+    let found = request.facts.map_or(0, |facts| facts.targets);
+    if named > request.predicted {
+        Some(format!("K1: {named} targets are named, the plan predicted {}", request.predicted))
+    } else if found > named {
+        Some(format!("K1: {found} targets were found, {named} are named"))
+    } else {
+        None
+    }
+}
+
+fn hold(request: &Request<'_>) -> Option<String> {
+    let hold = request.hold.filter(|hold| request.now < hold.until)?;
+    Some(format!("K2: a person holds all actions: {}", hold.why))
+}
+
+fn attempts(request: &Request<'_>) -> Option<String> {
+    match request.attempts.next_at() {
+        None => Some(format!("K5: tried {} times on this target, a person must look", request.attempts.count)),
+        Some(at) if request.now < at => {
+            Some(format!("K5: cooling down for {} ms more", at.since_ns(request.now).div_ceil(1_000_000)))
+        }
+        Some(_) => None,
+    }
+}
+
+fn fresh(request: &Request<'_>) -> Option<String> {
+    match &request.facts?.as_expected {
+        Expected::Changed(how) => Some(format!("K6: changed since the plan was made: {how}")),
+        Expected::Yes | Expected::AlreadyDone => None,
+    }
+}
+
+fn undo(request: &Request<'_>) -> Option<String> {
+    let facts = request.facts?;
+    if is_leased(request.action) || facts.as_expected == Expected::AlreadyDone {
+        return None;
+    }
+    if request.action.reversible() { no_way_back(facts) } else { no_evidence(facts) }
+}
+
+fn no_way_back(facts: &Facts) -> Option<String> {
+    (!facts.undo_ready).then(|| "K7: what undo needs could not be captured".to_owned())
+}
+
+fn no_evidence(facts: &Facts) -> Option<String> {
+    (!facts.evidence_saved).then(|| "K7: it cannot be undone, and the evidence is not saved".to_owned())
+}
+
+fn never_touch(request: &Request<'_>) -> Option<String> {
+    let process = |key: &ProcessKey| key.pid <= 1 || request.never_touch.iter().any(|never| never.pid == key.pid);
+    // A directory above the agent's own is as good as the agent's own.
+    let path = |path: &HostPath| {
+        let never = |own: &HostPath| path.is_within(own.as_bytes()) || own.is_within(path.as_bytes());
+        request.never_touch_paths.iter().any(never)
+    };
+    let touched = match request.action {
+        Action::SuspendProcesses { processes } | Action::TerminateProcesses { processes } => {
+            processes.iter().any(process)
+        }
+        Action::EndSession { leader, processes } => processes.iter().chain([leader]).any(process),
+        Action::RestoreFile(restore) => path(&restore.path),
+        Action::QuarantineFile { path: at, .. } => path(at),
+        Action::RemoveUnit { unit } | Action::ReloadService { unit } => is_own_or_vital_unit(unit),
+    };
+    (touched || request.facts.is_some_and(|facts| facts.never_touch))
+        .then(|| "K9: init, the kernel, the agent and its warden, and their files are never touched".to_owned())
+}
+
+/// Lapses by itself: the warden continues what is suspended.
+const fn is_leased(action: &Action) -> bool {
+    matches!(action, Action::SuspendProcesses { .. })
+}
+
+/// Absolute, not the root itself, no empty, `.` or `..` component.
+fn is_plain(path: &HostPath) -> bool {
+    let Some(rest) = path.as_bytes().strip_prefix(b"/") else { return false };
+    rest.split(|byte| *byte == b'/').all(|part| !matches!(part, b"" | b"." | b".."))
+}
+
+/// As systemd.unit(5) has it: letters, digits, `:-_.\@`, with a type; not an option, not a path.
+fn is_unit_name(unit: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte);
+    unit.len() <= 255 && unit.bytes().all(allowed) && unit.contains('.') && !unit.starts_with(['-', '.'])
+}
+
+fn is_own_or_vital_unit(unit: &str) -> bool {
+    let vital =
+        ["init.scope", "dbus.service", "dbus.socket", "systemd-journald.service", "-.mount", "-.slice", "system.slice"];
+    unit.starts_with("thymus") || vital.contains(&unit)
+}

@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Policies that an operator can read: Cedar, strictly validated at load, evaluated with every error counting as a no.
+
+use super::Request;
+use crate::action::{Action, Merge};
+use crate::incident::Decision;
+use crate::input::Mode;
+use cedar_policy::ffi::DetailedError;
+use cedar_policy::{
+    Authorizer, Context, Effect, Entities, EntityId, EntityTypeName, EntityUid, Policy, PolicyId, PolicySet,
+    RestrictedExpression, Schema, ValidationMode, Validator,
+};
+use std::str::FromStr;
+
+/// LIMIT: policies in force; a decision looks at each.
+pub const POLICIES_MAX: usize = 256;
+/// LIMIT: bytes of one policy file.
+pub const POLICY_BYTES_MAX: usize = 256 << 10;
+
+const SCHEMA: &str = include_str!("../../../../policies/schema.cedarschema");
+const DEFAULTS: [(&str, &str); 3] = [
+    ("observe.cedar", include_str!("../../../../policies/observe.cedar")),
+    ("guarded.cedar", include_str!("../../../../policies/guarded.cedar")),
+    ("autonomous.cedar", include_str!("../../../../policies/autonomous.cedar")),
+];
+const MODES: [Mode; 3] = [Mode::Observe, Mode::Guarded, Mode::Autonomous];
+
+/// One reason why a policy cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{file}:{line}:{column}: {what}; expected {expected}")]
+pub struct PolicyError {
+    pub file: String,
+    /// Starts at 1.
+    pub line: u32,
+    /// In characters, starts at 1.
+    pub column: u32,
+    pub what: String,
+    pub expected: String,
+}
+
+/// Validated policies. Not serialisable: rebuilt from `Configuration.policies`.
+#[derive(Debug)]
+pub struct Policies {
+    set: PolicySet,
+    schema: Schema,
+    authorizer: Authorizer,
+    /// One for each of [`MODES`]: the agent, in its mode.
+    entities: [Entities; 3],
+}
+
+impl Policies {
+    /// All of `texts` (name and text) or every reason why not.
+    pub fn load(texts: &[(String, String)]) -> Result<Self, Vec<PolicyError>> {
+        let built_in = |what: String| {
+            vec![PolicyError {
+                file: "schema.cedarschema".to_owned(),
+                line: 1,
+                column: 1,
+                what,
+                expected: "a schema".to_owned(),
+            }]
+        };
+        let (schema, _) = Schema::from_cedarschema_str(SCHEMA).map_err(|error| built_in(error.to_string()))?;
+        let mut errors = Vec::new();
+        let mut set = PolicySet::new();
+        for (name, text) in texts {
+            match parse(name, text) {
+                Ok(policies) => policies.into_iter().for_each(|policy| {
+                    if let Err(error) = set.add(policy) {
+                        errors.push(at(name, text, 0, error.to_string(), "an @id used once"));
+                    }
+                }),
+                Err(error) => errors.push(error),
+            }
+        }
+        if set.num_of_policies() > POLICIES_MAX {
+            errors.push(at(
+                "",
+                "",
+                0,
+                format!("{} policies", set.num_of_policies()),
+                &format!("at most {POLICIES_MAX}"),
+            ));
+        }
+        let validated = Validator::new(schema.clone()).validate(&set, ValidationMode::Strict);
+        let mut invalid: Vec<PolicyError> = validated
+            .validation_errors()
+            .map(|error| {
+                let id = error.policy_id().to_string();
+                let found = texts.iter().find(|(name, text)| holds(name, text, &id)).cloned();
+                let (name, text) = found.unwrap_or_default();
+                detailed(&name, &text, &DetailedError::from(error), "what the schema `schema.cedarschema` allows")
+            })
+            .collect();
+        // The validator looks once for each action: one mistake is reported once.
+        invalid.sort_by(|left, right| key(left).cmp(&key(right)));
+        invalid.dedup_by(|left, right| (&left.file, left.line, left.column) == (&right.file, right.line, right.column));
+        errors.extend(invalid);
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let entities = entities(&schema).map_err(built_in)?;
+        Ok(Self { set, schema, authorizer: Authorizer::new(), entities })
+    }
+
+    /// The policies that are built in, name and text.
+    #[must_use]
+    pub fn defaults() -> Vec<(String, String)> {
+        DEFAULTS.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
+    }
+
+    /// What the policies say, with the reasons: those that hold, or that none does.
+    pub(super) fn decide(&self, request: &Request<'_>) -> (Decision, Vec<String>) {
+        let no = |why: String| (Decision::Deny, vec![why]);
+        let asked = match self.asked(request) {
+            Ok(asked) => asked,
+            Err(why) => return no(format!("policy: the request does not fit the schema: {why}")),
+        };
+        let entities = &self.entities[match request.mode {
+            Mode::Observe => 0,
+            Mode::Guarded => 1,
+            Mode::Autonomous => 2,
+        }];
+        let response = self.authorizer.is_authorized(&asked, &self.set, entities);
+        let errors: Vec<String> =
+            response.diagnostics().errors().map(|error| format!("policy: an error counts as no: {error}")).collect();
+        if !errors.is_empty() {
+            return (Decision::Deny, errors);
+        }
+        let mut holding: Vec<&Policy> = response.diagnostics().reason().filter_map(|id| self.set.policy(id)).collect();
+        holding.sort_by(|left, right| left.id().cmp(right.id()));
+        if response.decision() == cedar_policy::Decision::Deny {
+            let forbidding: Vec<String> = holding
+                .iter()
+                .filter(|policy| policy.effect() == Effect::Forbid)
+                .map(|policy| format!("policy `{}` forbids it{}", policy.id(), because(policy, "reason")))
+                .collect();
+            return match forbidding.is_empty() {
+                true => no("no policy permits it".to_owned()),
+                false => (Decision::Deny, forbidding),
+            };
+        }
+        let (asking, permitting): (Vec<_>, Vec<_>) =
+            holding.into_iter().partition(|policy| policy.annotation("ask").is_some());
+        if permitting.is_empty() {
+            let asks = asking.iter().map(|policy| format!("policy `{}` asks{}", policy.id(), because(policy, "ask")));
+            return (Decision::Ask, asks.collect());
+        }
+        (Decision::Permit, permitting.iter().map(|policy| format!("policy `{}` permits it", policy.id())).collect())
+    }
+
+    fn asked(&self, request: &Request<'_>) -> Result<cedar_policy::Request, String> {
+        let text = |value: String| RestrictedExpression::new_string(value);
+        let flag = RestrictedExpression::new_bool;
+        let merged = matches!(request.facts.map(|facts| &facts.merge), Some(Merge::Disjoint { .. }));
+        let count = i64::try_from(request.action.target_count()).unwrap_or(i64::MAX);
+        let mut context = vec![
+            ("confirmed".to_owned(), flag(request.confirmed)),
+            ("attack_only".to_owned(), flag(request.attack_only)),
+            ("targets".to_owned(), RestrictedExpression::new_long(count)),
+            ("prepared".to_owned(), flag(request.facts.is_some())),
+            ("merged".to_owned(), flag(merged)),
+        ];
+        match request.action {
+            Action::RestoreFile(restore) => context.push(("path".to_owned(), text(restore.path.to_string()))),
+            Action::QuarantineFile { path, .. } => context.push(("path".to_owned(), text(path.to_string()))),
+            Action::RemoveUnit { unit } | Action::ReloadService { unit } => {
+                context.push(("unit".to_owned(), text(unit.clone())));
+            }
+            Action::SuspendProcesses { .. } | Action::TerminateProcesses { .. } | Action::EndSession { .. } => {}
+        }
+        let context = Context::from_pairs(context).map_err(|error| error.to_string())?;
+        let action = uid("Action", request.action.name())?;
+        cedar_policy::Request::new(
+            uid("Agent", "thymus")?,
+            action,
+            uid("Target", "target")?,
+            context,
+            Some(&self.schema),
+        )
+        .map_err(|error| error.to_string())
+    }
+}
+
+fn key(error: &PolicyError) -> (&str, u32, u32, &str) {
+    (&error.file, error.line, error.column, &error.what)
+}
+
+fn because(policy: &Policy, key: &str) -> String {
+    policy.annotation(key).filter(|why| !why.is_empty()).map(|why| format!(": {why}")).unwrap_or_default()
+}
+
+fn uid(kind: &str, id: &str) -> Result<EntityUid, String> {
+    let kind = EntityTypeName::from_str(kind).map_err(|error| error.to_string())?;
+    Ok(EntityUid::from_type_name_and_id(kind, EntityId::new(id)))
+}
+
+/// The agent in each mode. Autonomous is in guarded; observe stands alone.
+fn entities(schema: &Schema) -> Result<[Entities; 3], String> {
+    let within = |mode: &str| {
+        let json = serde_json::json!([
+            { "uid": { "type": "Agent", "id": "thymus" }, "attrs": {}, "parents": [{ "type": "Mode", "id": mode }] },
+            { "uid": { "type": "Mode", "id": "observe" }, "attrs": {}, "parents": [] },
+            { "uid": { "type": "Mode", "id": "guarded" }, "attrs": {}, "parents": [] },
+            { "uid": { "type": "Mode", "id": "autonomous" }, "attrs": {}, "parents": [{ "type": "Mode", "id": "guarded" }] },
+        ]);
+        Entities::from_json_value(json, Some(schema)).map_err(|error| error.to_string())
+    };
+    let name = |mode: Mode| match mode {
+        Mode::Observe => "observe",
+        Mode::Guarded => "guarded",
+        Mode::Autonomous => "autonomous",
+    };
+    let [observe, guarded, autonomous] = MODES.map(|mode| within(name(mode)));
+    Ok([observe?, guarded?, autonomous?])
+}
+
+/// Policies of one file, named by their `@id`, else by file and place.
+fn parse(name: &str, text: &str) -> Result<Vec<Policy>, PolicyError> {
+    if text.len() > POLICY_BYTES_MAX {
+        return Err(at(name, text, 0, format!("{} bytes", text.len()), &format!("at most {POLICY_BYTES_MAX}")));
+    }
+    let set = PolicySet::from_str(text).map_err(|error| {
+        detailed(name, text, &DetailedError::from(&error), "a policy: permit or forbid (principal, action, resource);")
+    })?;
+    if let Some(template) = set.templates().next() {
+        return Err(at(name, text, 0, format!("template `{}`", template.id()), "a policy without slots"));
+    }
+    let mut policies: Vec<Policy> =
+        set.policies().map(|policy| policy.new_id(PolicyId::new(identity(name, policy)))).collect();
+    policies.sort_by(|left, right| left.id().cmp(right.id()));
+    Ok(policies)
+}
+
+fn identity(file: &str, policy: &Policy) -> String {
+    policy.annotation("id").map_or_else(|| format!("{file}:{}", policy.id()), ToOwned::to_owned)
+}
+
+fn holds(name: &str, text: &str, id: &str) -> bool {
+    parse(name, text).is_ok_and(|policies| policies.iter().any(|policy| policy.id().to_string() == id))
+}
+
+fn detailed(file: &str, text: &str, error: &DetailedError, otherwise: &str) -> PolicyError {
+    let label = error.source_locations.first();
+    let expected = label.and_then(|label| label.label.clone()).or_else(|| error.help.clone());
+    let expected = expected.map(|words| words.strip_prefix("expected ").map(ToOwned::to_owned).unwrap_or(words));
+    let what = match error.message.split_once(" parsing policy set: ") {
+        Some((_, cause)) => cause.to_owned(),
+        None => error.message.clone(),
+    };
+    at(file, text, label.map_or(0, |label| label.loc.start), what, &expected.unwrap_or_else(|| otherwise.to_owned()))
+}
+
+fn at(file: &str, text: &str, offset: usize, what: String, expected: &str) -> PolicyError {
+    let before = text.get(..offset.min(text.len())).unwrap_or(text);
+    let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let number = |count: usize| u32::try_from(count + 1).unwrap_or(u32::MAX);
+    PolicyError {
+        file: file.to_owned(),
+        line: number(before.matches('\n').count()),
+        column: number(before[line_start..].chars().count()),
+        what,
+        expected: expected.to_owned(),
+    }
+}

@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: Apache-2.0
+use super::*;
+use crate::action::{Expected, RestoreFile};
+use crate::id::{BootId, VersionId};
+
+const SECOND: u64 = 1_000_000_000;
+
+fn process(pid: u32) -> ProcessKey {
+    ProcessKey { boot: BootId(1), pid, start_time: Timestamp(5) }
+}
+
+fn every_action() -> Vec<Action> {
+    let processes = vec![process(100), process(101)];
+    vec![
+        Action::SuspendProcesses { processes: processes.clone() },
+        Action::TerminateProcesses { processes: processes.clone() },
+        Action::EndSession { leader: process(100), processes },
+        restore("/etc/passwd"),
+        Action::QuarantineFile { path: "/etc/cron.d/x".into(), expected: VersionId(2) },
+        Action::RemoveUnit { unit: "x.service".to_owned() },
+        Action::ReloadService { unit: "ssh.service".to_owned() },
+    ]
+}
+
+fn restore(path: &str) -> Action {
+    Action::RestoreFile(RestoreFile { path: path.into(), base: VersionId(1), later: Vec::new(), append_only: false })
+}
+
+fn good() -> Facts {
+    Facts {
+        as_expected: Expected::Yes,
+        undo_ready: true,
+        merge: Merge::Exact,
+        never_touch: false,
+        evidence_saved: true,
+        targets: 1,
+    }
+}
+
+fn request<'a>(action: &'a Action, facts: Option<&'a Facts>) -> Request<'a> {
+    Request {
+        now: Timestamp(100 * SECOND),
+        action,
+        mode: Mode::Autonomous,
+        scope_permits_action: true,
+        confirmed: true,
+        attack_only: true,
+        predicted: action.target_count(),
+        hold: None,
+        attempts: Attempts::default(),
+        approved: false,
+        facts,
+        never_touch: &[],
+        never_touch_paths: &[],
+    }
+}
+
+fn policies() -> Policies {
+    Policies::load(&Policies::defaults()).unwrap()
+}
+
+/// Every action is denied under `change`, also when a person approved it, and one of the reasons starts with `reason`.
+fn denied(reason: &str, facts: Option<Facts>, change: impl Fn(&mut Request<'_>)) {
+    let policies = policies();
+    for action in every_action() {
+        for approved in [false, true] {
+            let mut request = Request { approved, ..request(&action, facts.as_ref()) };
+            change(&mut request);
+            let verdict = judge(&request, &policies);
+            assert_eq!(verdict.decision, Decision::Deny, "{action:?}");
+            assert!(verdict.reasons.iter().any(|why| why.starts_with(reason)), "{:?}", verdict.reasons);
+        }
+    }
+}
+
+#[test]
+fn each_mode_decides_as_its_page_says() {
+    let policies = policies();
+    for action in every_action() {
+        for facts in [None, Some(good())] {
+            let decision = |mode, attack_only| {
+                judge(&Request { mode, attack_only, ..request(&action, facts.as_ref()) }, &policies).decision
+            };
+            assert_eq!(decision(Mode::Observe, true), Decision::Ask, "{action:?}");
+            let guarded = if action.reversible() { Decision::Permit } else { Decision::Ask };
+            assert_eq!(decision(Mode::Guarded, true), guarded, "{action:?}");
+            assert_eq!(decision(Mode::Autonomous, true), Decision::Permit, "{action:?}");
+            let mends = matches!(action, Action::RestoreFile(_) | Action::ReloadService { .. });
+            let mixed = if mends { Decision::Permit } else { Decision::Ask };
+            assert_eq!(decision(Mode::Autonomous, false), mixed, "{action:?}");
+        }
+    }
+}
+
+#[test]
+fn suspicion_alone_acts_on_nothing() {
+    denied("policy `never-on-suspicion` forbids it", Some(good()), |request| request.confirmed = false);
+}
+
+#[test]
+fn a_scope_that_is_only_watched_is_never_acted_upon() {
+    denied("scope:", Some(good()), |request| request.scope_permits_action = false);
+}
+
+#[test]
+fn an_empty_set_is_not_everything() {
+    for action in [
+        Action::SuspendProcesses { processes: Vec::new() },
+        Action::TerminateProcesses { processes: Vec::new() },
+        Action::EndSession { leader: process(100), processes: Vec::new() },
+        restore(""),
+        restore("/"),
+        restore("/etc/../etc/passwd"),
+        restore("etc/passwd"),
+        restore("/etc/"),
+        Action::QuarantineFile { path: "/".into(), expected: VersionId(1) },
+        Action::RemoveUnit { unit: String::new() },
+        Action::RemoveUnit { unit: "*".to_owned() },
+        Action::RemoveUnit { unit: "--all.service".to_owned() },
+        Action::ReloadService { unit: "../x.service".to_owned() },
+    ] {
+        let verdict = judge(&request(&action, None), &policies());
+        assert_eq!(verdict.decision, Decision::Deny, "{action:?}");
+        assert!(verdict.reasons[0].starts_with("K1"), "{:?}", verdict.reasons);
+    }
+}
+
+#[test]
+fn more_targets_than_predicted_or_found_or_than_the_limit_are_refused() {
+    denied("K1: ", None, |request| request.predicted = 0);
+    denied("K1: ", Some(Facts { targets: 3, ..good() }), |_| {});
+    let processes = (0..5_000).map(|pid| process(pid + 100)).collect();
+    let verdict = judge(&request(&Action::SuspendProcesses { processes }, None), &policies());
+    assert_eq!(verdict.decision, Decision::Deny);
+    assert!(verdict.reasons[0].contains("4096"));
+}
+
+#[test]
+fn a_persons_hold_is_sacred_until_it_ends() {
+    let hold = Hold { until: Timestamp(200 * SECOND), why: "migration".to_owned() };
+    let action = restore("/etc/passwd");
+    let held = Request { hold: Some(&hold), approved: true, ..request(&action, None) };
+    let verdict = judge(&held, &policies());
+    assert_eq!(verdict.decision, Decision::Deny);
+    assert_eq!(verdict.reasons, ["K2: a person holds all actions: migration"]);
+    assert_eq!(judge(&Request { now: hold.until, ..held }, &policies()).decision, Decision::Permit);
+}
+
+#[test]
+fn a_repair_that_loops_is_slowed_and_then_stopped() {
+    let tried = |count, ago| Attempts { count, last: Some(Timestamp(100 * SECOND - ago)) };
+    denied("K5: cooling down", None, |request| request.attempts = tried(1, COOL_DOWN_NS - 1));
+    denied("K5: cooling down", None, |request| request.attempts = tried(3, 4 * COOL_DOWN_NS - 1));
+    denied("K5: tried", None, |request| request.attempts = tried(ATTEMPTS_MAX, 99 * SECOND));
+    let action = restore("/etc/passwd");
+    let again = Request { attempts: tried(3, 4 * COOL_DOWN_NS), ..request(&action, None) };
+    assert_eq!(judge(&again, &policies()).decision, Decision::Permit);
+}
+
+#[test]
+fn a_stale_plan_is_not_applied() {
+    denied("K6: ", Some(Facts { as_expected: Expected::Changed("version 9".to_owned()), ..good() }), |_| {});
+}
+
+#[test]
+fn what_has_no_way_back_and_no_lease_does_not_happen() {
+    let facts = Facts { undo_ready: false, evidence_saved: false, ..good() };
+    for action in every_action() {
+        let verdict = judge(&request(&action, Some(&facts)), &policies());
+        let leased = matches!(action, Action::SuspendProcesses { .. });
+        assert_eq!(verdict.decision, if leased { Decision::Permit } else { Decision::Deny }, "{action:?}");
+        assert!(leased || verdict.reasons[0].starts_with("K7"), "{:?}", verdict.reasons);
+    }
+}
+
+#[test]
+fn init_the_agent_and_its_files_are_never_touched() {
+    denied("K9: ", Some(Facts { never_touch: true, ..good() }), |_| {});
+    let never = [process(77)];
+    let paths = [HostPath::from("/var/lib/thymus")];
+    for action in [
+        Action::SuspendProcesses { processes: vec![process(100), process(1)] },
+        Action::TerminateProcesses { processes: vec![process(77)] },
+        Action::EndSession { leader: process(77), processes: vec![process(100)] },
+        restore("/var/lib/thymus/journal"),
+        restore("/var/lib/thymus"),
+        Action::QuarantineFile { path: "/var/lib".into(), expected: VersionId(1) },
+        Action::RemoveUnit { unit: "thymus.service".to_owned() },
+        Action::ReloadService { unit: "dbus.service".to_owned() },
+    ] {
+        let asked = Request { never_touch: &never, never_touch_paths: &paths, ..request(&action, None) };
+        let verdict = judge(&asked, &policies());
+        assert_eq!(verdict.decision, Decision::Deny, "{action:?}");
+        assert!(verdict.reasons[0].starts_with("K9"), "{:?}", verdict.reasons);
+    }
+}
+
+#[test]
+fn a_contradiction_is_shown_even_when_somebody_approves() {
+    for merge in [Merge::Conflict("both".to_owned()), Merge::Missing("version 3".to_owned())] {
+        let (facts, action) = (Facts { merge, ..good() }, restore("/etc/passwd"));
+        let verdict = judge(&Request { approved: true, ..request(&action, Some(&facts)) }, &policies());
+        assert_eq!(verdict.decision, Decision::Ask);
+        assert!(verdict.reasons[0].starts_with("shown"));
+    }
+}
+
+#[test]
+fn an_approval_permits_what_was_asked() {
+    let action = restore("/etc/passwd");
+    let facts = good();
+    let asked = Request { mode: Mode::Observe, approved: true, ..request(&action, Some(&facts)) };
+    let verdict = judge(&asked, &policies());
+    assert_eq!(verdict.decision, Decision::Permit);
+    assert_eq!(verdict.reasons.last().unwrap(), "approved by a person");
+}
+
+#[test]
+fn a_refusal_says_every_reason() {
+    let hold = Hold { until: Timestamp(200 * SECOND), why: "x".to_owned() };
+    let facts = Facts { as_expected: Expected::Changed("y".to_owned()), never_touch: true, ..good() };
+    let action = restore("/etc/passwd");
+    let all = Request {
+        hold: Some(&hold),
+        scope_permits_action: false,
+        predicted: 0,
+        confirmed: false,
+        ..request(&action, Some(&facts))
+    };
+    let starts: Vec<String> = judge(&all, &policies()).reasons.iter().map(|why| why[..2].to_owned()).collect();
+    assert_eq!(starts, ["sc", "K1", "K2", "K6", "K9", "po"]);
+}
+
+fn with(name: &str, text: &str) -> Vec<(String, String)> {
+    let mut texts = Policies::defaults();
+    texts.push((name.to_owned(), text.to_owned()));
+    texts
+}
+
+#[test]
+fn without_policies_nothing_is_permitted() {
+    let none = Policies::load(&[]).unwrap();
+    for action in every_action() {
+        let verdict = judge(&request(&action, Some(&good())), &none);
+        assert_eq!(verdict, Verdict { decision: Decision::Deny, reasons: vec!["no policy permits it".to_owned()] });
+    }
+}
+
+#[test]
+fn an_operators_forbid_beats_every_permit() {
+    let text = "@id(\"hands-off-www\")\n@reason(\"the web team asked\")\n\
+        forbid (principal, action, resource) when { context has path && context.path like \"/var/www/*\" };\n";
+    let policies = Policies::load(&with("own.cedar", text)).unwrap();
+    let judged = |path: &str| judge(&request(&restore(path), None), &policies);
+    assert_eq!(judged("/etc/passwd").decision, Decision::Permit);
+    assert_eq!(judged("/var/www/x").decision, Decision::Deny);
+    assert_eq!(judged("/var/www/x").reasons, ["policy `hands-off-www` forbids it: the web team asked"]);
+}
+
+#[test]
+fn a_policy_that_errors_counts_as_no() {
+    let text =
+        "@id(\"sum\")\nforbid (principal, action, resource) when { context.targets + 9223372036854775807 < 0 };\n";
+    let policies = Policies::load(&with("own.cedar", text)).unwrap();
+    let verdict = judge(&request(&restore("/etc/passwd"), None), &policies);
+    assert_eq!(verdict.decision, Decision::Deny);
+    assert!(verdict.reasons[0].contains("error counts as no"), "{:?}", verdict.reasons);
+}
+
+#[test]
+fn a_broken_policy_is_refused_with_its_place_and_what_was_expected() {
+    let place = |text: &str| {
+        let errors = Policies::load(&with("own.cedar", text)).unwrap_err();
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        let error = errors[0].clone();
+        assert_eq!(error.file, "own.cedar");
+        assert!(!error.what.is_empty() && !error.expected.is_empty(), "{error}");
+        println!("{error}");
+        (error.line, error.column)
+    };
+    assert_eq!(place("permit (principal, action, resource)\nwhen { context.confirmed }\n"), (2, 27));
+    assert_eq!(place("// one\npermit (principal, actoin, resource);\n"), (2, 20));
+    assert_eq!(place("permit (principal, action, resource)\nwhen { context.confirmd };\n"), (2, 8));
+    assert_eq!(place("permit (principal, action, resource)\nwhen { context.targets == \"all\" };\n"), (2, 8));
+    assert_eq!(place("permit (principal, action == Action::\"reboot\", resource);\n").0, 1);
+    assert_eq!(place("permit (principal == ?principal, action, resource);\n").0, 1);
+    assert_eq!(place("@id(\"end-the-attack\")\npermit (principal, action, resource);\n").0, 1);
+}
+
+#[test]
+fn every_broken_file_is_reported_not_only_the_first() {
+    let mut texts = with("a.cedar", "permit;");
+    texts.push(("b.cedar".to_owned(), "forbid (principal, action, resource) when { context.nothing };".to_owned()));
+    let files: Vec<String> = Policies::load(&texts).unwrap_err().into_iter().map(|error| error.file).collect();
+    assert_eq!(files, ["a.cedar", "b.cedar"]);
+}
