@@ -10,6 +10,8 @@ mod change;
 mod config;
 mod doctor;
 mod explain;
+#[cfg(test)]
+mod golden;
 mod hold;
 mod incidents;
 mod journal;

@@ -115,6 +115,9 @@ pub(crate) struct Vault {
     pub(crate) quota_mb: QuotaMb,
     /// Files larger than this many megabytes are named as not covered. 1 to 65536, default 64.
     pub(crate) file_mb_max: FileMb,
+    /// Hours that a version is kept at least; the state before an open incident is kept as long as that. 1 to 8760,
+    /// default 72.
+    pub(crate) retention_hours: RetentionHours,
 }
 
 /// `[change]`: who else may change the host.
@@ -159,7 +162,7 @@ pub(crate) struct Service {
 macro_rules! number {
     ($name:ident, $range:expr, $unit:literal, $default:literal) => {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-        #[serde(try_from = "u64", into = "u64")]
+        #[serde(try_from = "i64", into = "u64")]
         pub(crate) struct $name(u64);
 
         impl $name {
@@ -180,12 +183,13 @@ macro_rules! number {
             }
         }
 
-        impl TryFrom<u64> for $name {
+        impl TryFrom<i64> for $name {
             type Error = String; // the only constructor: a value in hand is a value in range
-            fn try_from(value: u64) -> Result<Self, String> {
+            fn try_from(found: i64) -> Result<Self, String> {
                 let range: std::ops::RangeInclusive<u64> = $range;
-                let refused = || format!("found {value}, expected {} to {} {}", range.start(), range.end(), $unit);
-                range.contains(&value).then_some(Self(value)).ok_or_else(refused)
+                let value = u64::try_from(found).ok().filter(|value| range.contains(value));
+                let refused = || format!("found {found}, expected {} to {} {}", range.start(), range.end(), $unit);
+                value.map(Self).ok_or_else(refused)
             }
         }
     };
@@ -193,6 +197,7 @@ macro_rules! number {
 
 number!(QuotaMb, 64..=1_048_576, "megabytes", 4_096);
 number!(FileMb, 1..=65_536, "megabytes", 64);
+number!(RetentionHours, 1..=8_760, "hours", 72);
 number!(LeaseSeconds, 5..=86_400, "seconds", 60);
 
 macro_rules! text {
@@ -518,4 +523,100 @@ fn keep_policies(directory: &Path, policies: &[(String, String)]) -> io::Result<
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    const FULL: &str = r#"
+mode = "guarded"
+this_host = true
+administrators = ["ops"]
+
+[protect]
+trees = ["/etc/", "/srv"]
+exclude = ["/srv/cache"]
+
+[vault]
+quota_mb = 64
+
+[[service]]
+unit = "nginx.service"
+tcp = 80
+url = "http://127.0.0.1/health"
+"#;
+
+    fn place() -> tempfile::TempDir {
+        tempfile::Builder::new().prefix("thymus-config-").tempdir().unwrap()
+    }
+
+    #[test]
+    fn what_is_effective_reads_back_as_itself() {
+        for text in ["", FULL] {
+            let config = parse(Path::new("x"), text).unwrap();
+            assert_eq!(parse(Path::new("x"), &toml::to_string_pretty(&config).unwrap()).unwrap(), config);
+        }
+        assert_eq!(parse(Path::new("x"), FULL).unwrap().protect.trees[0].get(), &HostPath::from("/etc"));
+    }
+
+    #[test]
+    fn a_broken_configuration_leaves_the_last_good_one_in_use() {
+        let place = place();
+        let (file, state) = (place.path().join("thymus.toml"), place.path().join("state"));
+        std::fs::write(&file, "mode = \"no such\"").unwrap();
+        let (config, problems) = load_or_last_good(Some(&file), Some(&state));
+        assert_eq!(config, Config::default());
+        assert!(problems[0].instead.contains("no last good configuration"), "{}", problems[0]);
+
+        std::fs::write(&file, FULL).unwrap();
+        let (good, problems) = load_or_last_good(Some(&file), Some(&state));
+        assert_eq!(problems, []);
+        std::fs::write(&file, "mode = \"no such\"").unwrap();
+        let (config, problems) = load_or_last_good(Some(&file), Some(&state));
+        assert_eq!(config, good);
+        assert_eq!(problems[0].place.as_ref().map(|place| (place.line, place.column)), Some((1, 8)));
+        assert!(problems[0].instead.contains("last-good/thymus.toml"), "{}", problems[0]);
+    }
+
+    #[test]
+    fn a_configuration_asked_for_by_name_must_be_there_and_be_text() {
+        let place = place();
+        let file = place.path().join("thymus.toml");
+        assert!(load(Some(&file)).unwrap_err().message.contains("no such file"));
+        std::fs::write(&file, b"\xff").unwrap();
+        assert!(load(Some(&file)).unwrap_err().message.contains("not UTF-8"));
+        std::fs::write(&file, vec![b'#'; 2_000_000]).unwrap();
+        assert!(load(Some(&file)).unwrap_err().message.contains("more than"));
+    }
+
+    #[test]
+    fn a_broken_policy_leaves_the_last_good_ones_in_use_and_says_where() {
+        let place = place();
+        let (directory, state) = (place.path().join("policies"), place.path().join("state"));
+        assert_eq!(load_policies(&directory), Ok(guard::Policies::defaults()));
+        std::fs::create_dir(&directory).unwrap();
+        assert!(load_policies(&directory).unwrap_err()[0].message.contains("expected 1 to"));
+
+        for (name, text) in guard::Policies::defaults() {
+            std::fs::write(directory.join(format!("{name}.cedar")), text).unwrap();
+        }
+        let (good, problems) = load_policies_or_last_good(&directory, &state);
+        assert_eq!(problems, []);
+        let name = &good[0].0;
+        std::fs::write(directory.join(format!("{name}.cedar")), "\npermit(princ, action, resource);\n").unwrap();
+        let (used, problems) = load_policies_or_last_good(&directory, &state);
+        assert_eq!(used, good);
+        assert_eq!(problems[0].place.as_ref().map(|place| place.line), Some(2));
+        assert!(problems[0].instead.contains("last-good/policies"), "{}", problems[0]);
+    }
+
+    #[test]
+    fn a_place_is_counted_in_characters_and_never_splits_one() {
+        let text = "größe = 1\nä";
+        assert_eq!(Place::of(text, 0..7), Place { line: 1, column: 1, width: 5, text: "größe = 1".into() });
+        assert_eq!(Place::of(text, 3..4).column, 3);
+        assert_eq!(Place::of(text, 999..1_000), Place { line: 2, column: 2, width: 1, text: "ä".into() });
+    }
 }

@@ -45,7 +45,7 @@ impl Baseline {
     }
 }
 
-fn text(baseline: &view::Baseline) -> String {
+pub(super) fn text(baseline: &view::Baseline) -> String {
     let mut text = String::from("  files  covered      size  tree\n");
     for tree in &baseline.trees {
         let (size, path) = (show::bytes(tree.bytes), show::plain(&tree.path.to_string()));

@@ -25,7 +25,7 @@ impl Doctor {
     }
 }
 
-fn text(doctor: &view::Doctor) -> String {
+pub(super) fn text(doctor: &view::Doctor) -> String {
     let mut text = String::new();
     for check in &doctor.checks {
         let state = match check.state {

@@ -32,7 +32,7 @@ impl Incidents {
     }
 }
 
-fn text(incidents: &[Summary]) -> String {
+pub(super) fn text(incidents: &[Summary]) -> String {
     if incidents.is_empty() {
         return "No incidents.\n".into();
     }

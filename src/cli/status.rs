@@ -29,7 +29,7 @@ pub(super) fn mode(mode: Mode) -> &'static str {
     }
 }
 
-fn text(status: &view::Status) -> String {
+pub(super) fn text(status: &view::Status) -> String {
     let mut text = format!(
         "Thymus {} has guarded for {}\n  where      {}\n  mode       {}\n",
         status.version,

@@ -5,29 +5,21 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use thymus_engine::input::Mode;
-use thymus_engine::{Incident, IncidentId, Stage, Timestamp};
+use thymus_engine::{Incident, IncidentId, Stage, Timestamp, engine};
 
 /// Everything that the API can tell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct View {
     /// Of the agent, such as `0.1.0`.
     pub version: String,
-    pub mode: Mode,
     /// Where the agent looks and whether it may act there, in words.
     pub scope: String,
-    /// When this was published.
-    pub now: Timestamp,
     /// When the agent started.
     pub started: Timestamp,
     /// Add to a boot-clock time to get Unix nanoseconds.
     pub boot_to_unix_ns: u64,
-    /// A person holds all automation until then.
-    pub hold: Option<Window>,
-    /// A person has announced changes until then.
-    pub change: Option<Window>,
-    /// Newest last.
-    pub incidents: Vec<Incident>,
-    /// What was counted since the agent started, by name, such as `events`, `events_lost`, `step_work_max`.
+    pub engine: engine::View,
+    /// What the agent's hands and sensors counted since it started, by name, such as `events_lost`; beside the engine's own.
     pub counters: BTreeMap<String, u64>,
     pub doctor: Doctor,
     pub baseline: Baseline,
@@ -40,6 +32,12 @@ pub struct Window {
     /// Who opened it; empty when not said.
     pub who: String,
     pub why: String,
+}
+
+impl Window {
+    fn of(until: Timestamp, who: &str, why: &str) -> Self {
+        Self { until, who: who.to_owned(), why: why.to_owned() }
+    }
 }
 
 /// What the agent can and cannot see and do on this host, and why.
@@ -109,7 +107,7 @@ pub struct Status {
     pub boot_to_unix_ns: u64,
     pub hold: Option<Window>,
     pub change: Option<Window>,
-    /// Incidents by stage, in the order of [`Stage`].
+    /// How many incidents are at each stage, in the order of [`Stage`].
     pub incidents: BTreeMap<Stage, u64>,
     /// Actions that wait for a person.
     pub asked: u64,
@@ -140,32 +138,32 @@ pub struct Summary {
 impl View {
     #[must_use]
     pub fn incident(&self, id: IncidentId) -> Option<&Incident> {
-        self.incidents.iter().find(|incident| incident.id == id)
+        self.engine.incidents.iter().find(|incident| incident.id == id)
     }
 
     #[must_use]
     pub fn summaries(&self) -> Vec<Summary> {
-        self.incidents.iter().map(|incident| Summary::of(incident, self.boot_to_unix_ns)).collect()
+        self.engine.incidents.iter().map(|incident| Summary::of(incident, self.boot_to_unix_ns)).collect()
     }
 
     #[must_use]
     pub fn status(&self) -> Status {
         let mut incidents = BTreeMap::new();
-        for incident in &self.incidents {
+        for incident in &self.engine.incidents {
             *incidents.entry(incident.stage).or_default() += 1;
         }
         Status {
             version: self.version.clone(),
-            mode: self.mode,
+            mode: self.engine.mode,
             scope: self.scope.clone(),
-            now: self.now,
+            now: self.engine.now,
             started: self.started,
             boot_to_unix_ns: self.boot_to_unix_ns,
-            hold: self.hold.clone(),
-            change: self.change.clone(),
+            hold: self.engine.hold.as_ref().map(|hold| Window::of(hold.until, "", &hold.why)),
+            change: self.engine.change.as_ref().map(|change| Window::of(change.until, &change.who, &change.why)),
             incidents,
-            asked: self.incidents.iter().map(|incident| asked(incident) as u64).sum(),
-            counters: self.counters.clone(),
+            asked: self.engine.incidents.iter().map(|incident| asked(incident) as u64).sum(),
+            counters: self.engine.counters.clone().into_iter().chain(self.counters.clone()).collect(),
             health: self.doctor.checks.iter().map(|check| check.state).max().unwrap_or(Health::Good),
         }
     }
@@ -203,7 +201,7 @@ pub struct Told {
 impl Told {
     #[must_use]
     pub fn of(view: &View, incident: &Incident) -> Self {
-        Self { incident: incident.clone(), now: view.now, boot_to_unix_ns: view.boot_to_unix_ns }
+        Self { incident: incident.clone(), now: view.engine.now, boot_to_unix_ns: view.boot_to_unix_ns }
     }
 }
 

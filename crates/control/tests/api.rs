@@ -11,7 +11,7 @@ use thymus_control::client::Error;
 use thymus_control::view::{Baseline, Doctor, View};
 use thymus_control::{Answer, Client, ControlCommand, Published, Request, Server, UndoTarget};
 use thymus_engine::input::{Command, Mode};
-use thymus_engine::{ActionId, Incident, IncidentId, Stage, Timestamp};
+use thymus_engine::{ActionId, Incident, IncidentId, Stage, Timestamp, engine};
 
 fn incident(id: u64) -> Incident {
     Incident {
@@ -35,15 +35,18 @@ fn incident(id: u64) -> Incident {
 fn view(incidents: Vec<Incident>) -> View {
     View {
         version: "0.1.0".into(),
-        mode: Mode::Guarded,
         scope: "this host".into(),
-        now: Timestamp(10),
         started: Timestamp(1),
         boot_to_unix_ns: 1_795_000_000_000_000_000,
-        hold: None,
-        change: None,
-        incidents,
-        counters: BTreeMap::from([("events".into(), 7)]),
+        engine: engine::View {
+            now: Timestamp(10),
+            mode: Mode::Guarded,
+            hold: None,
+            change: None,
+            incidents,
+            counters: BTreeMap::from([("events".into(), 7)]),
+        },
+        counters: BTreeMap::from([("events_lost".into(), 2)]),
         doctor: Doctor::default(),
         baseline: Baseline::default(),
     }
@@ -75,7 +78,8 @@ fn a_reader_sees_what_was_published_last() {
     let listed: Vec<_> = agent.client.incidents().unwrap().into_iter().map(|incident| incident.id.0).collect();
     assert_eq!(listed, [1, 2]);
     assert_eq!(agent.client.incident(IncidentId(2)).unwrap().incident, incident(2));
-    assert_eq!(agent.client.status().unwrap().counters["events"], 7);
+    let counters = agent.client.status().unwrap().counters;
+    assert_eq!((counters["events"], counters["events_lost"]), (7, 2));
 }
 
 #[test]

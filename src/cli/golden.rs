@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Every text that a person reads, held by a file. `UPDATE=1 cargo test -p thymus golden` rewrites; review the diff.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use super::Cli;
+use crate::config;
+use clap::CommandFactory;
+use std::collections::BTreeMap;
+use std::path::Path;
+use thymus_control::view::{Baseline, Check, Doctor, Health, Told, Tree, Uncovered, View};
+use thymus_engine::action::{Action, Authored, Outcome, RestoreFile};
+use thymus_engine::engine::{self, ChangeWindow};
+use thymus_engine::event::{Confidence, Endpoint};
+use thymus_engine::guard::Hold;
+use thymus_engine::incident::{
+    ActionRecord, Decision, FindingSummary, InvocationKind, Object, ObjectClass, Root, Subject, Verdict,
+};
+use thymus_engine::input::Mode;
+use thymus_engine::{
+    ActionId, BootId, FindingId, HostPath, Incident, IncidentId, ProcessKey, Stage, Timestamp, VersionId,
+};
+
+/// `tests/golden/NAME.txt` is what `found` must be.
+fn check(name: &str, found: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.txt"));
+    if std::env::var_os("UPDATE").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, found).unwrap();
+    }
+    let wanted = std::fs::read_to_string(&path).unwrap_or_default();
+    assert_eq!(found, wanted, "{} differs; UPDATE=1 rewrites it", path.display());
+}
+
+const MS: u64 = 1_000_000;
+const OPENED: u64 = 900_000 * MS;
+
+fn at(ms: u64) -> Timestamp {
+    Timestamp(OPENED + ms * MS)
+}
+
+fn process(pid: u32) -> ProcessKey {
+    ProcessKey { boot: BootId(7), pid, start_time: Timestamp(u64::from(pid)) }
+}
+
+fn subject(pid: u32, program: &str, command: &[&str], reason: &str) -> Subject {
+    Subject {
+        process: process(pid),
+        program: Some(program.into()),
+        cmd_line: command.iter().map(|word| (*word).to_owned()).collect(),
+        uid: 0,
+        reason: reason.into(),
+        alive: false,
+    }
+}
+
+fn object(path: HostPath, class: ObjectClass, reason: &str) -> Object {
+    Object { path, class, first_version: VersionId(40), reason: reason.into() }
+}
+
+fn record(id: u64, action: Action, decision: Decision, reason: &str, outcome: Option<Outcome>) -> ActionRecord {
+    let settled = outcome.is_some().then(|| at(20 + 10 * id));
+    let verdict = Verdict { decision, reasons: vec![reason.into()] };
+    ActionRecord { id: ActionId(id), action, verdict, outcome, decided: at(2 * id), settled }
+}
+
+/// A healed incident with every kind of thing in it, and names that an attacker chose.
+fn healed() -> Incident {
+    let hostile = HostPath::new(b"/etc/cron.d/\x1b[2Jx\n\xff");
+    let permitted = "policy `autonomous`: confirmed, and the objects are the attack's alone";
+    let mut restore = RestoreFile { path: "/etc/ssh/sshd_config".into(), ..restore("/etc/ssh/sshd_config") };
+    restore.later.push(Authored { version: VersionId(44), attack: false });
+    Incident {
+        id: IncidentId(1),
+        stage: Stage::Healed,
+        why: "every action is settled and every proof holds".into(),
+        opened: at(0),
+        contained: Some(at(1)),
+        restored: Some(at(840)),
+        healed: Some(at(4_130)),
+        confirmed: true,
+        roots: vec![
+            Root {
+                kind: InvocationKind::Session,
+                leader: process(4_711),
+                title: "ssh session of uid 1001 from 127.0.0.2".into(),
+                src_endpoint: Some(Endpoint { ip: [127, 0, 0, 2].into(), port: 40_022 }),
+                score: 0.93,
+            },
+            Root {
+                kind: InvocationKind::Unit("cron.service".into()),
+                leader: process(312),
+                title: "cron run of uid 0".into(),
+                src_endpoint: None,
+                score: 0.07,
+            },
+        ],
+        findings: vec![FindingSummary {
+            id: FindingId(1),
+            time: at(0),
+            analytic: "foothold/loader".into(),
+            technique: "T1574.006".into(),
+            title: "a library was put before every program".into(),
+            confidence: Confidence::High,
+            paths: vec!["/etc/ld.so.preload".into(), hostile.clone()],
+        }],
+        subjects: vec![
+            subject(4_711, "/usr/sbin/sshd", &["sshd: alice [priv]"], "leads the session"),
+            subject(4_712, "/bin/bash", &["bash", "-c", "printf '\x1b]0;x\x07'\necho"], "child of 4711"),
+        ],
+        objects: vec![
+            object("/etc/ld.so.preload".into(), ObjectClass::AttackOnly, "created by process 4712"),
+            object(hostile.clone(), ObjectClass::AttackOnly, "created by process 4712"),
+            object("/etc/ssh/sshd_config".into(), ObjectClass::Mixed, "changed by process 4712, and by others"),
+            object("/var/log/auth.log".into(), ObjectClass::Log, "cut by process 4712"),
+            object("/tmp/.x".into(), ObjectClass::Unprotected, "created by process 4712"),
+        ],
+        actions: vec![
+            record(
+                1,
+                Action::SuspendProcesses { processes: vec![process(4_711), process(4_712)] },
+                Decision::Permit,
+                permitted,
+                Some(Outcome::Success),
+            ),
+            record(
+                2,
+                Action::QuarantineFile { path: hostile, expected: VersionId(41) },
+                Decision::Permit,
+                permitted,
+                Some(Outcome::Success),
+            ),
+            record(3, Action::RestoreFile(restore), Decision::Permit, permitted, Some(Outcome::Success)),
+            record(
+                4,
+                Action::RestoreFile(RestoreFile { append_only: true, ..self::restore("/var/log/auth.log") }),
+                Decision::Permit,
+                permitted,
+                Some(Outcome::Reverted("the file changed while it was written".into())),
+            ),
+            record(
+                5,
+                Action::TerminateProcesses { processes: vec![process(4_712)] },
+                Decision::Permit,
+                "policy `autonomous`: evidence is saved",
+                Some(Outcome::Success),
+            ),
+            record(
+                6,
+                Action::RemoveUnit { unit: "x.service".into() },
+                Decision::Ask,
+                "others changed it too: a person decides",
+                None,
+            ),
+            record(7, Action::ReloadService { unit: "ssh.service".into() }, Decision::Deny, "a person holds", None),
+        ],
+        omitted: 3,
+    }
+}
+
+fn restore(path: &str) -> RestoreFile {
+    let later = vec![Authored { version: VersionId(43), attack: true }];
+    RestoreFile { path: path.into(), base: VersionId(12), later, append_only: false }
+}
+
+fn unconfirmed() -> Incident {
+    let mut incident = Incident { id: IncidentId(2), stage: Stage::Open, confirmed: false, ..healed() };
+    (incident.contained, incident.restored, incident.healed) = (None, None, None);
+    incident.why = "one finding of medium confidence".into();
+    (incident.roots, incident.actions, incident.subjects) = (Vec::new(), Vec::new(), Vec::new());
+    incident.objects.clear();
+    incident.omitted = 0;
+    incident
+}
+
+fn view() -> View {
+    View {
+        version: "0.1.0".into(),
+        scope: "this host, whole; may act".into(),
+        started: Timestamp(1_000 * MS),
+        boot_to_unix_ns: 1_795_382_000_000_000_000,
+        engine: engine::View {
+            now: at(7_500_000),
+            mode: Mode::Autonomous,
+            hold: Some(Hold { until: at(9_000_000), why: "moving\nthe rack".into() }),
+            change: Some(ChangeWindow { until: at(8_000_000), who: "ops".into(), why: "new web site".into() }),
+            incidents: vec![healed(), unconfirmed()],
+            counters: BTreeMap::from([("events".into(), 182_334)]),
+        },
+        counters: BTreeMap::from([("events_lost".into(), 12)]),
+        doctor: Doctor {
+            checks: vec![
+                Check { name: "sensor process".into(), state: Health::Good, detail: "eBPF, 9 programs".into() },
+                Check {
+                    name: "sensor file".into(),
+                    state: Health::Limited,
+                    detail: "12 events were lost; detectors were blind from 22:10:03 to 22:10:04.\nGive it more room."
+                        .into(),
+                },
+                Check { name: "journal".into(), state: Health::Broken, detail: "the disk is full".into() },
+            ],
+        },
+        baseline: Baseline {
+            trees: vec![
+                Tree { path: "/etc".into(), files: 812, covered: 812, bytes: 1_900_000 },
+                Tree { path: "/home".into(), files: 40, covered: 39, bytes: 88_000_000_000 },
+            ],
+            stored_bytes: 412_000_000,
+            quota_bytes: 4_096_000_000,
+            uncovered: vec![Uncovered { path: "/home/al\nice/disk.img".into(), why: "larger than 64 MB".into() }],
+            uncovered_omitted: 4,
+        },
+    }
+}
+
+#[test]
+fn golden_help() {
+    let mut text = String::new();
+    let mut pending = vec![(String::from("thymus"), Cli::command())];
+    while let Some((name, command)) = pending.pop() {
+        let help = command.clone().display_name(&name).bin_name(&name).term_width(100).render_long_help();
+        text += &format!("$ {name} --help\n{help}\n");
+        let children: Vec<_> = command.get_subcommands().cloned().collect();
+        pending.extend(children.into_iter().rev().map(|child| (format!("{name} {}", child.get_name()), child)));
+    }
+    let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+    check("help", &(lines.join("\n") + "\n"));
+}
+
+#[test]
+fn golden_status() {
+    let mut quiet = view();
+    quiet.engine.incidents.clear();
+    (quiet.engine.hold, quiet.engine.change) = (None, None);
+    quiet.doctor.checks.truncate(1);
+    quiet.engine.mode = Mode::Observe;
+    check("status", &format!("{}\n{}", super::status::text(&view().status()), super::status::text(&quiet.status())));
+}
+
+#[test]
+fn golden_doctor() {
+    check("doctor", &super::doctor::text(&view().doctor));
+}
+
+#[test]
+fn golden_incidents() {
+    check("incidents", &format!("{}\n{}", super::incidents::text(&view().summaries()), super::incidents::text(&[])));
+}
+
+#[test]
+fn golden_explain() {
+    let view = view();
+    let told: Vec<String> =
+        view.engine.incidents.iter().map(|incident| super::explain::text(&Told::of(&view, incident))).collect();
+    check("explain", &told.join("\n\n"));
+}
+
+#[test]
+fn golden_baseline() {
+    check("baseline", &super::baseline::text(&view().baseline));
+}
+
+#[test]
+fn golden_errors() {
+    use thymus_control::client::Error;
+    let socket = || Path::new("/run/thymus/api.sock").to_owned();
+    let errors = [
+        Error::NoAgent { socket: socket(), source: std::io::ErrorKind::NotFound.into() },
+        Error::NotRoot { socket: socket() },
+        Error::Silent { socket: socket(), seconds: 10 },
+        Error::Refused("there is no incident 9; `thymus incidents` lists them".into()),
+        Error::Foreign { socket: socket(), detail: "missing field `stage` at line 1 column 2".into() },
+        Error::Broken { socket: socket(), source: "connection\nreset".into() },
+    ];
+    check("errors", &errors.map(|error| super::complaint(&error.into())).concat());
+}
+
+#[test]
+fn golden_configuration_problems() {
+    let broken = [
+        "mode = \"observing\"\n",
+        "# hello\nmod = \"observe\"\n",
+        "mode = \"observe\"\nmode = \"guarded\"\n",
+        "[contain]\nlease_seconds = 2\n",
+        "[contain]\nlease_seconds = -2\n",
+        "[contain]\nlease_seconds = \"1h\"\n",
+        "administrators = [\"ops\", \"root; rm\"]\n",
+        "[protect]\ntrees = [\"etc\"]\n",
+        "[protect]\ntrees = [\"/etc/../root\"]\n",
+        "[protect]\nappend_only = [\"/var/**/x\"]\n",
+        "[[service]]\nunit = \"nginx\"\n",
+        "[[service]]\nunit = \"nginx.service\"\nurl = \"http://example.com/\"\n",
+        "[[service]]\ntcp = 80\n",
+        "[vault]\nquota_mb = 1\n",
+        "this_host = yes\n",
+        "state = \"\u{1b}[2J\"\n",
+        "mode = \"observe\n",
+        "größe = 1\n",
+        "[",
+    ];
+    let problem = |text: &str| config::parse(Path::new("/etc/thymus/thymus.toml"), text).unwrap_err().to_string();
+    check("config-problems", &broken.map(|text| problem(text) + "\n\n").concat());
+}
+
+#[test]
+fn golden_effective_configuration() {
+    let text = toml::to_string_pretty(&config::Config::default()).unwrap();
+    check("config-effective", &text);
+}
