@@ -4,8 +4,16 @@
 //! Input: an event, who is behind it ([`Lineage`]), what the configuration says ([`Context`]). Output: [`Finding`]s.
 //! A detector knows classes of paths and the behaviour of Linux, never the names of an attack.
 
-use crate::event::{Event, Finding, User};
-use crate::id::ProcessKey;
+mod bounded;
+mod look;
+mod place;
+
+pub use bounded::{BOUNDED_MAX, Bounded};
+pub use look::{Arrival, Look};
+pub use place::matches_glob;
+
+use crate::event::{Confidence, Event, Finding, User};
+use crate::id::{FindingId, ProcessKey};
 use crate::incident::InvocationKind;
 use crate::input::Configuration;
 use crate::path::HostPath;
@@ -47,14 +55,140 @@ pub struct Context<'a> {
     pub change_window: bool,
 }
 
-/// Every detector, in order, with what it remembers.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Detectors {}
+/// What a detector is, for people and for `docs/detectors.md`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Meta {
+    /// The analytic's name in findings.
+    pub name: &'static str,
+    /// ATT&CK technique.
+    pub technique: &'static str,
+    /// OCSF class that it reads.
+    pub class_uid: u32,
+}
+
+/// OCSF File System Activity.
+const FILE: u32 = 1001;
+/// OCSF Process Activity.
+const PROCESS: u32 = 1007;
+
+/// One detector. Sees every event once, in order. Must not block, allocate without limit, or look at a clock: time is
+/// `look.event.time`. Must not know the names, paths or order of any particular attack.
+pub trait Detector {
+    const META: Meta;
+    /// At most one claim an event: one act is one piece of evidence.
+    fn observe(&mut self, look: &Look<'_>) -> Option<Claim>;
+}
+
+/// A detector's claim about the event it looked at.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Claim {
+    pub confidence: Confidence,
+    pub title: String,
+    pub process: ProcessKey,
+    pub paths: Vec<HostPath>,
+    /// Where it is not the detector's usual one.
+    pub technique: Option<&'static str>,
+}
+
+macro_rules! detectors {
+    ($($field:ident: $module:ident::$name:ident,)*) => {
+        $(pub mod $module;)*
+
+        /// Every detector, in order, with what it remembers.
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+        pub struct Detectors {
+            $($field: $module::$name,)*
+            made: u64,
+            seen: Bounded<(u8, ProcessKey, HostPath), Confidence>,
+            per_invocation: Bounded<(u8, ProcessKey), u32>,
+            pub counters: Counters,
+        }
+
+        /// Every detector, in order.
+        pub const DETECTORS: &[Meta] = &[$($module::$name::META),*];
+
+        impl Detectors {
+            /// The most confident claim about the event, the first of equals, and whose it is.
+            fn claim(&mut self, look: &Look<'_>) -> Option<(u8, Meta, Claim)> {
+                let (mut best, mut index): (Option<(u8, Meta, Claim)>, u8) = (None, 0);
+                $(
+                    if let Some(claim) = self.$field.observe(look) {
+                        if best.as_ref().is_none_or(|(_, _, other)| claim.confidence > other.confidence) {
+                            best = Some((index, $module::$name::META, claim));
+                        }
+                    }
+                    index += 1;
+                )*
+                let _ = index;
+                best
+            }
+        }
+    };
+}
+
+detectors! {
+    authorized_key: authorized_key::AuthorizedKey,
+    cron: cron::Cron,
+    systemd_unit: systemd_unit::SystemdUnit,
+    ld_preload: ld_preload::LdPreload,
+    shell_profile: shell_profile::ShellProfile,
+    account: account::Account,
+    pam: pam::Pam,
+    sshd_config: sshd_config::SshdConfig,
+    sudoers: sudoers::Sudoers,
+    setuid: setuid::Setuid,
+    setuid_shell: setuid_shell::SetuidShell,
+    system_tool: system_tool::SystemTool,
+    log_wiping: log_wiping::LogWiping,
+    history: history::History,
+    web_content: web_content::WebContent,
+    socket_shell: socket_shell::SocketShell,
+    from_memory: from_memory::FromMemory,
+    download: download::Download,
+}
+
+/// What was left out, since the engine began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Claims that repeated one already made about the same analytic, invocation and path.
+    pub repeated: u64,
+    /// Claims beyond [`FINDINGS_PER_INVOCATION_MAX`] of one analytic about one invocation.
+    pub beyond_limit: u64,
+}
+
+/// LIMIT: findings of one analytic about one invocation; more say nothing new, and are counted.
+pub const FINDINGS_PER_INVOCATION_MAX: u32 = 256;
 
 impl Detectors {
     /// Looks once at `event`; `lineage` knows it already. New findings carry their final ids, starting at 1.
     pub fn observe(&mut self, event: &Event, lineage: &dyn Lineage, context: &Context<'_>, out: &mut Vec<Finding>) {
-        let _ = (event, lineage, context, out);
+        let Some(look) = Look::at(event, lineage, context) else { return };
+        let Some((index, meta, claim)) = self.claim(&look) else { return };
+        let leader = lineage.invocation(claim.process).map_or(claim.process, |invocation| invocation.leader);
+        let path = claim.paths.first().cloned().unwrap_or_default();
+        let key = (index, leader, path);
+        if self.seen.get(&key).is_some_and(|earlier| *earlier >= claim.confidence) {
+            self.counters.repeated += 1;
+            return;
+        }
+        let count = self.per_invocation.get(&(index, leader)).copied().unwrap_or(0);
+        if count >= FINDINGS_PER_INVOCATION_MAX {
+            self.counters.beyond_limit += 1;
+            return;
+        }
+        self.per_invocation.insert((index, leader), count + 1);
+        self.seen.insert(key, claim.confidence);
+        self.made += 1;
+        out.push(Finding {
+            id: FindingId(self.made),
+            analytic: meta.name.to_owned(),
+            technique: claim.technique.unwrap_or(meta.technique).to_owned(),
+            title: claim.title,
+            confidence: claim.confidence,
+            event: event.id,
+            process: claim.process,
+            paths: claim.paths,
+        });
     }
 }
 
@@ -84,9 +218,40 @@ impl Authority {
     }
 }
 
+/// LIMIT: ancestors looked at for a package manager or a configuration tool.
+pub const LINEAGE_DEPTH_MAX: usize = 32;
+
 /// In whose name `process` acts.
 #[must_use]
 pub fn authority(process: ProcessKey, lineage: &dyn Lineage, context: &Context<'_>) -> Authority {
-    let _ = (process, lineage, context);
-    Authority::Nobody
+    if lineage.is_suspect(process) {
+        return Authority::Nobody;
+    }
+    if context.change_window {
+        return Authority::ChangeWindow;
+    }
+    let invocation = lineage.invocation(process);
+    let (login, session) =
+        invocation.map_or((None, false), |found| (found.login, *found.kind == InvocationKind::Session));
+    if session && login.is_some_and(|uid| context.configuration.administrators.contains(&uid)) {
+        return Authority::Administrator;
+    }
+    if programs(process, lineage).any(|program| context.configuration.change_tools.contains(program)) {
+        return Authority::ChangeTool;
+    }
+    let by_itself = match invocation.map(|found| found.kind) {
+        Some(InvocationKind::Unit(_) | InvocationKind::Cron | InvocationKind::Other) => true,
+        Some(InvocationKind::Session | InvocationKind::Request) | None => false,
+    };
+    let as_root = lineage.process(process).is_some_and(|seen| seen.user.euid == 0);
+    if by_itself && as_root && login.is_none() { Authority::Machinery } else { Authority::Nobody }
 }
+
+/// The program of `process` and of its ancestors, nearest first.
+fn programs(process: ProcessKey, lineage: &dyn Lineage) -> impl Iterator<Item = &HostPath> {
+    let parent = move |seen: &Seen<'_>| lineage.process(seen.parent);
+    std::iter::successors(lineage.process(process), parent).take(LINEAGE_DEPTH_MAX).filter_map(|seen| seen.program)
+}
+
+#[cfg(test)]
+mod tests;
