@@ -29,7 +29,7 @@ pub enum Action {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestoreFile {
     pub path: HostPath,
-    /// The state before the attack first touched the path.
+    /// The state before the attack first touched the path; 0 when the path did not exist then.
     pub base: VersionId,
     /// The path's later versions, oldest first, each with whose it is.
     pub later: Vec<Authored>,

@@ -1,1 +1,1122 @@
 // SPDX-License-Identifier: Apache-2.0
+//! From a confirmed incident to a plan, and from answers to its end.
+//!
+//! Input: a [`Case`] with its subjects and objects; the hands' answers. Output: effects. Order: stop every live
+//! subject; put files in order (what every program loads first, then what the attack created, deepest first, then
+//! what it changed); units and services; end the subjects; prove. Everything is judged by the guard, twice where the
+//! hands have facts to add. What may not happen by itself becomes a question and stays visible; the rest goes on.
+
+use crate::action::{Action, Expected, Facts, Merge, Outcome, RestoreFile};
+use crate::diagnose::{Case, Net, ObjectState, Progress, classify};
+use crate::event::IncidentFinding;
+use crate::graph::Graph;
+use crate::guard::{self, Attempts, Hold, Policies, Request};
+use crate::id::{ActionId, IncidentId, ProcessKey, Timestamp};
+use crate::incident::{ActionRecord, Decision, InvocationKind, Milestone, ObjectClass, Stage, Verdict};
+use crate::input::{Check, Configuration, Effect, Mode, Proof};
+use crate::path::HostPath;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// LIMIT: processes named in one action; more make further actions.
+pub const TARGETS_MAX: usize = 256;
+/// LIMIT: file actions that the hands have at one time.
+pub const IN_FLIGHT_MAX: usize = 16;
+/// LIMIT: plans made for one object before it is shown to a person.
+pub const ATTEMPTS_MAX: u32 = 5;
+/// LIMIT: proofs asked for before the incident is stuck.
+pub const PROOFS_MAX: u32 = 3;
+/// What changed under our hands is planned again after so many nanoseconds.
+pub const RETRY_NS: u64 = 250_000_000;
+/// A proof that did not hold is asked for again after so many nanoseconds.
+pub const PROOF_RETRY_NS: u64 = 1_000_000_000;
+/// A file that a subject had open is closed by the kernel soon after its end; nanoseconds.
+pub const CLOSE_GRACE_NS: u64 = 2_000_000_000;
+
+/// Where unit files lie that the system's manager reads.
+const UNIT_TREES: &[&[u8]] =
+    &[b"/etc/systemd/system", b"/usr/lib/systemd/system", b"/lib/systemd/system", b"/run/systemd/system"];
+/// In the order in which they are removed: what starts others first.
+const UNIT_KINDS: &[&str] = &[".timer", ".socket", ".path", ".target", ".mount", ".service"];
+/// Whose configuration a path is.
+const SERVICES: &[(&str, &str)] = &[
+    ("/etc/ssh/sshd_config", "ssh.service"),
+    ("/etc/ssh/sshd_config.d", "ssh.service"),
+    ("/etc/nginx", "nginx.service"),
+    ("/etc/apache2", "apache2.service"),
+    ("/etc/rsyslog.conf", "rsyslog.service"),
+    ("/etc/rsyslog.d", "rsyslog.service"),
+    ("/etc/dbus-1", "dbus.service"),
+    ("/etc/systemd/journald.conf", "systemd-journald.service"),
+    ("/etc/systemd/logind.conf", "systemd-logind.service"),
+    ("/etc/systemd/resolved.conf", "systemd-resolved.service"),
+];
+/// What every program loads: put in order before anything else runs.
+const LOADED_BY_ALL: &[&str] = &["/etc/ld.so.preload", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/ld.so.cache"];
+
+/// Units and services that follow from files; removals before reloads.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) enum Service {
+    /// Its place in [`UNIT_KINDS`], and its name.
+    Remove(usize, String),
+    Reload(String),
+}
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Plan {
+    pub(crate) steps: BTreeMap<ActionId, Step>,
+    /// Live subjects that nothing stops yet.
+    pub(crate) fresh: BTreeSet<ProcessKey>,
+    pub(crate) services: BTreeMap<Service, Option<ActionId>>,
+    pub(crate) proof: Proving,
+    /// When the last subject was seen to be gone.
+    pub(crate) quiet_since: Option<Timestamp>,
+    /// Objects to be planned, in their order.
+    queue: BTreeSet<Place>,
+    /// Objects to be planned later.
+    later: BTreeSet<HostPath>,
+    /// Objects still open for writing by a subject.
+    pending: BTreeSet<HostPath>,
+    /// Objects that no action could be made for.
+    shown: BTreeSet<HostPath>,
+    /// Actions that the hands have.
+    busy: BTreeSet<ActionId>,
+    /// Actions that were asked, refused or failed.
+    unresolved: BTreeSet<ActionId>,
+    /// Of these, those to be judged again.
+    reconsidered: BTreeSet<ActionId>,
+    /// Stops that hold.
+    stops: BTreeSet<ActionId>,
+    /// Subjects not known to be gone; of them those not stopped.
+    live: BTreeSet<ProcessKey>,
+    running: BTreeSet<ProcessKey>,
+    settled: u32,
+}
+
+/// Rank, depth (negative where the deepest goes first), path.
+pub(crate) type Place = (u8, i64, HostPath);
+
+/// LIMIT: actions begun in one step; each is judged once, which is most of its cost.
+pub const BEGUN_PER_STEP_MAX: u32 = 16;
+/// Units of work that one judgement stands for.
+pub const JUDGEMENT_UNITS: u32 = 16;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Proving {
+    pub(crate) running: bool,
+    pub(crate) count: u32,
+    pub(crate) not_before: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Progressing {
+    /// The hands capture what undo needs.
+    Preparing,
+    /// The hands do it.
+    Committed,
+    /// A person is asked.
+    Asked,
+    /// The guard or a person refused.
+    Refused,
+    Settled,
+    /// Another action took its place.
+    Superseded,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Step {
+    pub(crate) action: Action,
+    pub(crate) state: Progressing,
+    pub(crate) verdict: Verdict,
+    pub(crate) outcome: Option<Outcome>,
+    pub(crate) decided: Timestamp,
+    pub(crate) settled: Option<Timestamp>,
+    /// A person approved it.
+    pub(crate) approved: bool,
+    /// The answer is a person's: neither mode nor hold changes it.
+    pub(crate) personal: bool,
+    /// How often it was tried again.
+    pub(crate) retries: u32,
+}
+
+impl Step {
+    fn is_busy(&self) -> bool {
+        matches!(self.state, Progressing::Preparing | Progressing::Committed)
+    }
+
+    /// It ended otherwise than wanted.
+    fn failed(&self) -> bool {
+        match (&self.state, &self.outcome) {
+            (Progressing::Refused, _) => true,
+            (Progressing::Settled, Some(Outcome::Reverted(_) | Outcome::Failed(_) | Outcome::Undone)) => true,
+            (Progressing::Settled, Some(Outcome::Success | Outcome::DoesNotExist) | None) => false,
+            (Progressing::Preparing | Progressing::Committed | Progressing::Asked | Progressing::Superseded, _) => {
+                false
+            }
+        }
+    }
+}
+
+/// What a case needs to go on: the rest of the engine, for one step.
+#[derive(Debug)]
+pub(crate) struct Desk<'a> {
+    pub(crate) now: Timestamp,
+    pub(crate) graph: &'a mut Graph,
+    pub(crate) configuration: &'a Configuration,
+    /// `None` when no policy text could be loaded: nothing is permitted.
+    pub(crate) policies: Option<&'a Policies>,
+    pub(crate) hold: Option<&'a Hold>,
+    pub(crate) actions_begun: &'a mut u64,
+    pub(crate) owners: &'a mut BTreeMap<ActionId, IncidentId>,
+    pub(crate) out: &'a mut Vec<Effect>,
+    pub(crate) units: u32,
+    /// Actions that may still be begun in this step.
+    pub(crate) room: u32,
+    /// Units that this step may use.
+    pub(crate) units_max: u32,
+}
+
+fn path_of(action: &Action) -> Option<&HostPath> {
+    match action {
+        Action::RestoreFile(restore) => Some(&restore.path),
+        Action::QuarantineFile { path, .. } => Some(path),
+        Action::SuspendProcesses { .. }
+        | Action::TerminateProcesses { .. }
+        | Action::EndSession { .. }
+        | Action::RemoveUnit { .. }
+        | Action::ReloadService { .. } => None,
+    }
+}
+
+fn processes_of(action: &Action) -> &[ProcessKey] {
+    match action {
+        Action::SuspendProcesses { processes }
+        | Action::TerminateProcesses { processes }
+        | Action::EndSession { processes, .. } => processes,
+        Action::RestoreFile(_)
+        | Action::QuarantineFile { .. }
+        | Action::RemoveUnit { .. }
+        | Action::ReloadService { .. } => &[],
+    }
+}
+
+const fn ends_processes(action: &Action) -> bool {
+    matches!(action, Action::TerminateProcesses { .. } | Action::EndSession { .. })
+}
+
+/// What else must be done when this path was put in order.
+fn service_of(path: &HostPath, created: bool) -> Option<Service> {
+    let name = std::str::from_utf8(path.file_name()).ok()?;
+    let unit_kind = |name: &str| UNIT_KINDS.iter().position(|kind| name.ends_with(kind) && name.len() > kind.len());
+    for tree in UNIT_TREES {
+        if path.parent() == *tree {
+            let kind = unit_kind(name)?;
+            return Some(if created { Service::Remove(kind, name.into()) } else { Service::Reload(name.into()) });
+        }
+        let parent = HostPath::new(path.parent());
+        if path.is_within(tree) && parent.parent() == *tree && name.ends_with(".conf") {
+            let unit = std::str::from_utf8(parent.file_name()).ok()?.strip_suffix(".d")?;
+            return unit_kind(unit).map(|_| Service::Reload(unit.into()));
+        }
+    }
+    let service = SERVICES.iter().find(|(tree, _)| path.is_within(tree.as_bytes()));
+    service.map(|(_, unit)| Service::Reload((*unit).into()))
+}
+
+/// Smaller goes first.
+pub(crate) fn place(path: &HostPath, net: &Net, directory: bool) -> Place {
+    let depth = i64::try_from(path.as_bytes().iter().filter(|byte| **byte == b'/').count()).unwrap_or(i64::MAX);
+    if LOADED_BY_ALL.iter().any(|tree| path.is_within(tree.as_bytes())) {
+        return (0, depth, path.clone());
+    }
+    match net {
+        Net::Created { .. } => (1 + u8::from(directory), -depth, path.clone()),
+        Net::Changed { .. } | Net::Nothing | Net::Pending | Net::Unprotected | Net::Unknown(_) => {
+            (3, depth, path.clone())
+        }
+    }
+}
+
+fn object_progress<'a>(objects: &'a BTreeMap<HostPath, ObjectState>, path: &HostPath) -> Option<&'a Progress> {
+    objects.get(path).map(|object| &object.progress)
+}
+
+impl Plan {
+    pub(crate) fn enqueue(&mut self, place: Place) {
+        self.later.remove(&place.2);
+        self.pending.remove(&place.2);
+        self.shown.remove(&place.2);
+        self.queue.insert(place);
+    }
+
+    /// It is planned again at a later time.
+    pub(crate) fn waits(&self, path: &HostPath) -> bool {
+        self.later.contains(path)
+    }
+
+    /// A new live subject.
+    pub(crate) fn see_live(&mut self, key: ProcessKey) {
+        self.fresh.insert(key);
+        self.live.insert(key);
+        self.running.insert(key);
+        self.quiet_since = None;
+    }
+
+    fn set(&mut self, id: ActionId, change: impl FnOnce(&mut Step)) {
+        let Some(step) = self.steps.get_mut(&id) else { return };
+        let before = step.state;
+        change(step);
+        let (busy, unresolved) = (step.is_busy(), step.state == Progressing::Asked || step.failed());
+        let stop = matches!(step.action, Action::SuspendProcesses { .. }) && step.outcome == Some(Outcome::Success);
+        if step.state == Progressing::Settled && before != Progressing::Settled {
+            self.settled += 1;
+        }
+        for (set, member) in [(&mut self.busy, busy), (&mut self.unresolved, unresolved), (&mut self.stops, stop)] {
+            if member {
+                set.insert(id);
+            } else {
+                set.remove(&id);
+            }
+        }
+    }
+
+    fn is_any_busy(&self, kind: impl Fn(&Action) -> bool) -> bool {
+        self.busy.iter().filter_map(|id| self.steps.get(id)).any(|step| kind(&step.action))
+    }
+
+    /// All of another incident's plan; its actions keep their numbers.
+    pub(crate) fn absorb(&mut self, other: Self) {
+        self.steps.extend(other.steps);
+        self.fresh.extend(other.fresh);
+        for (service, id) in other.services {
+            self.services.entry(service).or_insert(id);
+        }
+        self.queue.extend(other.queue);
+        self.later.extend(other.later);
+        self.pending.extend(other.pending);
+        self.shown.extend(other.shown);
+        self.busy.extend(other.busy);
+        self.unresolved.extend(other.unresolved);
+        self.reconsidered.extend(other.reconsidered);
+        self.stops.extend(other.stops);
+        self.live.extend(other.live);
+        self.running.extend(other.running);
+        self.settled += other.settled;
+        self.proof = Proving::default();
+    }
+}
+
+impl Case {
+    /// The process is gone, by an event or an outcome.
+    pub(crate) fn see_gone(&mut self, key: ProcessKey) {
+        if let Some(subject) = self.subjects.get_mut(&key) {
+            subject.gone = true;
+            self.plan.live.remove(&key);
+            self.plan.running.remove(&key);
+            self.plan.fresh.remove(&key);
+            self.dirty = true;
+        }
+    }
+
+    /// Does all that can be done now. Cheap when nothing changed.
+    pub(crate) fn advance(&mut self, desk: &mut Desk<'_>) {
+        if !self.dirty || !self.confirmed || self.closed.is_some() {
+            return;
+        }
+        self.dirty = false;
+        self.reopen(desk);
+        self.suspend(desk);
+        self.see_containment(desk);
+        let waiting: Vec<ActionId> =
+            self.plan.reconsidered.iter().take(usize::try_from(desk.room).unwrap_or(0)).copied().collect();
+        for id in waiting {
+            self.plan.reconsidered.remove(&id);
+            self.begin(desk, id);
+            if self.plan.busy.contains(&id) {
+                self.plan.proof = Proving::default();
+                self.pass(desk, Milestone::Reopened, "what waited may be done now".to_owned());
+            }
+        }
+        if !self.plan.reconsidered.is_empty() {
+            self.dirty = true;
+            return;
+        }
+        if self.search.is_some() || self.plan.is_any_busy(|action| matches!(action, Action::SuspendProcesses { .. })) {
+            return;
+        }
+        let settled = self.order_files(desk) && self.order_services(desk) && self.end_subjects(desk);
+        if settled {
+            self.conclude(desk);
+        }
+    }
+
+    /// Moves the stage on, if the table says so, and tells it.
+    pub(crate) fn pass(&mut self, desk: &mut Desk<'_>, milestone: Milestone, why: String) {
+        if let Some(stage) = self.stage.next(milestone) {
+            self.stage = stage;
+            match stage {
+                Stage::Contained => self.contained = self.contained.or(Some(desk.now)),
+                Stage::Restored => self.restored = Some(desk.now),
+                Stage::Healed => self.healed = Some(desk.now),
+                Stage::Open => (self.restored, self.healed) = (None, None),
+                Stage::Stuck => {}
+            }
+            self.why = why;
+            self.tell(desk);
+        }
+    }
+
+    pub(crate) fn tell(&self, desk: &mut Desk<'_>) {
+        let finding = IncidentFinding { incident: self.id, stage: self.stage, message: self.why.clone() };
+        desk.out.push(Effect::Incident(finding));
+    }
+
+    fn reopen(&mut self, desk: &mut Desk<'_>) {
+        let todo = || !self.plan.queue.is_empty();
+        let anew = match self.stage {
+            Stage::Open => false,
+            Stage::Contained => !self.plan.fresh.is_empty(),
+            Stage::Restored | Stage::Healed | Stage::Stuck => !self.plan.fresh.is_empty() || todo(),
+        };
+        if anew {
+            self.plan.proof = Proving::default();
+            self.pass(desk, Milestone::Reopened, "more was found that belongs to it".to_owned());
+        }
+    }
+
+    // ---- deciding ----
+
+    fn judge(&self, desk: &Desk<'_>, step: &Step, facts: Option<&Facts>) -> Verdict {
+        let Some(policies) = desk.policies else {
+            let reasons = vec!["no policy is loaded: nothing is permitted".to_owned()];
+            return Verdict { decision: Decision::Deny, reasons };
+        };
+        let object = path_of(&step.action).and_then(|path| self.objects.get(path));
+        let attempts = match object {
+            Some(object) => Attempts { count: object.commits, last: object.committed },
+            None => Attempts { count: step.retries, last: None },
+        };
+        let request = Request {
+            now: desk.now,
+            action: &step.action,
+            mode: desk.configuration.mode,
+            scope_permits_action: desk.configuration.scope_permits_action,
+            confirmed: self.confirmed,
+            attack_only: object.is_none_or(|object| object.class == ObjectClass::AttackOnly),
+            predicted: self.predicted(&step.action),
+            hold: desk.hold,
+            attempts,
+            approved: step.approved,
+            facts,
+            never_touch: &desk.configuration.never_touch,
+            never_touch_paths: &desk.configuration.never_touch_paths,
+        };
+        guard::judge(&request, policies)
+    }
+
+    /// Targets counted anew from the subjects and objects, not from the action.
+    fn predicted(&self, action: &Action) -> usize {
+        match action {
+            Action::SuspendProcesses { processes }
+            | Action::TerminateProcesses { processes }
+            | Action::EndSession { processes, .. } => {
+                processes.iter().filter(|process| self.subjects.contains_key(process)).count()
+            }
+            Action::RestoreFile(RestoreFile { path, .. }) | Action::QuarantineFile { path, .. } => {
+                usize::from(self.objects.contains_key(path))
+            }
+            Action::RemoveUnit { .. } | Action::ReloadService { .. } => 1,
+        }
+    }
+
+    /// A new action: judged, then begun, asked or refused.
+    fn propose(&mut self, desk: &mut Desk<'_>, action: Action) -> ActionId {
+        *desk.actions_begun += 1;
+        let id = ActionId(*desk.actions_begun);
+        desk.owners.insert(id, self.id);
+        let step = Step {
+            action,
+            state: Progressing::Refused,
+            verdict: Verdict { decision: Decision::Deny, reasons: Vec::new() },
+            outcome: None,
+            decided: desk.now,
+            settled: None,
+            approved: false,
+            personal: false,
+            retries: 0,
+        };
+        self.plan.steps.insert(id, step);
+        self.begin(desk, id);
+        id
+    }
+
+    /// Judges an action that waits or is new, and acts accordingly.
+    fn begin(&mut self, desk: &mut Desk<'_>, id: ActionId) {
+        desk.units += JUDGEMENT_UNITS;
+        desk.room = desk.room.saturating_sub(1);
+        let Some(step) = self.plan.steps.get(&id) else { return };
+        let verdict = self.judge(desk, step, None);
+        let asked_before = step.state == Progressing::Asked;
+        let what = step.action.clone();
+        let incident = self.id;
+        let state = match verdict.decision {
+            Decision::Permit => {
+                if let Action::SuspendProcesses { processes } = what {
+                    desk.out.push(Effect::Reflex { action: id, incident, processes });
+                    Progressing::Committed
+                } else {
+                    desk.out.push(Effect::Prepare { action: id, incident, what });
+                    Progressing::Preparing
+                }
+            }
+            Decision::Ask => {
+                if !asked_before {
+                    desk.out.push(Effect::Ask { action: id, incident, what, verdict: verdict.clone() });
+                }
+                Progressing::Asked
+            }
+            Decision::Deny => Progressing::Refused,
+        };
+        let reasons = verdict.reasons.join("; ");
+        self.plan.set(id, |step| {
+            step.state = state;
+            step.verdict = verdict;
+            step.decided = desk.now;
+        });
+        self.reflect(id, state, &reasons);
+    }
+
+    /// What an action's state means for its object.
+    fn reflect(&mut self, id: ActionId, state: Progressing, why: &str) {
+        let Some(path) = self.plan.steps.get(&id).and_then(|step| path_of(&step.action)) else { return };
+        let Some(object) = self.objects.get_mut(path) else { return };
+        object.action = Some(id);
+        object.progress = match state {
+            Progressing::Preparing | Progressing::Committed => Progress::Busy,
+            Progressing::Asked => Progress::Shown(format!("waits for a person: {why}")),
+            Progressing::Refused => Progress::Shown(format!("refused: {why}")),
+            Progressing::Settled | Progressing::Superseded => return,
+        };
+    }
+
+    // ---- the plan, in its order ----
+
+    fn suspend(&mut self, desk: &mut Desk<'_>) {
+        while !self.plan.fresh.is_empty() {
+            let mut processes = Vec::new();
+            while processes.len() < TARGETS_MAX
+                && let Some(key) = self.plan.fresh.pop_first()
+            {
+                if self.subjects.get(&key).is_some_and(|subject| !subject.gone && subject.stop.is_none()) {
+                    processes.push(key);
+                }
+            }
+            if processes.is_empty() {
+                continue;
+            }
+            let targets = processes.clone();
+            let id = self.propose(desk, Action::SuspendProcesses { processes });
+            for key in targets {
+                if let Some(subject) = self.subjects.get_mut(&key) {
+                    subject.stop = Some(id);
+                }
+            }
+        }
+    }
+
+    fn see_containment(&mut self, desk: &mut Desk<'_>) {
+        let live = self.plan.live.len();
+        if self.plan.running.is_empty() && self.stage == Stage::Open {
+            self.pass(desk, Milestone::Contained, format!("{live} processes of the attack are stopped, none runs"));
+        }
+        self.plan.quiet_since = if live == 0 { self.plan.quiet_since.or(Some(desk.now)) } else { None };
+    }
+
+    /// Begins what can be begun; true when no file waits or is worked on.
+    fn order_files(&mut self, desk: &mut Desk<'_>) -> bool {
+        let ripe: Vec<HostPath> = self
+            .plan
+            .later
+            .iter()
+            .filter(|path| self.objects.get(path).is_none_or(|object| object.not_before <= desk.now))
+            .take(IN_FLIGHT_MAX)
+            .cloned()
+            .collect();
+        for path in ripe {
+            let net = desk
+                .graph
+                .file(&path)
+                .map_or(Net::Nothing, |file| classify(desk.graph, desk.configuration, &path, file));
+            let directory = self.directories.contains(&path);
+            self.plan.enqueue(place(&path, &net, directory));
+        }
+        let busy = self.plan.busy.iter().filter_map(|id| self.plan.steps.get(id));
+        let mut busy = busy.filter(|step| path_of(&step.action).is_some()).count();
+        // LIMIT: the queue is looked at as far as this step's work allows.
+        while busy < IN_FLIGHT_MAX && desk.room > 0 && desk.units < desk.units_max {
+            let Some((_, _, path)) = self.plan.queue.pop_first() else { break };
+            if self.objects.get(&path).is_none_or(|object| object.progress != Progress::Todo) {
+                continue;
+            }
+            desk.units += 1;
+            let net = desk
+                .graph
+                .file(&path)
+                .map_or(Net::Nothing, |file| classify(desk.graph, desk.configuration, &path, file));
+            if net == Net::Pending {
+                self.plan.pending.insert(path);
+            } else if self.order_file(desk, &path, net) {
+                busy += 1;
+            }
+        }
+        self.dirty |= !self.plan.queue.is_empty() && busy < IN_FLIGHT_MAX;
+        busy == 0 && self.plan.queue.is_empty() && self.plan.later.is_empty()
+    }
+
+    /// Plans one path; true when the hands have it now.
+    fn order_file(&mut self, desk: &mut Desk<'_>, path: &HostPath, net: Net) -> bool {
+        let Some(object) = self.objects.get_mut(path) else { return false };
+        let old = object.action.take();
+        object.attempts += 1;
+        if object.attempts > ATTEMPTS_MAX {
+            object.progress = Progress::Shown(format!("it changed again after {ATTEMPTS_MAX} plans"));
+            self.plan.shown.insert(path.clone());
+            return false;
+        }
+        let shared = object.shared;
+        let created = matches!(net, Net::Created { .. });
+        let action = match net {
+            Net::Nothing | Net::Pending => {
+                object.progress = Progress::Done;
+                None
+            }
+            Net::Unprotected => {
+                object.class = ObjectClass::Unprotected;
+                object.progress = Progress::Done;
+                None
+            }
+            Net::Unknown(why) => {
+                object.progress = Progress::Shown(why);
+                None
+            }
+            Net::Created { .. } if shared => {
+                object.progress = Progress::Shown("others keep files in it".to_owned());
+                None
+            }
+            Net::Created { expected } => {
+                object.class = ObjectClass::AttackOnly;
+                Some(Action::QuarantineFile { path: path.clone(), expected })
+            }
+            Net::Changed { base, later, class } => {
+                object.class = class;
+                let append_only = class == ObjectClass::Log;
+                Some(Action::RestoreFile(RestoreFile { path: path.clone(), base, later, append_only }))
+            }
+        };
+        if let Some(old) = old {
+            self.supersede(desk, old);
+        }
+        let Some(action) = action else {
+            if matches!(object_progress(&self.objects, path), Some(Progress::Shown(_))) {
+                self.plan.shown.insert(path.clone());
+            }
+            return false;
+        };
+        if let Some(service) = service_of(path, created) {
+            self.plan.services.entry(service).or_insert(None);
+        }
+        let id = self.propose(desk, action);
+        self.plan.busy.contains(&id)
+    }
+
+    /// A question that is no longer the right one is taken back.
+    fn supersede(&mut self, desk: &mut Desk<'_>, id: ActionId) {
+        let waits = |step: &Step| matches!(step.state, Progressing::Asked | Progressing::Refused);
+        if self.plan.steps.get(&id).is_some_and(waits) {
+            self.plan.set(id, |step| {
+                step.state = Progressing::Superseded;
+                step.settled = Some(desk.now);
+            });
+            let reasons = vec!["another action takes its place".to_owned()];
+            let verdict = Verdict { decision: Decision::Deny, reasons };
+            desk.out.push(Effect::Drop { action: id, verdict });
+        }
+    }
+
+    fn order_services(&mut self, desk: &mut Desk<'_>) -> bool {
+        let todo: Vec<Service> =
+            self.plan.services.iter().filter(|(_, id)| id.is_none()).map(|(service, _)| service.clone()).collect();
+        for service in todo {
+            if desk.room == 0 {
+                self.dirty = true;
+                return false;
+            }
+            let action = match &service {
+                Service::Remove(_, unit) => Action::RemoveUnit { unit: unit.clone() },
+                // A removed unit needs no reload.
+                Service::Reload(unit)
+                    if self
+                        .plan
+                        .services
+                        .keys()
+                        .any(|other| matches!(other, Service::Remove(_, removed) if removed == unit)) =>
+                {
+                    continue;
+                }
+                Service::Reload(unit) => Action::ReloadService { unit: unit.clone() },
+            };
+            let id = self.propose(desk, action);
+            self.plan.services.insert(service, Some(id));
+        }
+        !self.plan.is_any_busy(|action| matches!(action, Action::RemoveUnit { .. } | Action::ReloadService { .. }))
+    }
+
+    fn end_subjects(&mut self, desk: &mut Desk<'_>) -> bool {
+        let session = self.roots.first().filter(|root| root.root.kind == InvocationKind::Session);
+        let session = session.map(|root| (root.root.leader, root.anchor.invocation));
+        let (mut inside, mut others) = (Vec::new(), Vec::new());
+        let live = self.plan.live.iter().filter(|key| self.subjects.get(key).is_some_and(|found| found.end.is_none()));
+        for key in live {
+            desk.units += 1;
+            let here = desk.graph.process(*key).map(|node| node.invocation);
+            match session.filter(|(_, id)| Some(*id) == here) {
+                Some(_) => inside.push(*key),
+                None => others.push(*key),
+            }
+        }
+        let mut plans: Vec<Action> = Vec::new();
+        for chunk in inside.chunks(TARGETS_MAX) {
+            let leader = session.map(|(leader, _)| leader).unwrap_or_default();
+            plans.push(Action::EndSession { leader, processes: chunk.to_vec() });
+        }
+        plans.extend(others.chunks(TARGETS_MAX).map(|chunk| Action::TerminateProcesses { processes: chunk.to_vec() }));
+        for action in plans {
+            let processes = processes_of(&action).to_vec();
+            let id = self.propose(desk, action);
+            for key in processes {
+                if let Some(subject) = self.subjects.get_mut(&key) {
+                    subject.end = Some(id);
+                }
+            }
+        }
+        !self.plan.is_any_busy(ends_processes)
+    }
+
+    /// Everything that could be begun is settled: asks for the proof, or says what stands in the way.
+    fn conclude(&mut self, desk: &mut Desk<'_>) {
+        if !self.plan.pending.is_empty() {
+            let quiet = self.plan.quiet_since.is_some_and(|since| desk.now.since_ns(since) >= CLOSE_GRACE_NS);
+            if !quiet && self.plan.live.is_empty() {
+                return; // the kernel closes what the dead had open; a tick looks again
+            }
+            for path in std::mem::take(&mut self.plan.pending) {
+                if let Some(object) = self.objects.get_mut(&path) {
+                    let why = "written by the attack, and no version of it was recorded".to_owned();
+                    object.progress = Progress::Shown(why);
+                    self.plan.shown.insert(path);
+                }
+            }
+        }
+        if let Some(obstacle) = self.obstacle(desk) {
+            let asked = self.is_any_asked();
+            let untouched = !desk.configuration.scope_permits_action || desk.configuration.mode == Mode::Observe;
+            if asked && untouched && self.stage == Stage::Open {
+                if self.why != obstacle {
+                    self.why = obstacle;
+                    self.tell(desk);
+                }
+            } else {
+                self.pass(desk, Milestone::Obstructed, obstacle);
+            }
+            return;
+        }
+        if !self.plan.live.is_empty() {
+            return;
+        }
+        let settled = self.plan.settled;
+        self.pass(desk, Milestone::Restored, format!("{settled} actions are done; being proven"));
+        let proof = &mut self.plan.proof;
+        if self.stage == Stage::Restored && !proof.running && proof.not_before <= desk.now {
+            proof.running = true;
+            let done =
+                |step: &Step| step.state == Progressing::Settled && !step.failed() && path_of(&step.action).is_some();
+            let what = Proof {
+                processes: self.subjects.keys().copied().collect(),
+                actions: self.plan.steps.iter().filter(|(_, step)| done(step)).map(|(id, _)| *id).collect(),
+                paths: self
+                    .objects
+                    .iter()
+                    .filter(|(_, object)| object.class != ObjectClass::Unprotected)
+                    .map(|(path, _)| path.clone())
+                    .collect(),
+                since: self.opened,
+            };
+            desk.out.push(Effect::Verify { incident: self.id, what });
+        }
+    }
+
+    /// What stands in the way of healing, in words.
+    fn obstacle(&self, desk: &Desk<'_>) -> Option<String> {
+        let unresolved = || self.plan.unresolved.iter().filter_map(|id| Some((id, self.plan.steps.get(id)?)));
+        let asked = unresolved().filter(|(_, step)| step.state == Progressing::Asked).count();
+        let mut reasons: Vec<String> = Vec::new();
+        if asked > 0 {
+            let mode = match (desk.configuration.scope_permits_action, desk.configuration.mode) {
+                (false, _) => ", for nothing may be done in this scope",
+                (true, Mode::Observe) => ", for the mode is observe",
+                (true, Mode::Guarded | Mode::Autonomous) => "",
+            };
+            reasons.push(format!("{asked} actions wait for a person{mode}"));
+        }
+        for (id, step) in unresolved().filter(|(_, step)| step.failed()).take(4) {
+            let why = match &step.outcome {
+                Some(Outcome::Reverted(why) | Outcome::Failed(why)) => why.clone(),
+                Some(Outcome::Undone) => "undone".to_owned(),
+                Some(Outcome::Success | Outcome::DoesNotExist) | None => step.verdict.reasons.join("; "),
+            };
+            let target = path_of(&step.action).map(|path| format!(" of `{path}`")).unwrap_or_default();
+            reasons.push(format!("action {id} ({}{target}) was not done: {why}", step.action.name()));
+        }
+        let shown = self.plan.shown.iter().filter_map(|path| match object_progress(&self.objects, path)? {
+            Progress::Shown(why) => Some(format!("`{path}` is shown: {why}")),
+            Progress::Todo | Progress::Busy | Progress::Done => None,
+        });
+        reasons.extend(shown.take(4));
+        (!reasons.is_empty()).then(|| reasons.join("; "))
+    }
+
+    fn is_any_asked(&self) -> bool {
+        let mut steps = self.plan.unresolved.iter().filter_map(|id| self.plan.steps.get(id));
+        steps.any(|step| step.state == Progressing::Asked)
+    }
+
+    // ---- answers ----
+
+    pub(crate) fn prepared(&mut self, desk: &mut Desk<'_>, id: ActionId, facts: &Facts) {
+        self.dirty = true;
+        let Some(step) = self.plan.steps.get(&id) else { return };
+        if step.state != Progressing::Preparing || self.closed.is_some() {
+            let reasons = vec!["it is not wanted any more".to_owned()];
+            desk.out.push(Effect::Drop { action: id, verdict: Verdict { decision: Decision::Deny, reasons } });
+            return;
+        }
+        desk.units += JUDGEMENT_UNITS;
+        let verdict = self.judge(desk, step, Some(facts));
+        if let Expected::Changed(why) = &facts.as_expected {
+            let why = format!("changed since the plan was made: {why}");
+            let reasons = vec![why.clone()];
+            desk.out.push(Effect::Drop { action: id, verdict: Verdict { decision: Decision::Deny, reasons } });
+            self.again(desk, id, &why);
+            return;
+        }
+        let conflict = matches!(facts.merge, Merge::Conflict(_) | Merge::Missing(_));
+        let state = match verdict.decision {
+            Decision::Permit => {
+                desk.out.push(Effect::Commit { action: id, verdict: verdict.clone() });
+                Progressing::Committed
+            }
+            Decision::Ask => {
+                desk.out.push(Effect::Drop { action: id, verdict: verdict.clone() });
+                let what = step.action.clone();
+                desk.out.push(Effect::Ask { action: id, incident: self.id, what, verdict: verdict.clone() });
+                Progressing::Asked
+            }
+            Decision::Deny => {
+                desk.out.push(Effect::Drop { action: id, verdict: verdict.clone() });
+                Progressing::Refused
+            }
+        };
+        let reasons = verdict.reasons.join("; ");
+        self.plan.set(id, |step| {
+            step.state = state;
+            step.verdict = verdict;
+            step.decided = desk.now;
+            step.personal = conflict && state != Progressing::Committed;
+        });
+        self.reflect(id, state, &reasons);
+        if state == Progressing::Committed
+            && let Some(path) = self.plan.steps.get(&id).and_then(|step| path_of(&step.action))
+            && let Some(object) = self.objects.get_mut(path)
+        {
+            object.commits += 1;
+            object.committed = Some(desk.now);
+        }
+    }
+
+    pub(crate) fn unprepared(&mut self, desk: &mut Desk<'_>, id: ActionId, why: &str) {
+        self.dirty = true;
+        if self.plan.steps.get(&id).is_some_and(|step| step.state == Progressing::Preparing) {
+            self.again(desk, id, why);
+        }
+    }
+
+    /// What did not work this time is planned again, a bounded number of times.
+    fn again(&mut self, desk: &mut Desk<'_>, id: ActionId, why: &str) {
+        let Some(step) = self.plan.steps.get(&id) else { return };
+        let (action, retries) = (step.action.clone(), step.retries + 1);
+        let object = path_of(&action).and_then(|path| self.objects.get_mut(path));
+        let tried = object.as_ref().map_or(retries, |object| object.attempts);
+        let replan = tried < ATTEMPTS_MAX;
+        self.plan.set(id, |step| {
+            step.settled = Some(desk.now);
+            step.outcome = Some(Outcome::Reverted(why.to_owned()));
+            step.state = if replan { Progressing::Superseded } else { Progressing::Settled };
+        });
+        if let (Some(object), Some(path)) = (object, path_of(&action)) {
+            object.action = None;
+            if replan {
+                object.progress = Progress::Todo;
+                object.not_before = Timestamp(desk.now.0 + RETRY_NS);
+                self.plan.later.insert(path.clone());
+            } else {
+                object.action = Some(id);
+                object.progress = Progress::Shown(why.to_owned());
+            }
+            return;
+        }
+        if !replan {
+            return;
+        }
+        let live: Vec<ProcessKey> =
+            processes_of(&action).iter().filter(|key| self.plan.live.contains(key)).copied().collect();
+        let next = match action {
+            Action::EndSession { leader, .. } => Action::EndSession { leader, processes: live.clone() },
+            Action::TerminateProcesses { .. } => Action::TerminateProcesses { processes: live.clone() },
+            Action::RemoveUnit { .. }
+            | Action::ReloadService { .. }
+            | Action::SuspendProcesses { .. }
+            | Action::RestoreFile(_)
+            | Action::QuarantineFile { .. } => action,
+        };
+        if ends_processes(&next) && live.is_empty() {
+            return;
+        }
+        let new = self.propose(desk, next);
+        self.plan.set(new, |step| step.retries = retries);
+        for place in self.plan.services.values_mut().filter(|place| **place == Some(id)) {
+            *place = Some(new);
+        }
+        for key in live {
+            if let Some(subject) = self.subjects.get_mut(&key) {
+                subject.end = Some(new);
+            }
+        }
+    }
+
+    pub(crate) fn outcome(&mut self, desk: &mut Desk<'_>, id: ActionId, outcome: Outcome) {
+        self.dirty = true;
+        let Some(step) = self.plan.steps.get(&id) else { return };
+        if step.state == Progressing::Settled && outcome != Outcome::Undone {
+            return; // told twice
+        }
+        let worked = matches!(outcome, Outcome::Success | Outcome::DoesNotExist);
+        let decided = step.decided;
+        let retries = step.retries;
+        let action = step.action.clone();
+        self.plan.set(id, |step| {
+            step.state = Progressing::Settled;
+            step.settled = Some(desk.now);
+            step.outcome = Some(outcome.clone());
+        });
+        match (&action, &outcome) {
+            (Action::SuspendProcesses { processes }, _) if worked => {
+                for key in processes {
+                    if let Some(subject) = self.subjects.get_mut(key) {
+                        subject.stopped = true;
+                        self.plan.running.remove(key);
+                    }
+                    if outcome == Outcome::DoesNotExist {
+                        self.see_gone(*key);
+                    }
+                }
+            }
+            (Action::TerminateProcesses { processes } | Action::EndSession { processes, .. }, _) if worked => {
+                for key in processes {
+                    self.see_gone(*key);
+                }
+            }
+            (Action::RestoreFile(RestoreFile { path, .. }) | Action::QuarantineFile { path, .. }, _) if worked => {
+                desk.graph.settle_writes(path, decided);
+                let left = desk
+                    .graph
+                    .file(path)
+                    .map_or(Net::Nothing, |file| classify(desk.graph, desk.configuration, path, file));
+                let directory = self.directories.contains(path);
+                if let Some(object) = self.objects.get_mut(path) {
+                    if left == Net::Nothing {
+                        object.progress = Progress::Done;
+                    } else {
+                        object.progress = Progress::Todo;
+                        self.plan.enqueue(place(path, &left, directory));
+                    }
+                }
+            }
+            (Action::SuspendProcesses { .. }, _) => {} // it is ended all the same
+            (_, Outcome::Reverted(why)) if retries < ATTEMPTS_MAX => self.again(desk, id, why),
+            (Action::RestoreFile(RestoreFile { path, .. }) | Action::QuarantineFile { path, .. }, other) => {
+                let why = match other {
+                    Outcome::Failed(why) | Outcome::Reverted(why) => why.as_str(),
+                    Outcome::Undone => "undone",
+                    Outcome::Success | Outcome::DoesNotExist => "",
+                };
+                if let Some(object) = self.objects.get_mut(path) {
+                    object.progress = Progress::Shown(why.to_owned());
+                }
+            }
+            (
+                Action::TerminateProcesses { .. }
+                | Action::EndSession { .. }
+                | Action::RemoveUnit { .. }
+                | Action::ReloadService { .. },
+                _,
+            ) => {}
+        }
+    }
+
+    pub(crate) fn proven(&mut self, desk: &mut Desk<'_>, checks: &[Check]) {
+        if !self.plan.proof.running {
+            return;
+        }
+        self.plan.proof.running = false;
+        self.dirty = true;
+        let broken: Vec<String> = checks
+            .iter()
+            .filter(|check| !check.holds)
+            .take(4)
+            .map(|check| format!("{}: {}", check.name, check.detail))
+            .collect();
+        if broken.is_empty() && !checks.is_empty() {
+            self.pass(desk, Milestone::Proven, format!("healed: {} checks hold", checks.len()));
+            return;
+        }
+        let broken = if checks.is_empty() { "nothing was checked".to_owned() } else { broken.join("; ") };
+        self.plan.proof.count += 1;
+        self.plan.proof.not_before = Timestamp(desk.now.0 + PROOF_RETRY_NS);
+        if self.plan.proof.count >= PROOFS_MAX {
+            self.pass(desk, Milestone::Obstructed, format!("the proof does not hold: {broken}"));
+        } else {
+            self.why = format!("not proven yet: {broken}");
+        }
+    }
+
+    /// A person answered a question.
+    pub(crate) fn answer(&mut self, desk: &mut Desk<'_>, id: ActionId, approved: bool) {
+        let waits = |step: &Step| matches!(step.state, Progressing::Asked | Progressing::Refused);
+        if !self.plan.steps.get(&id).is_some_and(waits) || self.closed.is_some() {
+            return;
+        }
+        self.dirty = true;
+        if approved {
+            self.plan.set(id, |step| step.approved = true);
+            self.plan.proof = Proving::default();
+            self.pass(desk, Milestone::Reopened, format!("a person approved action {id}"));
+            self.begin(desk, id);
+        } else {
+            let verdict = Verdict { decision: Decision::Deny, reasons: vec!["a person denied it".to_owned()] };
+            desk.out.push(Effect::Drop { action: id, verdict: verdict.clone() });
+            self.plan.set(id, |step| {
+                step.state = Progressing::Refused;
+                step.personal = true;
+                step.verdict = verdict;
+            });
+            self.reflect(id, Progressing::Refused, "a person denied it");
+        }
+    }
+
+    /// Mode, policy or hold changed: what waited for that is judged again.
+    pub(crate) fn reconsider(&mut self) {
+        if !self.confirmed || self.closed.is_some() {
+            return;
+        }
+        let waits = |step: &Step| matches!(step.state, Progressing::Asked | Progressing::Refused) && !step.personal;
+        let steps = &self.plan.steps;
+        let waiting = self.plan.unresolved.iter().filter(|id| steps.get(id).is_some_and(waits)).copied().collect();
+        self.plan.reconsidered = waiting;
+        self.dirty = true;
+    }
+
+    /// The agent started again: nothing that was under way is taken for done.
+    pub(crate) fn restarted(&mut self, desk: &mut Desk<'_>) {
+        if !self.confirmed || self.closed.is_some() {
+            return;
+        }
+        self.dirty = true;
+        self.plan.proof.running = false;
+        let incident = self.id;
+        for id in self.plan.busy.clone() {
+            let Some(what) = self.plan.steps.get(&id).map(|step| step.action.clone()) else { continue };
+            if let Action::SuspendProcesses { .. } = what {
+                self.plan.set(id, |step| step.state = Progressing::Superseded);
+            } else {
+                self.plan.set(id, |step| step.state = Progressing::Preparing);
+                desk.out.push(Effect::Prepare { action: id, incident, what });
+            }
+        }
+        // A stop is a lease, and may have lapsed: every live subject is stopped anew.
+        for key in self.plan.live.clone() {
+            let Some(subject) = self.subjects.get_mut(&key) else { continue };
+            if subject.stop.is_some_and(|id| self.plan.unresolved.contains(&id)) {
+                continue;
+            }
+            subject.stop = None;
+            subject.stopped = false;
+            self.plan.fresh.insert(key);
+            self.plan.running.insert(key);
+        }
+    }
+
+    /// Keeps the stopped stopped.
+    pub(crate) fn renew(&mut self, desk: &mut Desk<'_>) {
+        if !self.confirmed || self.closed.is_some() {
+            return;
+        }
+        if self.stage != Stage::Healed {
+            self.dirty = true; // something may have waited for time to pass
+        }
+        for id in &self.plan.stops {
+            let held = self.plan.steps.get(id).map(|step| processes_of(&step.action)).unwrap_or_default();
+            if held.iter().any(|key| self.plan.live.contains(key)) {
+                desk.out.push(Effect::Renew { action: *id });
+                desk.units += 1;
+            }
+        }
+    }
+
+    /// A person ended it: nothing more is done by itself, and what was asked is taken back.
+    pub(crate) fn close(&mut self, desk: &mut Desk<'_>, why: &str) {
+        for id in self.plan.unresolved.clone() {
+            self.supersede(desk, id);
+        }
+        self.closed = Some(why.to_owned());
+        self.search = None;
+        self.plan.fresh.clear();
+        for key in self.subjects.keys() {
+            if let Some(node) = desk.graph.process_mut(*key) {
+                node.subject = None;
+            }
+        }
+        if let Some(anchor) = self.anchor()
+            && let Some(invocation) = desk.graph.invocation_mut(anchor.invocation)
+        {
+            invocation.subject = None;
+            invocation.suspect = false;
+        }
+        if self.stage == Stage::Healed {
+            self.pass(desk, Milestone::Reopened, why.to_owned());
+        }
+        self.pass(desk, Milestone::Obstructed, why.to_owned());
+        self.why = why.to_owned();
+    }
+
+    pub(crate) fn records(&self) -> Vec<ActionRecord> {
+        let record = |(id, step): (&ActionId, &Step)| ActionRecord {
+            id: *id,
+            action: step.action.clone(),
+            verdict: step.verdict.clone(),
+            outcome: step.outcome.clone(),
+            decided: step.decided,
+            settled: step.settled,
+        };
+        self.plan.steps.iter().map(record).collect()
+    }
+}

@@ -2,26 +2,39 @@
 //! The whole brain: state and input in, effects out. No I/O, clock, thread or randomness.
 //!
 //! The same inputs give the same effects, bit for bit, also when the engine was stored and loaded in between.
+//! Policies are not stored: they are made again from their texts.
 
-use crate::detect::{Context, Detectors};
-use crate::event::Event;
-use crate::graph::Graph;
-use crate::guard::Hold;
-use crate::id::Timestamp;
-use crate::incident::Incident;
-use crate::input::{Configuration, Effect, Input, Mode};
+use crate::action::Outcome;
+use crate::decide::{BEGUN_PER_STEP_MAX, Desk};
+use crate::detect::{self, Context, Detectors};
+use crate::diagnose::{Anchor, Case, Met, incident_of, roots};
+use crate::event::{Activity, Confidence, Event, Finding, Loss, ProcessActivityId};
+use crate::graph::{Graph, Limits};
+use crate::guard::{Hold, Policies};
+use crate::id::{ActionId, IncidentId, ProcessKey, Timestamp};
+use crate::incident::{Incident, InvocationKind, Object, Stage, Subject};
+use crate::input::{Command, Configuration, Effect, Input, Mode};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// SPECIFICATION: one `step` does at most this many units of work (an entry of the graph looked at, an effect made);
-/// searches resume with the next input.
-pub const STEP_WORK_MAX: u32 = 2_048;
+/// SPECIFICATION: one `step` does at most this many units of work (an entry of the graph looked at, a sixteenth of a
+/// judgement, an effect made); searches resume with the next input.
+pub const STEP_WORK_MAX: u32 = 1_024;
+/// Of these, what is left for effects that must not wait: stops, answers.
+const RESERVED_UNITS: u32 = 512;
+/// LIMIT: incidents kept; the oldest that is over goes first, then the oldest that was never confirmed.
+pub const INCIDENTS_MAX: usize = 128;
+/// LIMIT: losses named one by one in a [`View`]; all are counted.
+pub const LOSSES_MAX: usize = 64;
+/// LIMIT: subjects and objects of one incident that a [`View`] shows; further ones are counted as omitted.
+pub const VIEW_SUBJECTS_MAX: usize = 512;
+pub const VIEW_OBJECTS_MAX: usize = 2_048;
 
 /// What one step cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Work {
     pub units: u32,
-    /// A search goes on: step again soon, with a [`Input::Tick`] when nothing else comes.
+    /// More can be done at once: step again soon, with an [`Input::Tick`] when nothing else comes.
     pub pending: bool,
 }
 
@@ -42,19 +55,46 @@ pub struct View {
     pub change: Option<ChangeWindow>,
     /// Newest last.
     pub incidents: Vec<Incident>,
-    /// What was counted since the engine began, by name.
+    /// Newest last; at most [`LOSSES_MAX`].
+    pub losses: Vec<Loss>,
+    /// What was counted since the engine began, by name; sizes of the graph now.
     pub counters: BTreeMap<String, u64>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Counters {
+    events: u64,
+    events_lost: u64,
+    findings: u64,
+    /// Findings that no incident could be opened for.
+    findings_dropped: u64,
+    incidents_dropped: u64,
+    policies_refused: u64,
+    /// Answers about actions that nobody knows.
+    answers_unknown: u64,
+    step_work_max: u32,
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Engine {
     now: Timestamp,
     configuration: Option<Configuration>,
+    /// The last texts that made valid policies.
+    policy_texts: Vec<(String, String)>,
+    #[serde(skip)]
+    policies: Option<Policies>,
     hold: Option<Hold>,
     change: Option<ChangeWindow>,
     graph: Graph,
     detectors: Detectors,
-    events: u64,
+    cases: BTreeMap<IncidentId, Case>,
+    /// Confirmed incidents that no person ended: each event is held against them.
+    active: BTreeSet<IncidentId>,
+    incidents_begun: u64,
+    actions_begun: u64,
+    owners: BTreeMap<ActionId, IncidentId>,
+    losses: Vec<Loss>,
+    counters: Counters,
 }
 
 impl Engine {
@@ -63,43 +103,525 @@ impl Engine {
         Self::default()
     }
 
-    /// Takes one input in and says what is to be done. `now` never goes back.
-    pub fn step(&mut self, now: Timestamp, input: Input, out: &mut Vec<Effect>) -> Work {
-        self.now = now.max(self.now);
-        match input {
-            Input::Configured(configuration) => self.configuration = Some(*configuration),
-            Input::Event(event) => self.observe(&event, out),
-            Input::Tick
-            | Input::Prepared { .. }
-            | Input::Unprepared { .. }
-            | Input::Outcome { .. }
-            | Input::Proven { .. }
-            | Input::Command(_)
-            | Input::Restarted { .. } => {}
-        }
-        Work { units: 1, pending: false }
+    /// With tables of other sizes than the limits say; for tests and benches.
+    #[must_use]
+    pub fn with_limits(limits: Limits) -> Self {
+        Self { graph: Graph::with_limits(limits), ..Self::default() }
     }
 
-    fn observe(&mut self, event: &Event, out: &mut Vec<Effect>) {
-        let Some(configuration) = &self.configuration else { return };
-        self.events += 1;
-        let _ = self.graph.observe(event, &configuration.never_touch);
-        let context = Context { configuration, change_window: self.change.is_some() };
-        let mut findings = Vec::new();
-        self.detectors.observe(event, &self.graph, &context, &mut findings);
-        out.extend(findings.into_iter().map(Effect::Finding));
+    #[must_use]
+    pub fn graph(&self) -> &Graph {
+        &self.graph
     }
+
+    /// Takes one input in and says what is to be done. Time never goes back: an earlier `now` counts as the latest.
+    pub fn step(&mut self, now: Timestamp, input: Input, out: &mut Vec<Effect>) -> Work {
+        self.now = now.max(self.now);
+        let mut units = 1;
+        if self.policies.is_none() && !self.policy_texts.is_empty() {
+            self.policies = Policies::load(&self.policy_texts).ok();
+        }
+        match input {
+            Input::Configured(configuration) => self.configure(*configuration),
+            Input::Event(event) => units += self.observe(&event, out),
+            Input::Tick => units += self.tick(out),
+            Input::Prepared { action, facts } => {
+                units += self.answered(action, out, |case, desk| case.prepared(desk, action, &facts));
+            }
+            Input::Unprepared { action, why } => {
+                units += self.answered(action, out, |case, desk| case.unprepared(desk, action, &why));
+            }
+            Input::Outcome { action, outcome } => {
+                units += self.answered(action, out, |case, desk| case.outcome(desk, action, outcome));
+            }
+            Input::Proven { incident, checks } => {
+                units += self.with(incident, out, |case, desk| case.proven(desk, &checks)).unwrap_or(0);
+            }
+            Input::Command(command) => units += self.command(command, out),
+            Input::Restarted { settled } => units += self.restarted(settled, out),
+        }
+        if !self.active.is_empty() {
+            units += self.go_on(units, out);
+        }
+        self.counters.step_work_max = self.counters.step_work_max.max(units);
+        let pending =
+            self.active.iter().filter_map(|id| self.cases.get(id)).any(|case| case.dirty || case.search.is_some());
+        Work { units, pending }
+    }
+
+    // ---- inputs ----
+
+    fn configure(&mut self, configuration: Configuration) {
+        match Policies::load(&configuration.policies) {
+            Ok(policies) => {
+                self.policies = Some(policies);
+                self.policy_texts.clone_from(&configuration.policies);
+            }
+            Err(_) => self.counters.policies_refused += 1, // the last good ones stay
+        }
+        self.configuration = Some(configuration);
+        self.reconsider();
+    }
+
+    fn reconsider(&mut self) {
+        for id in &self.active {
+            if let Some(case) = self.cases.get_mut(id) {
+                case.reconsider();
+            }
+        }
+    }
+
+    fn observe(&mut self, event: &Event, out: &mut Vec<Effect>) -> u32 {
+        self.counters.events += 1;
+        let Some(configuration) = &self.configuration else { return 0 };
+        if let Activity::Loss(loss) = &event.activity {
+            self.counters.events_lost += loss.count;
+            if self.losses.len() >= LOSSES_MAX {
+                self.losses.remove(0);
+            }
+            self.losses.push(loss.clone());
+        }
+        let noted = self.graph.observe(event, &configuration.never_touch);
+        let mut units = 1;
+        if !self.active.is_empty() {
+            units += self.follow(event, &noted);
+        }
+        let Some(configuration) = &self.configuration else { return units };
+        let mut findings = Vec::new();
+        let context = Context { configuration, change_window: self.change.is_some() };
+        self.detectors.observe(event, &self.graph, &context, &mut findings);
+        for finding in findings {
+            units += self.take_in(&finding, event.time, out);
+            out.push(Effect::Finding(finding));
+        }
+        units
+    }
+
+    /// Holds an event against the incidents that are being worked on.
+    fn follow(&mut self, event: &Event, noted: &crate::graph::Noted) -> u32 {
+        let Some(configuration) = &self.configuration else { return 0 };
+        let mut units = 0;
+        if let Activity::Process(activity) = &event.activity {
+            let key = activity.process.key;
+            let subject = self.graph.process(key).and_then(|node| node.subject);
+            match (activity.activity, subject.and_then(|id| self.cases.get_mut(&id))) {
+                (ProcessActivityId::Terminate, Some(case)) => case.see_gone(key),
+                (ProcessActivityId::Exec, Some(case)) => {
+                    if let (Some(subject), Some(node)) = (case.subjects.get_mut(&key), self.graph.process(key)) {
+                        subject.program.clone_from(&node.exe);
+                        subject.cmd_line = node.arguments().map(ToOwned::to_owned).collect();
+                        subject.uid = node.user.euid;
+                    }
+                }
+                (
+                    ProcessActivityId::Fork
+                    | ProcessActivityId::Exec
+                    | ProcessActivityId::Terminate
+                    | ProcessActivityId::Inject
+                    | ProcessActivityId::SetUserId
+                    | ProcessActivityId::Inventory,
+                    _,
+                ) => {}
+            }
+        }
+        if let Some(key) = noted.process
+            && let Some((incident, reason)) = incident_of(&self.graph, &configuration.never_touch, key)
+            && self.active.contains(&incident)
+            && let Some(case) = self.cases.get_mut(&incident)
+        {
+            units += 1;
+            case.add_subject(&mut self.graph, key, reason);
+        }
+        for path in noted.written.iter().flatten() {
+            for id in &self.active {
+                units += 1;
+                if let Some(case) = self.cases.get_mut(id) {
+                    case.look_at(&mut self.graph, configuration, path, Met::Now);
+                }
+            }
+        }
+        units
+    }
+
+    /// A finding opens an incident or joins the one with its root.
+    fn take_in(&mut self, finding: &Finding, time: Timestamp, out: &mut Vec<Effect>) -> u32 {
+        let Some(configuration) = &self.configuration else { return 0 };
+        self.counters.findings += 1;
+        let context = Context { configuration, change_window: self.change.is_some() };
+        let process = finding.process;
+        let authorised = detect::authority(process, &self.graph, &context).is_authorised();
+        let roots = roots(&self.graph, &context, process, time);
+        let units = u32::try_from(crate::diagnose::CAUSES_MAX).unwrap_or(u32::MAX);
+        let anchor = roots.first().map(|root| root.anchor);
+        let known = self.graph.process(process).and_then(|node| {
+            node.subject.or_else(|| self.graph.invocation(node.invocation).and_then(|found| found.subject))
+        });
+        let known = known.or_else(|| {
+            let of = |case: &&Case| case.anchor() == anchor && case.closed.is_none();
+            self.cases.values().rev().find(of).map(|case| case.id)
+        });
+        let id = match known.filter(|id| self.cases.contains_key(id)) {
+            Some(id) => id,
+            None => {
+                if !self.make_room() {
+                    self.counters.findings_dropped += 1;
+                    return units;
+                }
+                self.incidents_begun += 1;
+                let id = IncidentId(self.incidents_begun);
+                let case = Case::new(id, self.now, roots);
+                for root in &case.roots {
+                    if let Some(invocation) = self.graph.invocation_mut(root.anchor.invocation) {
+                        invocation.pinned = true;
+                    }
+                }
+                self.cases.insert(id, case);
+                id
+            }
+        };
+        // One strong finding ends the trust in whoever acts; a weak one does so where nobody vouches.
+        let doubted = match finding.confidence {
+            Confidence::Low => false,
+            Confidence::Medium => !authorised,
+            Confidence::High => true,
+        };
+        if doubted {
+            self.doubt(process, anchor);
+        }
+        let opened = self.cases.get(&id).is_some_and(|case| case.findings.is_empty());
+        let Some(case) = self.cases.get_mut(&id) else { return units };
+        case.claim(finding, time, authorised);
+        let mut confirmed = false;
+        if case.closed.is_none() {
+            if !case.confirmed && case.has_evidence() {
+                case.confirm(&mut self.graph);
+                self.active.insert(id);
+                confirmed = true;
+            } else if case.confirmed && !authorised && finding.confidence >= Confidence::Medium {
+                case.add_subject(&mut self.graph, process, format!("did what was found: {}", finding.title));
+            }
+        }
+        if confirmed || opened {
+            self.with(id, out, |case, desk| case.tell(desk));
+        }
+        units
+    }
+
+    fn doubt(&mut self, process: ProcessKey, anchor: Option<Anchor>) {
+        let invocation = self.graph.process(process).map(|node| node.invocation).unwrap_or_default();
+        if let Some(node) = self.graph.process_mut(process) {
+            node.pinned = true;
+        }
+        let whole = anchor.is_some_and(|anchor| anchor.invocation != invocation || anchor.branch.is_none());
+        if let Some(found) = self.graph.invocation_mut(invocation)
+            && (whole || matches!(found.kind, InvocationKind::Session | InvocationKind::Cron))
+        {
+            found.suspect = true;
+        }
+    }
+
+    /// At the limit, what is over goes, then what was never confirmed; oldest first.
+    fn make_room(&mut self) -> bool {
+        if self.cases.len() < INCIDENTS_MAX {
+            return true;
+        }
+        let over = |case: &&Case| case.stage == Stage::Healed || case.closed.is_some();
+        let unconfirmed = |case: &&Case| !case.confirmed;
+        let oldest = self.cases.values().find(over).or_else(|| self.cases.values().find(unconfirmed));
+        let Some(id) = oldest.map(|case| case.id) else { return false };
+        if let Some(case) = self.cases.remove(&id) {
+            self.active.remove(&id);
+            self.counters.incidents_dropped += 1;
+            for action in case.plan.steps.keys() {
+                self.owners.remove(action);
+            }
+            for path in case.objects.keys() {
+                if let Some(file) = self.graph.file_mut(path) {
+                    file.incident = None;
+                }
+            }
+            for key in case.subjects.keys().copied().chain(case.findings.iter().map(|claim| claim.process)) {
+                if let Some(node) = self.graph.process_mut(key) {
+                    node.subject = node.subject.filter(|subject| *subject != id);
+                    node.pinned = false;
+                }
+            }
+            for root in &case.roots {
+                if let Some(invocation) = self.graph.invocation_mut(root.anchor.invocation) {
+                    invocation.pinned = false;
+                }
+            }
+        }
+        true
+    }
+
+    fn tick(&mut self, out: &mut Vec<Effect>) -> u32 {
+        let now = self.now;
+        let mut units = 0;
+        if self.change.as_ref().is_some_and(|change| change.until <= now) {
+            self.change = None;
+        }
+        if self.hold.as_ref().is_some_and(|hold| hold.until <= now) {
+            self.hold = None;
+            self.reconsider();
+        }
+        for id in self.active.clone() {
+            units += self.with(id, out, |case, desk| case.renew(desk)).unwrap_or(0);
+        }
+        units
+    }
+
+    fn answered(
+        &mut self,
+        action: ActionId,
+        out: &mut Vec<Effect>,
+        answer: impl FnOnce(&mut Case, &mut Desk<'_>),
+    ) -> u32 {
+        let owner = self.owners.get(&action).copied();
+        let done = owner.and_then(|incident| self.with(incident, out, answer));
+        if done.is_none() {
+            self.counters.answers_unknown += 1;
+        }
+        done.unwrap_or(0)
+    }
+
+    fn command(&mut self, command: Command, out: &mut Vec<Effect>) -> u32 {
+        match command {
+            Command::Approve { action } => {
+                return self.answered(action, out, |case, desk| case.answer(desk, action, true));
+            }
+            Command::Deny { action } => {
+                return self.answered(action, out, |case, desk| case.answer(desk, action, false));
+            }
+            Command::Hold { until, why } => self.hold = Some(Hold { until, why }),
+            Command::Release => {
+                self.hold = None;
+                self.reconsider();
+            }
+            Command::ChangeBegin { until, who, why } => self.change = Some(ChangeWindow { until, who, why }),
+            Command::ChangeEnd => self.change = None,
+            Command::Mode(mode) => {
+                if let Some(configuration) = &mut self.configuration {
+                    configuration.mode = mode;
+                }
+                self.reconsider();
+            }
+            Command::Judge { incident, true_positive: false } => {
+                let why = "a person judged it a false alarm; what is stopped goes on when its lease ends";
+                return self.end(incident, why, out);
+            }
+            Command::Judge { incident, true_positive: true } => {
+                let known = self.cases.get_mut(&incident).filter(|case| !case.confirmed && case.closed.is_none());
+                if let Some(case) = known {
+                    case.confirm(&mut self.graph);
+                    self.active.insert(incident);
+                    return self.with(incident, out, |case, desk| case.tell(desk)).unwrap_or(0);
+                }
+            }
+            Command::Undone { incident } => return self.end(incident, "a person undid what was done about it", out),
+            Command::BaselineAccepted { paths } => {
+                for path in &paths {
+                    self.graph.forget_writes(path);
+                    for case in self.cases.values_mut() {
+                        case.objects.remove(path);
+                        case.dirty = true;
+                    }
+                }
+            }
+        }
+        0
+    }
+
+    fn end(&mut self, incident: IncidentId, why: &str, out: &mut Vec<Effect>) -> u32 {
+        self.active.remove(&incident);
+        self.with(incident, out, |case, desk| case.close(desk, why)).unwrap_or(0)
+    }
+
+    fn restarted(&mut self, settled: Vec<(ActionId, Outcome)>, out: &mut Vec<Effect>) -> u32 {
+        let mut units = 0;
+        for (action, outcome) in settled {
+            units += self.answered(action, out, |case, desk| case.outcome(desk, action, outcome));
+        }
+        for id in self.active.clone() {
+            units += self.with(id, out, |case, desk| case.restarted(desk)).unwrap_or(0);
+        }
+        units
+    }
+
+    // ---- the incidents' own work ----
+
+    /// Runs `work` on one incident with the rest of the engine at hand; returns the units used, `None` when there is
+    /// no such incident or no configuration yet.
+    fn with(
+        &mut self,
+        incident: IncidentId,
+        out: &mut Vec<Effect>,
+        work: impl FnOnce(&mut Case, &mut Desk<'_>),
+    ) -> Option<u32> {
+        let mut desk = Desk {
+            now: self.now,
+            graph: &mut self.graph,
+            configuration: self.configuration.as_ref()?,
+            policies: self.policies.as_ref(),
+            hold: self.hold.as_ref(),
+            actions_begun: &mut self.actions_begun,
+            owners: &mut self.owners,
+            out,
+            units: 0,
+            room: BEGUN_PER_STEP_MAX,
+            units_max: RESERVED_UNITS,
+        };
+        work(self.cases.get_mut(&incident)?, &mut desk);
+        Some(desk.units)
+    }
+
+    /// Searches on and acts, as far as this step's work allows.
+    fn go_on(&mut self, used: u32, out: &mut Vec<Effect>) -> u32 {
+        self.unite();
+        let mut units = 0;
+        let mut acted = false;
+        for id in self.active.clone() {
+            // What is known is acted upon first: the rest of the past can wait, its processes cannot.
+            if !acted && self.cases.get(&id).is_some_and(|case| case.dirty) {
+                units += self.with(id, out, |case, desk| case.advance(desk)).unwrap_or(0);
+                acted = true;
+            }
+            let left = (STEP_WORK_MAX - RESERVED_UNITS).saturating_sub(used + units);
+            if let (Some(case), Some(configuration)) = (self.cases.get_mut(&id), &self.configuration)
+                && left > 0
+            {
+                units += case.resume(&mut self.graph, configuration, left);
+            }
+        }
+        units
+    }
+
+    /// Incidents whose reach meets are one.
+    fn unite(&mut self) {
+        if self.cases.len() < 2 {
+            return;
+        }
+        for id in self.active.clone() {
+            if !self.cases.get(&id).is_some_and(|case| case.dirty) {
+                continue;
+            }
+            let within = |case: &&Case| {
+                let mine = |key: ProcessKey| self.graph.process(key).is_some_and(|node| node.subject == Some(id));
+                let anchor = case.anchor().is_some_and(|anchor| match anchor.branch {
+                    Some(branch) => mine(branch),
+                    None => self.graph.invocation(anchor.invocation).is_some_and(|found| found.subject == Some(id)),
+                });
+                case.id != id
+                    && case.closed.is_none()
+                    && (anchor || case.findings.iter().any(|claim| mine(claim.process)))
+            };
+            let others: Vec<IncidentId> = self.cases.values().filter(within).map(|case| case.id).collect();
+            for other in others {
+                self.absorb(id, other);
+            }
+        }
+    }
+
+    fn absorb(&mut self, into: IncidentId, other: IncidentId) {
+        let Some(gone) = self.cases.remove(&other) else { return };
+        self.active.remove(&other);
+        for action in gone.plan.steps.keys() {
+            self.owners.insert(*action, into);
+        }
+        for key in gone.subjects.keys() {
+            let Some(node) = self.graph.process_mut(*key) else { continue };
+            node.subject = Some(into);
+            let id = node.invocation;
+            if let Some(invocation) = self.graph.invocation_mut(id)
+                && invocation.subject == Some(other)
+            {
+                invocation.subject = Some(into);
+            }
+        }
+        for path in gone.objects.keys() {
+            if let Some(file) = self.graph.file_mut(path) {
+                file.incident = Some(into);
+            }
+        }
+        if let Some(case) = self.cases.get_mut(&into) {
+            case.absorb(gone);
+        }
+    }
+
+    // ---- reading ----
 
     /// What readers see now.
     #[must_use]
     pub fn view(&self) -> View {
+        let mode = self.configuration.as_ref().map_or(Mode::Observe, |configuration| configuration.mode);
+        let (processes, files, invocations) = self.graph.sizes();
+        let size = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let graph = self.graph.counters;
+        let counters = [
+            ("events", self.counters.events),
+            ("events_lost", self.counters.events_lost),
+            ("findings", self.counters.findings),
+            ("findings_dropped", self.counters.findings_dropped),
+            ("incidents_dropped", self.counters.incidents_dropped),
+            ("policies_refused", self.counters.policies_refused),
+            ("answers_unknown", self.counters.answers_unknown),
+            ("step_work_max", u64::from(self.counters.step_work_max)),
+            ("graph_processes", size(processes)),
+            ("graph_files", size(files)),
+            ("graph_invocations", size(invocations)),
+            ("graph_compacted", graph.compacted),
+            ("graph_processes_evicted", graph.processes_evicted),
+            ("graph_writers_evicted", graph.writers_evicted),
+            ("graph_files_evicted", graph.files_evicted),
+            ("graph_protected_evicted", graph.protected_evicted),
+            ("graph_invocations_evicted", graph.invocations_evicted),
+            ("graph_processes_refused", graph.processes_refused),
+            ("graph_files_refused", graph.files_refused),
+            ("graph_writes_dropped", graph.writes_dropped),
+        ];
         View {
             now: self.now,
-            mode: self.configuration.as_ref().map_or(Mode::Observe, |configuration| configuration.mode),
+            mode,
             hold: self.hold.clone(),
             change: self.change.clone(),
-            incidents: Vec::new(),
-            counters: BTreeMap::from([("events".to_owned(), self.events)]),
+            incidents: self.cases.values().map(|case| self.show(case)).collect(),
+            losses: self.losses.clone(),
+            counters: counters.map(|(name, count)| (name.to_owned(), count)).into(),
+        }
+    }
+
+    fn show(&self, case: &Case) -> Incident {
+        let subjects = case.subjects.iter().take(VIEW_SUBJECTS_MAX).map(|(key, state)| Subject {
+            process: *key,
+            program: state.program.clone(),
+            cmd_line: state.cmd_line.clone(),
+            uid: state.uid,
+            reason: state.reason.clone(),
+            alive: !state.gone,
+        });
+        let objects = case.objects.iter().take(VIEW_OBJECTS_MAX).map(|(path, state)| Object {
+            path: path.clone(),
+            class: state.class,
+            first_version: state.first_version,
+            reason: state.reason.clone(),
+        });
+        let left_out =
+            case.subjects.len().saturating_sub(VIEW_SUBJECTS_MAX) + case.objects.len().saturating_sub(VIEW_OBJECTS_MAX);
+        Incident {
+            id: case.id,
+            stage: case.stage,
+            why: case.why.clone(),
+            opened: case.opened,
+            contained: case.contained,
+            restored: case.restored,
+            healed: case.healed,
+            confirmed: case.confirmed,
+            roots: case.roots.iter().map(|hypothesis| hypothesis.root.clone()).collect(),
+            findings: case.findings.iter().map(|claim| claim.summary.clone()).collect(),
+            subjects: subjects.collect(),
+            objects: objects.collect(),
+            actions: case.records(),
+            omitted: case.omitted + u64::try_from(left_out).unwrap_or(u64::MAX),
         }
     }
 }

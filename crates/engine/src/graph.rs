@@ -15,6 +15,7 @@ mod invocation;
 mod table;
 
 pub use file::{FileNode, WRITES_PER_PATH_MAX, Write};
+pub(crate) use invocation::is_login_program;
 pub use invocation::{Hub, Invocation, InvocationId};
 
 use crate::event::{
@@ -128,6 +129,11 @@ impl ProcessNode {
     /// The first arguments, at most [`COMMAND_BYTES_MAX`] bytes together.
     pub fn arguments(&self) -> impl Iterator<Item = &str> {
         self.command.split('\0').filter(|argument| !argument.is_empty())
+    }
+
+    /// It had done something before it became of interest.
+    pub(crate) fn left_traces(&self) -> bool {
+        self.writes > 0 || self.children > 0
     }
 
     /// Last component of the program's path; empty when unknown.
@@ -283,6 +289,20 @@ impl Graph {
         let Some(file) = self.files.remove(path) else { return };
         for write in &file.writes {
             self.release(write.writer, write.invocation);
+        }
+    }
+
+    /// What was written until `until` is settled: the path was put in order then. What came later stays.
+    pub(crate) fn settle_writes(&mut self, path: &HostPath, until: Timestamp) {
+        let Some(file) = self.files.get_mut(path) else { return };
+        let later = file.writes.iter().filter(|write| write.until > until).cloned().collect();
+        let settled = std::mem::replace(&mut file.writes, later);
+        let empty = file.writes.is_empty();
+        for write in settled.iter().filter(|write| write.until <= until) {
+            self.release(write.writer, write.invocation);
+        }
+        if empty {
+            self.files.remove(path);
         }
     }
 

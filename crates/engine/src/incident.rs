@@ -17,6 +17,42 @@ pub enum Stage {
     Stuck,
 }
 
+/// What moves an incident on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Milestone {
+    /// Every live process of the attack is suspended or gone.
+    Contained,
+    /// Every action is settled and no process of the attack is left.
+    Restored,
+    /// Every check of the proof holds.
+    Proven,
+    /// Something cannot be done without a person.
+    Obstructed,
+    /// There is something new to do: a subject, an object, an approval.
+    Reopened,
+}
+
+impl Stage {
+    /// The only place where a stage changes. `None`: this milestone means nothing at this stage.
+    #[must_use]
+    pub const fn next(self, milestone: Milestone) -> Option<Self> {
+        match (self, milestone) {
+            (Self::Open, Milestone::Contained) => Some(Self::Contained),
+            (Self::Contained, Milestone::Restored) => Some(Self::Restored),
+            (Self::Restored, Milestone::Proven) => Some(Self::Healed),
+            (Self::Open | Self::Contained | Self::Restored, Milestone::Obstructed) => Some(Self::Stuck),
+            (Self::Contained | Self::Restored | Self::Healed | Self::Stuck, Milestone::Reopened) => Some(Self::Open),
+            (Self::Open, Milestone::Restored | Milestone::Proven | Milestone::Reopened)
+            | (Self::Contained, Milestone::Contained | Milestone::Proven)
+            | (Self::Restored, Milestone::Contained | Milestone::Restored)
+            | (
+                Self::Healed | Self::Stuck,
+                Milestone::Contained | Milestone::Restored | Milestone::Proven | Milestone::Obstructed,
+            ) => None,
+        }
+    }
+}
+
 /// What a reader sees of one incident: complete, bounded, immutable.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Incident {
