@@ -184,6 +184,7 @@ fn view() -> View {
             hold: Some(Hold { until: at(9_000_000), why: "moving\nthe rack".into() }),
             change: Some(ChangeWindow { until: at(8_000_000), who: "ops".into(), why: "new web site".into() }),
             incidents: vec![healed(), unconfirmed()],
+            losses: Vec::new(),
             counters: BTreeMap::from([("events".into(), 182_334)]),
         },
         counters: BTreeMap::from([("events_lost".into(), 12)]),

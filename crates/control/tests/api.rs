@@ -44,6 +44,7 @@ fn view(incidents: Vec<Incident>) -> View {
             hold: None,
             change: None,
             incidents,
+            losses: Vec::new(),
             counters: BTreeMap::from([("events".into(), 7)]),
         },
         counters: BTreeMap::from([("events_lost".into(), 2)]),

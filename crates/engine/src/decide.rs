@@ -241,6 +241,12 @@ fn object_progress<'a>(objects: &'a BTreeMap<HostPath, ObjectState>, path: &Host
     objects.get(path).map(|object| &object.progress)
 }
 
+/// What is left of the attack at this path now.
+fn net(desk: &Desk<'_>, path: &HostPath) -> Net {
+    let file = desk.graph.file(path);
+    file.map_or(Net::Nothing, |file| classify(desk.graph, desk.configuration, path, file))
+}
+
 impl Plan {
     pub(crate) fn enqueue(&mut self, place: Place) {
         self.later.remove(&place.2);
@@ -543,10 +549,7 @@ impl Case {
             .cloned()
             .collect();
         for path in ripe {
-            let net = desk
-                .graph
-                .file(&path)
-                .map_or(Net::Nothing, |file| classify(desk.graph, desk.configuration, &path, file));
+            let net = net(desk, &path);
             let directory = self.directories.contains(&path);
             self.plan.enqueue(place(&path, &net, directory));
         }
@@ -559,10 +562,10 @@ impl Case {
                 continue;
             }
             desk.units += 1;
-            let net = desk
-                .graph
-                .file(&path)
-                .map_or(Net::Nothing, |file| classify(desk.graph, desk.configuration, &path, file));
+            if self.cools_down(&path, desk.now) {
+                continue;
+            }
+            let net = net(desk, &path);
             if net == Net::Pending {
                 self.plan.pending.insert(path);
             } else if self.order_file(desk, &path, net) {
@@ -571,6 +574,16 @@ impl Case {
         }
         self.dirty |= !self.plan.queue.is_empty() && busy < IN_FLIGHT_MAX;
         busy == 0 && self.plan.queue.is_empty() && self.plan.later.is_empty()
+    }
+
+    /// The guard wants a pause between two actions on one path: it is planned when the pause is over.
+    fn cools_down(&mut self, path: &HostPath, now: Timestamp) -> bool {
+        let Some(object) = self.objects.get_mut(path) else { return false };
+        let attempts = Attempts { count: object.commits, last: object.committed };
+        let Some(ready) = attempts.next_at().filter(|ready| *ready > now) else { return false };
+        object.not_before = ready;
+        self.plan.later.insert(path.clone());
+        true
     }
 
     /// Plans one path; true when the hands have it now.
@@ -718,9 +731,8 @@ impl Case {
             }
         }
         if let Some(obstacle) = self.obstacle(desk) {
-            let asked = self.is_any_asked();
             let untouched = !desk.configuration.scope_permits_action || desk.configuration.mode == Mode::Observe;
-            if asked && untouched && self.stage == Stage::Open {
+            if untouched && matches!(self.stage, Stage::Open | Stage::Contained) {
                 if self.why != obstacle {
                     self.why = obstacle;
                     self.tell(desk);
@@ -783,11 +795,6 @@ impl Case {
         });
         reasons.extend(shown.take(4));
         (!reasons.is_empty()).then(|| reasons.join("; "))
-    }
-
-    fn is_any_asked(&self) -> bool {
-        let mut steps = self.plan.unresolved.iter().filter_map(|id| self.plan.steps.get(id));
-        steps.any(|step| step.state == Progressing::Asked)
     }
 
     // ---- answers ----
@@ -937,10 +944,7 @@ impl Case {
             }
             (Action::RestoreFile(RestoreFile { path, .. }) | Action::QuarantineFile { path, .. }, _) if worked => {
                 desk.graph.settle_writes(path, decided);
-                let left = desk
-                    .graph
-                    .file(path)
-                    .map_or(Net::Nothing, |file| classify(desk.graph, desk.configuration, path, file));
+                let left = net(desk, path);
                 let directory = self.directories.contains(path);
                 if let Some(object) = self.objects.get_mut(path) {
                     if left == Net::Nothing {
