@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::time::Duration;
 use thymus_engine::event::FileKind;
-use thymus_engine::{HostPath, ProcessKey, Timestamp};
+use thymus_engine::{BootId, HostPath, ProcessKey, Timestamp};
 
 /// LIMIT: bytes of one file that are brought into memory (merges, logs). Larger files are moved by streaming or refused.
 pub const CONTENT_BYTES_MAX: u64 = 64 << 20;
@@ -89,6 +89,22 @@ impl Error {
 pub(crate) fn in_words(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source()).take(8);
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// Which boot of the machine this is; 0 where `/proc` is not mounted.
+#[must_use]
+pub fn boot_id() -> BootId {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let digits: String = text.chars().filter(char::is_ascii_hexdigit).take(16).collect();
+    BootId(u64::from_str_radix(&digits, 16).unwrap_or(0))
+}
+
+/// Now, on the boot clock.
+#[must_use]
+pub fn boot_time() -> Timestamp {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let (seconds, nanoseconds) = (now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs());
+    Timestamp(seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds))
 }
 
 pub type Result<T> = std::result::Result<T, Error>;
