@@ -217,6 +217,7 @@ fn a_full_disk_refuses_intents_loses_inputs_loudly_and_corrupts_nothing() {
     let lost = (0..200).filter(|_| journal.append_input(Timestamp(3), &large).is_err()).count() as u64;
     assert!(lost > 0);
     assert_eq!(journal.losses(), lost);
+    drop(file);
     std::fs::remove_file(&ballast).unwrap();
     journal.append_input(Timestamp(4), &Input::Tick).unwrap();
     journal.intend(&intent(50_000, 1)).unwrap();
