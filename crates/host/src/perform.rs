@@ -4,6 +4,10 @@
 //! Input: the engine's effects. Output: its inputs. Invariants: nothing is done whose undo is not on disk; a failing action
 //! is put back; after a crash every open promise is settled or put back before anything else; undoing twice is undoing once.
 
+mod versions;
+
+pub use versions::VaultVersions;
+
 use crate::journal::{self, Journal};
 use crate::recover::{self, Watch};
 use crate::respond;

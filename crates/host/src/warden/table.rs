@@ -58,8 +58,11 @@ fn decode(half: &[u8]) -> Option<(u64, Option<Lease>)> {
     if check.to_le_bytes() != hash.as_bytes()[..8] {
         return None;
     }
-    let process =
-        ProcessKey { boot: BootId(number(4)?), pid: u32::try_from(number(5)?).ok()?, start_time: Timestamp(number(6)?) };
+    let process = ProcessKey {
+        boot: BootId(number(4)?),
+        pid: u32::try_from(number(5)?).ok()?,
+        start_time: Timestamp(number(6)?),
+    };
     let lease = Lease { action: ActionId(number(3)?), process, until: Timestamp(number(7)?) };
     Some((number(1)?, (number(2)? == 1).then_some(lease)))
 }
@@ -217,14 +220,19 @@ impl Leases {
         places.into_iter().try_for_each(|place| table.end(place))
     }
 
-    /// One action lets go of a process. True when another action still holds it.
-    pub fn end_under(&self, action: ActionId, process: ProcessKey) -> Result<bool, Error> {
+    /// One action lets go of a process.
+    pub fn end_under(&self, action: ActionId, process: ProcessKey) -> Result<(), Error> {
         let mut table = self.table();
         let (pid, tick) = identity(process);
-        if let Some(place) = table.places.get(&(pid, tick, action)).copied() {
-            table.end(place)?;
-        }
-        Ok(table.under(process).next().is_some())
+        let place = table.places.get(&(pid, tick, action)).copied();
+        place.map_or(Ok(()), |place| table.end(place))
+    }
+
+    /// Another action than this one has a lease on the process.
+    #[must_use]
+    pub fn hold_under_another(&self, action: ActionId, process: ProcessKey) -> bool {
+        let table = self.table();
+        table.under(process).any(|place| table.slots[place].lease.is_some_and(|lease| lease.action != action))
     }
 
     /// Who is held under this action.
