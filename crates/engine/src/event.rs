@@ -3,7 +3,7 @@
 //!
 //! What we see, what we conclude and what we did are one type in one stream.
 
-use crate::action::Outcome;
+use crate::action::{Action, Outcome};
 use crate::id::{ActionId, EventId, FileKey, FindingId, IncidentId, ProcessKey, Timestamp, VersionId};
 use crate::incident::Stage;
 use crate::path::HostPath;
@@ -269,5 +269,6 @@ pub struct IncidentFinding {
 pub struct Remediation {
     pub incident: IncidentId,
     pub action: ActionId,
+    pub what: Action,
     pub outcome: Outcome,
 }
