@@ -9,18 +9,42 @@
 //! [`Recorded::Missing`] with the reason, never wrong. Capture reads through `openat2` beneath the guarded root and
 //! follows nothing.
 
+mod baseline;
+mod capture;
+mod gate;
+mod index;
+mod log;
+mod note;
+mod protect;
+mod rules;
+mod store;
 mod version;
+mod worker;
 
+pub use log::fuzz_log;
+pub use protect::Protection;
+pub use store::fuzz_pack;
 pub use version::{Digest, Kind, Recorded, State, Version};
 
 use crate::scope::{Acting, Scope};
+use gate::Gate;
+use index::Index;
+use log::{Log, Record};
+use rules::Rules;
+use rustix::fd::OwnedFd;
 use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+use store::Store;
 use thymus_engine::event::FileActivity;
 use thymus_engine::id::{Timestamp, VersionId};
 use thymus_engine::path::HostPath;
+use worker::Queue;
 
 /// Bytes of the store unless configured: one day of versions (design.md, section 6).
 pub const QUOTA_BYTES_DEFAULT: u64 = 1 << 30;
@@ -172,107 +196,400 @@ pub enum Intent {
 
 /// The vault. Clones share it; the last one gone flushes and ends its threads.
 #[derive(Clone, Debug)]
-pub struct Vault;
+pub struct Vault(Arc<Handle>);
 
-/// The pre-image group; dropped, it lets everything pass again.
 #[derive(Debug)]
-pub struct Protection {
-    /// Why the kernel refused it; `None` when pre-images are taken.
-    pub refused: Option<String>,
+struct Handle {
+    inner: Arc<Inner>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// Threads that read what notes ask for. Two: one may wait for a disk.
+const WORKERS: usize = 2;
+/// How long [`Vault::version`] waits for a capture.
+const WAIT: Duration = Duration::from_secs(5);
+
+/// Everything that is counted.
+#[derive(Debug, Default)]
+struct Tally {
+    captures: AtomicU64,
+    capture_bytes: AtomicU64,
+    queue_full: AtomicU64,
+    quota_stops: AtomicU64,
+    gone: AtomicU64,
+    inexact: AtomicU64,
+    permission_events: AtomicU64,
+    permission_captures: AtomicU64,
+    permission_deadlines: AtomicU64,
+    children_skipped: AtomicU64,
+    dropped: AtomicU64,
+    torn_bytes: u64,
+}
+
+/// What the threads share. INVARIANT: the locks of `index`, `gate` and `queue` are never held over a call that can wait
+/// for a disk or for an answer of the permission group; those of `log` and `store` may be, and the thread that answers
+/// takes neither.
+#[derive(Debug)]
+struct Inner {
+    root: OwnedFd,
+    /// How the guarded root is reached from here, empty for `/`: it is cut from what the kernel calls an event's file.
+    root_prefix: Vec<u8>,
+    options: Options,
+    rules: Rules,
+    store: Store,
+    log: Mutex<Log>,
+    index: Mutex<Index>,
+    settled: Condvar,
+    gate: Mutex<Gate>,
+    queue: Mutex<Queue>,
+    wake: Condvar,
+    /// Read: something is being stored. Write: it is decided what lives.
+    usage: RwLock<()>,
+    /// Size and time of each held log when its tail was captured.
+    tails: Mutex<BTreeMap<u64, (u64, i64)>>,
+    tally: Tally,
+    stop: AtomicBool,
+    quiet: Mutex<bool>,
+    closing: Condvar,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A thread that panicked is reported where it was started; what it guarded is updated in single steps.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn wait<'a, T>(condition: &Condvar, guard: MutexGuard<'a, T>, limit: Duration) -> MutexGuard<'a, T> {
+    condition.wait_timeout(guard, limit).unwrap_or_else(PoisonError::into_inner).0
+}
+
+/// This instant, by the clock of events.
+fn boot_now() -> Timestamp {
+    Timestamp(nanoseconds(rustix::time::ClockId::Boottime))
+}
+
+fn nanoseconds(clock: rustix::time::ClockId) -> u64 {
+    let now = rustix::time::clock_gettime(clock);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(u64::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+/// An error with all its causes, on one line.
+fn described(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source()).take(8);
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+/// The whole log anew, for what the index holds.
+fn records_of(index: &Index) -> Vec<Record> {
+    let mut records = vec![Record::Reserved(VersionId(index.reserved.max(index.last_id())))];
+    // What is pending is appended when it is settled.
+    records.extend(index.slots().filter(|slot| !slot.pending).map(|slot| Record::Version(slot.version.clone())));
+    records.extend(index.kept.iter().map(|(digest, unix_ns)| Record::Kept { digest: *digest, unix_ns: *unix_ns }));
+    records.extend(index.pins.iter().cloned().map(Record::Pinned));
+    records.extend(index.coverage.windows.iter().cloned().map(Record::Window));
+    records
+}
+
+impl Inner {
+    fn index(&self) -> MutexGuard<'_, Index> {
+        locked(&self.index)
+    }
+
+    fn gate(&self) -> MutexGuard<'_, Gate> {
+        locked(&self.gate)
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        locked(&self.queue)
+    }
+
+    fn log(&self) -> MutexGuard<'_, Log> {
+        locked(&self.log)
+    }
+
+    fn usage(&self) -> RwLockReadGuard<'_, ()> {
+        self.usage.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn guards(&self, path: &HostPath) -> bool {
+        self.rules.guards(path)
+    }
+
+    /// The same instant since 1970, nanoseconds, by the present difference of the clocks.
+    fn unix(&self, time: Timestamp) -> i64 {
+        let now = i64::try_from(nanoseconds(rustix::time::ClockId::Realtime)).unwrap_or(i64::MAX);
+        let boot = i64::try_from(boot_now().0).unwrap_or(i64::MAX);
+        now.saturating_sub(boot).saturating_add(i64::try_from(time.0).unwrap_or(i64::MAX))
+    }
+
+    fn pin(&self, path: &HostPath, pinned: bool) {
+        let mut index = self.index();
+        let changed = if pinned { index.pins.insert(path.clone()) } else { index.pins.remove(path) };
+        drop(index);
+        if changed {
+            let path = path.clone();
+            self.record(&[if pinned { Record::Pinned(path) } else { Record::Unpinned(path) }]);
+        }
+    }
 }
 
 impl Vault {
     /// Loads what was there. An unfinished last record is cut off; anything else that does not fit is refused with its place.
     pub fn open(directory: &Path, scope: &Scope, options: Options) -> Result<Self, Error> {
-        let _ = (directory, scope, options);
-        Ok(Self)
+        let failed = |what: &'static str, path: &Path| {
+            let path = path.to_owned();
+            move |source: io::Error| Error::Io { what, path, source }
+        };
+        let (store, torn_packs) = Store::open(&directory.join("packs"), options.quota_bytes)?;
+        let (log, records, torn_log) = Log::open(&directory.join("versions"))?;
+        for path in [directory, &directory.join("packs")] {
+            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+            std::fs::set_permissions(path, mode).map_err(failed("close to others", path))?;
+        }
+        store.charge_record(log.bytes());
+        let root = scope.root().try_clone().map_err(failed("hold", scope.root_path()))?;
+        let index = loaded(records, &store);
+        let root_path = std::fs::canonicalize(scope.root_path()).map_err(failed("resolve", scope.root_path()))?;
+        let root_prefix = std::os::unix::ffi::OsStrExt::as_bytes(root_path.as_os_str());
+        let root_prefix = root_prefix.strip_suffix(b"/").unwrap_or(root_prefix).to_vec();
+        let inner = Arc::new(Inner {
+            root,
+            root_prefix,
+            rules: Rules::new(&options),
+            options,
+            store,
+            log: Mutex::new(log),
+            index: Mutex::new(index),
+            settled: Condvar::new(),
+            gate: Mutex::default(),
+            queue: Mutex::default(),
+            wake: Condvar::new(),
+            usage: RwLock::default(),
+            tails: Mutex::default(),
+            tally: Tally { torn_bytes: torn_packs + torn_log, ..Tally::default() },
+            stop: AtomicBool::new(false),
+            quiet: Mutex::default(),
+            closing: Condvar::new(),
+        });
+        inner.store.put(&mut io::empty(), 0)?;
+        inner.reserve();
+        let start = |name: &str, body: fn(&Inner)| {
+            let inner = Arc::clone(&inner);
+            let thread = std::thread::Builder::new().name(name.into());
+            thread.spawn(move || body(&inner)).map_err(failed("start a thread for", directory))
+        };
+        let mut threads = Vec::new();
+        for _ in 0..WORKERS {
+            threads.push(start("vault-capture", Inner::work)?);
+        }
+        threads.push(start("vault-house", Inner::keep_house)?);
+        Ok(Self(Arc::new(Handle { inner, threads })))
     }
 
     /// Moves a vault that `open` refused out of the way, as evidence; says where to.
     pub fn set_aside(directory: &Path) -> Result<PathBuf, Error> {
-        Ok(directory.to_owned())
+        for number in 1..10_000 {
+            let mut name = directory.as_os_str().to_owned();
+            name.push(format!(".altered-{number}"));
+            let aside = PathBuf::from(name);
+            if !aside.exists() {
+                let moved = std::fs::rename(directory, &aside);
+                moved.map_err(|source| Error::Io { what: "move aside", path: directory.to_owned(), source })?;
+                return Ok(aside);
+            }
+        }
+        let source = io::Error::other("10,000 vaults stand aside already");
+        Err(Error::Io { what: "move aside", path: directory.to_owned(), source })
     }
 
-    /// Copies the protected trees; where versions are known already, compares, and records what changed as versions of an unknown writer.
+    /// Copies the protected trees; where versions are known already, compares, and records what changed as versions of an
+    /// unknown writer.
     pub fn baseline(&self) -> Result<Coverage, Error> {
-        Ok(Coverage::default())
+        self.0.inner.baseline()
     }
 
-    /// Records one file activity; must be called in the order of time. Never waits for a disk or a capture: allocates versions, fills
-    /// `change`, `change_result` and `mode`, and leaves the reading to the vault's threads.
+    /// Records one file activity; must be called in the order of time. Never waits for a disk or a capture: allocates
+    /// versions, fills `change`, `change_result` and `mode`, and leaves the reading to the vault's threads.
     pub fn note(&self, activity: &mut FileActivity, time: Timestamp) {
-        let _ = (activity, time);
+        self.0.inner.note(activity, time);
     }
 
     /// One version; waits for its capture when that is still to be done, at most some seconds.
     pub fn version(&self, id: VersionId) -> Result<Version, Error> {
-        Err(Error::Unknown(id))
+        let inner = &self.0.inner;
+        let (deadline, mut index) = (Instant::now() + WAIT, inner.index());
+        loop {
+            let slot = index.slot(id).ok_or(Error::Unknown(id))?;
+            if !slot.pending {
+                return Ok(slot.version.clone());
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Error::Pending(id));
+            }
+            index = wait(&inner.settled, index, left);
+        }
     }
 
     /// The bytes with that digest, verified.
     pub fn content(&self, digest: &Digest) -> Result<Vec<u8>, Error> {
-        Err(Error::NoContent(*digest))
+        self.0.inner.store.get(digest)
     }
 
-    /// Stores bytes that belong to no version, such as what an action is about to overwrite. Kept until retention drops it.
+    /// Stores bytes that belong to no version, such as what an action is about to overwrite. Kept for as long as the retention says.
     pub fn keep(&self, bytes: &mut dyn io::Read) -> Result<Digest, Error> {
-        let _ = bytes;
-        Err(Error::Quota { quota_bytes: 0 })
+        let inner = &self.0.inner;
+        let _usage = inner.usage();
+        let stored = inner.store.put(bytes, u64::MAX)?;
+        let (digest, _) = stored.ok_or(Error::Quota { quota_bytes: inner.options.quota_bytes })?;
+        let unix_ns = inner.unix(boot_now());
+        inner.index().kept.insert(digest, unix_ns);
+        inner.log().append(&[Record::Kept { digest, unix_ns }], &inner.store)?;
+        Ok(digest)
     }
 
     /// The newest version of a path.
     #[must_use]
     pub fn latest(&self, path: &HostPath) -> Option<VersionId> {
-        let _ = path;
-        None
+        self.0.inner.index().chain(path).last().copied()
     }
 
     /// Every version of a path, oldest first.
     #[must_use]
     pub fn chain(&self, path: &HostPath) -> Vec<VersionId> {
-        let _ = path;
-        Vec::new()
+        self.0.inner.index().chain(path).to_vec()
     }
 
-    /// The present state of a path, read now; regular files' content is stored too. Records no version.
+    /// The present state of a path, read now; a regular file's content is stored too. Records no version.
     pub fn look(&self, path: &HostPath) -> Result<Recorded, Error> {
-        let _ = path;
-        Ok(Recorded::Missing("not read".into()))
+        let inner = &self.0.inner;
+        let _usage = inner.usage();
+        match inner.read_path(path) {
+            Ok(captured) if captured.stable => {
+                if let Some(digest) = captured.state.digest {
+                    inner.index().kept.insert(digest, inner.unix(boot_now()));
+                }
+                Ok(Recorded::State(captured.state))
+            }
+            Ok(_) => Ok(Recorded::Missing("it changes while it is read".into())),
+            Err(capture::Failure::Absent) => Ok(Recorded::State(State::absent())),
+            Err(capture::Failure::Refused(reason)) => Ok(Recorded::Missing(reason)),
+            Err(capture::Failure::Store(error)) => Err(error),
+        }
     }
 
     /// Keeps all versions of these paths from retention until [`Vault::unpin`].
     pub fn pin(&self, paths: &[HostPath]) {
-        let _ = paths;
+        paths.iter().for_each(|path| self.0.inner.pin(path, true));
     }
 
     pub fn unpin(&self, paths: &[HostPath]) {
-        let _ = paths;
+        paths.iter().for_each(|path| self.0.inner.pin(path, false));
     }
 
     #[must_use]
     pub fn coverage(&self) -> Coverage {
-        Coverage::default()
+        self.0.inner.index().coverage.clone()
     }
 
     #[must_use]
     pub fn counters(&self) -> Counters {
-        Counters::default()
+        let inner = &self.0.inner;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let tally = &inner.tally;
+        Counters {
+            versions: u64::try_from(inner.index().slots().len()).unwrap_or(u64::MAX),
+            captures: read(&tally.captures),
+            capture_bytes: read(&tally.capture_bytes),
+            queue_full: read(&tally.queue_full),
+            quota_stops: read(&tally.quota_stops),
+            gone: read(&tally.gone),
+            inexact: read(&tally.inexact),
+            permission_events: read(&tally.permission_events),
+            permission_captures: read(&tally.permission_captures),
+            permission_deadlines: read(&tally.permission_deadlines),
+            children_skipped: read(&tally.children_skipped),
+            torn_bytes: tally.torn_bytes,
+            stored_bytes: inner.store.bytes(),
+            queued: u64::try_from(inner.queued()).unwrap_or(u64::MAX),
+            dropped: read(&tally.dropped),
+        }
     }
 
     /// Everything recorded so far is on disk when this returns.
     pub fn sync(&self) -> Result<(), Error> {
-        Ok(())
+        self.0.inner.flush()
     }
 
-    /// Takes pre-images: writers wait until what they are about to change is stored (at most a deadline; then they may go on).
-    /// `intent` says what a thread is about to do. When the kernel refuses, [`Protection::refused`] says why and
-    /// versions are still taken after each change.
+    /// Drops what retention allows, now.
+    pub fn retain(&self) -> Result<(), Error> {
+        self.0.inner.retain()
+    }
+
+    /// Takes pre-images: writers wait until what they are about to change is stored (at most [a deadline]; then
+    /// they may go on). `intent` says what a thread is about to do. When the kernel refuses, [`Protection::refused`] says
+    /// why, and versions are still taken after each change.
     pub fn protect(
         &self,
         acting: Acting<'_>,
         intent: Box<dyn Fn(u32) -> Intent + Send + Sync>,
     ) -> Result<Protection, Error> {
-        let _ = (acting, intent);
-        Ok(Protection { refused: None })
+        Protection::start(&self.0.inner, acting, intent)
     }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.inner.stop.store(true, Ordering::Relaxed);
+        *locked(&self.inner.quiet) = true;
+        self.inner.closing.notify_all();
+        self.inner.wake.notify_all();
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the vault had panicked");
+            }
+        }
+        if let Err(error) = self.inner.flush() {
+            tracing::warn!(error = %described(&error), "not flushed");
+        }
+    }
+}
+
+/// The index that the records describe. A version whose content is not complete in the store becomes missing.
+fn loaded(records: Vec<Record>, store: &Store) -> Index {
+    let (mut index, mut inexact, mut complete) = (Index::default(), BTreeSet::new(), BTreeMap::new());
+    for record in records {
+        match record {
+            Record::Reserved(until) => index.reserve(until.0),
+            Record::Version(mut version) => {
+                let digest = version.recorded.state().and_then(|state| state.digest);
+                let lost =
+                    digest.filter(|digest| !*complete.entry(*digest).or_insert_with(|| store.is_complete(digest)));
+                if let Some(digest) = lost {
+                    version.recorded = Recorded::Missing(format!("its content {digest} was not completely stored"));
+                    version.exact = false;
+                }
+                index.load(version);
+            }
+            Record::Inexact(id) => {
+                inexact.insert(id);
+            }
+            Record::Kept { digest, unix_ns } => {
+                index.kept.insert(digest, unix_ns);
+            }
+            Record::Pinned(path) => {
+                index.pins.insert(path);
+            }
+            Record::Unpinned(path) => {
+                index.pins.remove(&path);
+            }
+            Record::Window(window) => index.coverage.windows.push(window),
+        }
+    }
+    for id in inexact {
+        if let Some(slot) = index.slot_mut(id) {
+            slot.version.exact = false;
+        }
+    }
+    index
 }

@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The hot path: a file activity becomes versions to be captured. Waits for no disk and no capture.
+//!
+//! What it asks the kernel (one `openat2` as a path only, one `statx`) causes no permission event and reads no content.
+
+use super::capture;
+use super::index::{Fresh, Held, Index, Slot};
+use super::worker::Job;
+use super::{Inner, Kind, Recorded, State, Version};
+use rustix::fd::AsFd;
+use std::sync::atomic::Ordering;
+use thymus_engine::event::{Change, FileActivity, FileActivityId, FileKind, Mode};
+use thymus_engine::id::{ProcessKey, Timestamp, VersionId};
+use thymus_engine::path::HostPath;
+
+/// LIMIT: children of a renamed directory whose paths are followed; more are counted as `children_skipped`.
+const CHILDREN_MAX: usize = 10_000;
+
+/// What one note leaves to do when the index is unlocked again.
+#[derive(Default)]
+struct Aftermath {
+    jobs: Vec<Job>,
+    /// Versions that are complete without a reading.
+    settled: Vec<Version>,
+    inexact: Vec<VersionId>,
+}
+
+struct Noted<'a> {
+    activity: &'a FileActivity,
+    time: Timestamp,
+    unix_ns: i64,
+    /// When the note was taken; changes after it are later changes.
+    now: Timestamp,
+    /// What stands at the path that changed, just now.
+    found: Option<State>,
+    inode: Option<u64>,
+}
+
+impl Inner {
+    pub(super) fn note(&self, activity: &mut FileActivity, time: Timestamp) {
+        use FileActivityId as Id;
+        let asks = match activity.activity {
+            Id::Open | Id::Update | Id::Delete => None,
+            Id::Rename | Id::Link => activity.file_result.clone(),
+            Id::Create | Id::Close | Id::SetAttributes | Id::SetSecurity => Some(activity.file.path.clone()),
+        };
+        let found = asks.and_then(|path| self.metadata(&path));
+        if let Some(state) = &found {
+            activity.mode = Some(Mode { bits: state.mode, uid: state.uid, gid: state.gid });
+        }
+        let guarded = self.guards(&activity.file.path);
+        let guarded_result = activity.file_result.as_ref().is_some_and(|path| self.guards(path));
+        if !guarded && !guarded_result {
+            return;
+        }
+        let inode = Some(activity.file.key.inode).filter(|inode| *inode != 0);
+        let noted = Noted { activity, time, unix_ns: self.unix(time), now: super::boot_now(), found, inode };
+        let mut after = Aftermath::default();
+        let (change, change_result) = {
+            let mut index = self.index();
+            match noted.activity.activity {
+                Id::Open | Id::Update => {
+                    self.opened(&mut index, &noted, &mut after);
+                    (None, None)
+                }
+                Id::Close | Id::Create | Id::SetAttributes | Id::SetSecurity => {
+                    (Some(self.changed(&mut index, &noted, &activity.file.path, &mut after)), None)
+                }
+                Id::Delete => {
+                    (Some(self.removed(&mut index, &noted, &activity.file.path, "deleted", &mut after)), None)
+                }
+                Id::Rename => self.renamed(&mut index, &noted, guarded, guarded_result, &mut after),
+                Id::Link => {
+                    let to = activity.file_result.as_ref().filter(|_| guarded_result);
+                    let change = to.map(|to| self.changed(&mut index, &noted, to, &mut after));
+                    if let (Some(inode), true) = (inode, guarded) {
+                        index.linked(inode, &activity.file.path);
+                    }
+                    (None, change)
+                }
+            }
+        };
+        activity.change = change;
+        activity.change_result = change_result;
+        let mut records: Vec<_> = after.settled.into_iter().map(super::log::Record::Version).collect();
+        records.extend(after.inexact.into_iter().map(super::log::Record::Inexact));
+        self.enqueue(after.jobs, records);
+    }
+
+    /// Metadata of what stands there now, on whatever file system; `None` when it is gone or cannot be reached.
+    fn metadata(&self, path: &HostPath) -> Option<State> {
+        let object = capture::open_anywhere(self.root.as_fd(), path.as_bytes())?;
+        Some(capture::metadata(&capture::statx(&object).ok()?))
+    }
+
+    /// Opened for writing, or written for the first time: what was captured before stands, if it was captured before.
+    fn opened(&self, index: &mut Index, noted: &Noted<'_>, after: &mut Aftermath) {
+        let path = &noted.activity.file.path;
+        self.insert_before(index, noted, path, after);
+        self.touch(index, path, noted.time, after);
+    }
+
+    fn touch(&self, index: &mut Index, path: &HostPath, time: Timestamp, after: &mut Aftermath) {
+        let Some(id) = index.touch(path, time) else { return };
+        let touched_ns = self.unix(time).saturating_sub(super::index::TICK_NS);
+        let Some(slot) = index.slot_mut(id) else { return };
+        // The reading ended after that touch; did it see it?
+        if slot.version.recorded.state().is_some_and(|state| state.ctime_ns >= touched_ns) {
+            slot.version.exact = false;
+            after.inexact.push(id);
+            self.tally.inexact.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A new version of `path`, to be captured; of its inode's other names too.
+    fn changed(&self, index: &mut Index, noted: &Noted<'_>, path: &HostPath, after: &mut Aftermath) -> Change {
+        use FileActivityId as Id;
+        let created_by_name = matches!(noted.activity.activity, Id::Create | Id::Rename | Id::Link);
+        self.insert_before(index, noted, path, after);
+        let before = index.latest(path).map(|slot| (slot.version.id, is_absent(slot)));
+        let absent_before = before.map_or(created_by_name || index.baseline_done, |(_, absent)| absent);
+        self.touch(index, path, noted.time, after);
+        let id = index.allocate(Fresh {
+            path,
+            writer: noted.activity.actor,
+            time: noted.time,
+            unix_ns: noted.unix_ns,
+            note: word(noted.activity.activity),
+        });
+        let empty = noted.activity.activity == Id::Create && noted.activity.kind == FileKind::Regular;
+        after.jobs.push(self.capture_of(noted, id, path, empty));
+        if let Some(inode) = noted.inode {
+            self.gate().changed(inode, noted.time);
+            let several = noted.found.as_ref().is_some_and(|state| state.nlink > 1 && state.kind != Kind::Directory);
+            if several {
+                index.linked(inode, path);
+            }
+            let has_content = matches!(noted.activity.activity, Id::Close | Id::SetAttributes | Id::SetSecurity);
+            for name in if has_content { index.other_names(inode, path) } else { Vec::new() } {
+                self.touch(index, &name, noted.time, after);
+                let id = index.allocate(Fresh {
+                    path: &name,
+                    writer: noted.activity.actor,
+                    time: noted.time,
+                    unix_ns: noted.unix_ns,
+                    note: "changed by another name",
+                });
+                after.jobs.push(self.capture_of(noted, id, &name, false));
+            }
+        }
+        Change {
+            before: before.map_or(VersionId::UNKNOWN, |(id, _)| id),
+            created: absent_before,
+            after: id,
+            removed: false,
+        }
+    }
+
+    fn capture_of(&self, noted: &Noted<'_>, id: VersionId, path: &HostPath, empty: bool) -> Job {
+        Job::Capture { id, path: path.clone(), inode: noted.inode, time: noted.time, noted: noted.now, empty }
+    }
+
+    /// `path` is gone.
+    fn removed(
+        &self,
+        index: &mut Index,
+        noted: &Noted<'_>,
+        path: &HostPath,
+        note: &str,
+        after: &mut Aftermath,
+    ) -> Change {
+        self.insert_last_of_log(index, noted, path, after);
+        let before = index.latest(path).map(|slot| (slot.version.id, is_absent(slot)));
+        self.touch(index, path, noted.time, after);
+        let fresh = Fresh { path, writer: noted.activity.actor, time: noted.time, unix_ns: noted.unix_ns, note };
+        let id = self.settle_at_once(index, fresh, State::absent(), after);
+        if let Some(inode) = noted.inode {
+            index.unlinked(inode, path);
+        }
+        Change {
+            before: before.map_or(VersionId::UNKNOWN, |(id, _)| id),
+            created: before.is_some_and(|(_, absent)| absent),
+            after: id,
+            removed: true,
+        }
+    }
+
+    fn settle_at_once(&self, index: &mut Index, fresh: Fresh<'_>, state: State, after: &mut Aftermath) -> VersionId {
+        let id = index.allocate(fresh);
+        if let Some(slot) = index.slot_mut(id) {
+            slot.version.recorded = Recorded::State(state);
+            slot.version.exact = true;
+            slot.pending = false;
+            after.settled.push(slot.version.clone());
+        }
+        id
+    }
+
+    fn renamed(
+        &self,
+        index: &mut Index,
+        noted: &Noted<'_>,
+        guarded: bool,
+        guarded_result: bool,
+        after: &mut Aftermath,
+    ) -> (Option<Change>, Option<Change>) {
+        let from = &noted.activity.file.path;
+        let to = noted.activity.file_result.as_ref().filter(|_| guarded_result);
+        if let Some(to) = to {
+            self.insert_last_of_log(index, noted, to, after);
+        }
+        let change = guarded.then(|| self.removed(index, noted, from, "renamed away", after));
+        if let (Some(inode), Some(to)) = (noted.inode, noted.activity.file_result.as_ref()) {
+            index.renamed(inode, to);
+        }
+        let change_result = to.map(|to| self.changed(index, noted, to, after));
+        if noted.activity.kind == FileKind::Directory {
+            self.children_renamed(index, noted, guarded, to, after);
+        }
+        (change, change_result)
+    }
+
+    /// The paths below a renamed directory change with it. From outside the protected trees they are found by a walk.
+    fn children_renamed(
+        &self,
+        index: &mut Index,
+        noted: &Noted<'_>,
+        guarded: bool,
+        to: Option<&HostPath>,
+        after: &mut Aftermath,
+    ) {
+        let from = &noted.activity.file.path;
+        let (children, more) = if guarded { index.below(from, CHILDREN_MAX) } else { (Vec::new(), false) };
+        if more {
+            self.tally.children_skipped.fetch_add(1, Ordering::Relaxed);
+        }
+        fn fresh<'a>(noted: &Noted<'_>, path: &'a HostPath, note: &'a str) -> Fresh<'a> {
+            Fresh { path, writer: noted.activity.actor, time: noted.time, unix_ns: noted.unix_ns, note }
+        }
+        for child in &children {
+            let Some(latest) = index.latest(child).filter(|slot| !is_absent(slot)) else { continue };
+            let known = latest.version.recorded.state().filter(|_| !latest.pending).cloned();
+            self.settle_at_once(index, fresh(noted, child, "its directory was renamed away"), State::absent(), after);
+            let Some(to) = to else { continue };
+            let mut path = to.as_bytes().to_vec();
+            path.extend_from_slice(&child.as_bytes()[from.as_bytes().len()..]);
+            let path = HostPath::new(&path);
+            if !self.guards(&path) {
+                continue;
+            }
+            match known {
+                Some(state) => {
+                    self.settle_at_once(index, fresh(noted, &path, "its directory was renamed"), state, after);
+                }
+                None => {
+                    let id = index.allocate(fresh(noted, &path, "its directory was renamed"));
+                    let (time, noted) = (noted.time, noted.now);
+                    after.jobs.push(Job::Capture { id, path, inode: None, time, noted, empty: false });
+                }
+            }
+        }
+        if let Some(to) = to.filter(|_| children.is_empty()) {
+            after.jobs.push(Job::Walk { path: to.clone(), writer: noted.activity.actor, time: noted.time });
+        }
+    }
+
+    /// What the vault saw of this inode, outside any event, before this one: the state of a log at its last capture, and
+    /// the state of a file that had no version yet. Without it "before" would be older than the truth.
+    fn insert_before(&self, index: &mut Index, noted: &Noted<'_>, path: &HostPath, after: &mut Aftermath) {
+        let Some(inode) = noted.inode else { return };
+        let latest = index.latest(path);
+        let since = latest.map_or(Timestamp(0), |slot| slot.since.max(slot.captured));
+        let (image, note) = if self.rules.is_log(path) {
+            if latest.is_some_and(|slot| slot.pending) {
+                return;
+            }
+            (self.gate().longest_between(inode, since, noted.time), "log, before it was opened or changed")
+        } else if latest.is_none() {
+            (self.gate().last_before(inode, noted.time), "before the first change")
+        } else {
+            return;
+        };
+        let Some(image) = image else { return };
+        if latest.and_then(|slot| slot.version.recorded.state()).is_some_and(|state| state.same_as(&image.state)) {
+            return;
+        }
+        let fresh = Fresh { path, writer: ProcessKey::default(), time: image.end, unix_ns: self.unix(image.end), note };
+        let (captured, stable) = (image.end, image.stable);
+        let id = self.settle_at_once(index, fresh, image.state, after);
+        if let Some(slot) = index.slot_mut(id) {
+            slot.captured = captured;
+            slot.version.exact = stable;
+        }
+    }
+
+    /// A log is about to lose its name: everything up to now is still to be read through the descriptor that we hold.
+    fn insert_last_of_log(&self, index: &mut Index, noted: &Noted<'_>, path: &HostPath, after: &mut Aftermath) {
+        let Some(Held { file, .. }) = index.held.get(path).cloned() else { return };
+        let Ok(found) = capture::statx(&file) else { return };
+        let now = capture::metadata(&found);
+        let known = index.latest(path).filter(|slot| !slot.pending).and_then(|slot| slot.version.recorded.state());
+        if known.is_some_and(|state| {
+            (state.key.inode, state.size, state.mtime_ns) == (now.key.inode, now.size, now.mtime_ns)
+        }) {
+            return;
+        }
+        let id = index.allocate(Fresh {
+            path,
+            writer: ProcessKey::default(),
+            time: noted.time,
+            unix_ns: noted.unix_ns,
+            note: "log, before it was replaced or removed",
+        });
+        after.jobs.push(Job::Held { id, file });
+    }
+}
+
+fn is_absent(slot: &Slot) -> bool {
+    !slot.pending && slot.version.recorded.state().is_some_and(|state| !state.exists())
+}
+
+const fn word(activity: FileActivityId) -> &'static str {
+    match activity {
+        FileActivityId::Create => "create",
+        FileActivityId::Close => "close",
+        FileActivityId::SetAttributes => "attributes",
+        FileActivityId::SetSecurity => "security",
+        FileActivityId::Rename => "rename",
+        FileActivityId::Link => "link",
+        FileActivityId::Open | FileActivityId::Update => "write",
+        FileActivityId::Delete => "delete",
+    }
+}

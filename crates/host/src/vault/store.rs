@@ -1,0 +1,608 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Content by its digest, in append-only pack files.
+//!
+//! An entry is a header (checked by itself), then the bytes, compressed when that helps. Files up to [`WHOLE_BYTES_MAX`]
+//! are one entry; larger ones are cut by content (FastCDC), so that a log that grew shares all but its end with what was
+//! stored before, and a list entry under the digest of the whole names the pieces in order.
+//!
+//! INVARIANT: an entry is in the index only when all its bytes were written, and content leaves only after its digest was
+//! checked. A process killed in the middle of an append leaves a torn tail of the newest pack, which `open` cuts off.
+
+use super::{Digest, Error};
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Larger content is cut into pieces. The pieces' bounds are FastCDC's: least, usual, most.
+pub(super) const WHOLE_BYTES_MAX: usize = 256 << 10;
+const PIECE_BYTES: (usize, usize, usize) = (16 << 10, 64 << 10, 256 << 10);
+/// A pack that has grown to this is closed: small enough to rewrite when most of it is dead.
+const PACK_BYTES_MAX: u64 = 64 << 20;
+/// Fast, and halves configuration and program files (`docs/measured.md`).
+const ZSTD_LEVEL: i32 = 1;
+
+const MAGIC: [u8; 4] = *b"tvp1";
+const HEADER_BYTES: u64 = 56;
+/// No entry is longer than a list of the largest file that can be named, or a whole file that does not shrink.
+const ENTRY_BYTES_MAX: u64 = 16 << 20;
+const PIECE_NAME_BYTES: usize = 36;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Plain,
+    Zstd,
+    /// Digests and lengths of the pieces of a larger content.
+    List,
+}
+
+impl Form {
+    const fn byte(self) -> u8 {
+        match self {
+            Self::Plain => 0,
+            Self::Zstd => 1,
+            Self::List => 2,
+        }
+    }
+
+    const fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            0 => Some(Self::Plain),
+            1 => Some(Self::Zstd),
+            2 => Some(Self::List),
+            _ => None,
+        }
+    }
+}
+
+/// What an entry's header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Header {
+    form: Form,
+    /// Bytes of the content, and of the entry's body.
+    raw: u32,
+    stored: u32,
+    digest: Digest,
+}
+
+impl Header {
+    fn to_bytes(self) -> [u8; 56] {
+        let mut bytes = [0; 56];
+        bytes[..4].copy_from_slice(&MAGIC);
+        bytes[4] = self.form.byte();
+        bytes[8..12].copy_from_slice(&self.raw.to_le_bytes());
+        bytes[12..16].copy_from_slice(&self.stored.to_le_bytes());
+        bytes[16..48].copy_from_slice(&self.digest.0);
+        let check = blake3::hash(&bytes[..48]);
+        bytes[48..].copy_from_slice(&check.as_bytes()[..8]);
+        bytes
+    }
+
+    /// `None` for anything that [`Header::to_bytes`] did not write.
+    fn parse(bytes: &[u8; 56]) -> Option<Self> {
+        let number = |at: usize| Some(u32::from_le_bytes(bytes.get(at..at + 4)?.try_into().ok()?));
+        if bytes[..4] != MAGIC || bytes[48..] != blake3::hash(&bytes[..48]).as_bytes()[..8] {
+            return None;
+        }
+        Some(Self {
+            form: Form::from_byte(bytes[4])?,
+            raw: number(8)?,
+            stored: number(12)?,
+            digest: Digest(bytes[16..48].try_into().ok()?),
+        })
+    }
+}
+
+/// Where an entry's body lies.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    pack: u32,
+    offset: u64,
+    header: Header,
+}
+
+#[derive(Debug, Default)]
+struct Packs {
+    index: BTreeMap<Digest, Place>,
+    files: BTreeMap<u32, Arc<File>>,
+    /// The pack that grows: its number and length.
+    growing: Option<(u32, u64)>,
+}
+
+#[derive(Debug)]
+pub(super) struct Store {
+    directory: PathBuf,
+    packs: Mutex<Packs>,
+    quota_bytes: u64,
+    /// Content and records together.
+    bytes: AtomicU64,
+    unsynced: AtomicBool,
+}
+
+thread_local! {
+    static COMPRESSOR: RefCell<Option<zstd::bulk::Compressor<'static>>> = const { RefCell::new(None) };
+}
+
+/// `None` when it does not get smaller.
+fn compress(bytes: &[u8]) -> Option<Vec<u8>> {
+    COMPRESSOR.with_borrow_mut(|slot| {
+        if slot.is_none() {
+            *slot = zstd::bulk::Compressor::new(ZSTD_LEVEL).ok();
+        }
+        let smaller = slot.as_mut()?.compress(bytes).ok()?;
+        (smaller.len() < bytes.len()).then_some(smaller)
+    })
+}
+
+fn length(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).unwrap_or(u32::MAX)
+}
+
+impl Store {
+    /// Reads every header below `directory` (made if needed, for root alone). Also says how many torn bytes were cut off.
+    pub(super) fn open(directory: &Path, quota_bytes: u64) -> Result<(Self, u64), Error> {
+        let io_error = |what: &'static str, path: &Path| {
+            let path = path.to_owned();
+            move |source| Error::Io { what, path, source }
+        };
+        std::fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(io_error("make the directory", directory))?;
+        let mut numbers = BTreeSet::new();
+        for entry in std::fs::read_dir(directory).map_err(io_error("list", directory))? {
+            let name = entry.map_err(io_error("list", directory))?.file_name();
+            let number = name.to_str().and_then(|name| name.strip_suffix(".pack")).and_then(|name| name.parse().ok());
+            numbers.extend::<Option<u32>>(number);
+        }
+        let (mut packs, mut bytes, mut torn) = (Packs::default(), 0, 0);
+        let newest = numbers.last().copied();
+        for number in numbers {
+            let path = Self::path_of(directory, number);
+            let file = OpenOptions::new().read(true).write(true).open(&path).map_err(io_error("open", &path))?;
+            let size = file.metadata().map_err(io_error("read", &path))?.len();
+            let end = scan(&file, number, size, &mut packs.index).map_err(io_error("read", &path))?;
+            if end < size {
+                // One append at a time: what a killed process leaves is less than one entry, in the newest pack.
+                if Some(number) != newest || size - end > HEADER_BYTES + ENTRY_BYTES_MAX {
+                    return Err(Error::Altered {
+                        path,
+                        offset: end,
+                        record: 0,
+                        reason: "expected the header of an entry".into(),
+                    });
+                }
+                file.set_len(end).map_err(io_error("cut the torn end of", &path))?;
+                torn += size - end;
+            }
+            bytes += end;
+            packs.files.insert(number, Arc::new(file));
+            packs.growing = Some((number, end));
+        }
+        let store = Self {
+            directory: directory.to_owned(),
+            packs: Mutex::new(packs),
+            quota_bytes,
+            bytes: AtomicU64::new(bytes),
+            unsynced: AtomicBool::new(false),
+        };
+        Ok((store, torn))
+    }
+
+    fn path_of(directory: &Path, number: u32) -> PathBuf {
+        directory.join(format!("{number:08}.pack"))
+    }
+
+    fn packs(&self) -> std::sync::MutexGuard<'_, Packs> {
+        // A panic while it was held cannot have left half an entry in the index: it is inserted last.
+        self.packs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed(&self, what: &'static str) -> impl FnOnce(io::Error) -> Error + use<> {
+        let path = self.directory.clone();
+        move |source| Error::Io { what, path, source }
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Asks for room for `more` bytes (records count too). `Err` when the quota does not have it.
+    pub(super) fn charge(&self, more: u64) -> Result<(), Error> {
+        let fits = |used: u64| used.checked_add(more).filter(|sum| *sum <= self.quota_bytes);
+        let charged = self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits);
+        charged.map(|_| ()).map_err(|_| Error::Quota { quota_bytes: self.quota_bytes })
+    }
+
+    /// Records are written even beyond the quota (they say what is missing), so this only counts.
+    pub(super) fn charge_record(&self, more: u64) {
+        self.bytes.fetch_add(more, Ordering::Relaxed);
+    }
+
+    pub(super) fn refund(&self, less: u64) {
+        let _ = self.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| Some(used.saturating_sub(less)));
+    }
+
+    pub(super) fn holds(&self, digest: &Digest) -> bool {
+        self.packs().index.contains_key(digest)
+    }
+
+    /// True when the content and, for a larger one, all its pieces are there.
+    pub(super) fn is_complete(&self, digest: &Digest) -> bool {
+        let place = self.packs().index.get(digest).copied();
+        match place {
+            None => false,
+            Some(place) if place.header.form == Form::List => self.body(place).is_ok_and(|list| {
+                let packs = self.packs();
+                pieces(&list).is_some_and(|pieces| pieces.iter().all(|piece| packs.index.contains_key(piece)))
+            }),
+            Some(_) => true,
+        }
+    }
+
+    /// Stores everything up to the end of `source`; gives its digest and length. At most `bytes_max`, else `Ok(None)`.
+    pub(super) fn put(&self, mut source: &mut dyn Read, bytes_max: u64) -> Result<Option<(Digest, u64)>, Error> {
+        let mut first = Vec::with_capacity(8 << 10);
+        let whole = u64::try_from(WHOLE_BYTES_MAX).unwrap_or(u64::MAX);
+        Read::take(&mut source, whole + 1)
+            .read_to_end(&mut first)
+            .map_err(self.failed("read what is to be stored in"))?;
+        if first.len() <= WHOLE_BYTES_MAX {
+            let size = u64::from(length(&first));
+            if size > bytes_max {
+                return Ok(None);
+            }
+            let digest = Digest::of(&first);
+            self.put_entry(digest, &first, Form::Plain)?;
+            return Ok(Some((digest, size)));
+        }
+        let (mut hasher, mut size, mut list) = (blake3::Hasher::new(), 0u64, Vec::new());
+        let (least, usual, most) = PIECE_BYTES;
+        let joined = first.as_slice().chain(source.take(bytes_max.saturating_add(1)));
+        for piece in fastcdc::v2020::StreamCDC::new(joined, least, usual, most) {
+            let piece = piece.map_err(|error| self.failed("read what is to be stored in")(error.into()))?;
+            hasher.update(&piece.data);
+            size += u64::from(length(&piece.data));
+            if size > bytes_max {
+                return Ok(None);
+            }
+            let digest = Digest::of(&piece.data);
+            self.put_entry(digest, &piece.data, Form::Plain)?;
+            list.extend_from_slice(&digest.0);
+            list.extend_from_slice(&length(&piece.data).to_le_bytes());
+        }
+        let digest = Digest(*hasher.finalize().as_bytes());
+        self.put_entry(digest, &list, Form::List)?;
+        Ok(Some((digest, size)))
+    }
+
+    fn put_entry(&self, digest: Digest, bytes: &[u8], form: Form) -> Result<(), Error> {
+        if self.holds(&digest) {
+            return Ok(());
+        }
+        let smaller = if form == Form::Plain { compress(bytes) } else { None };
+        let (form, body) = match &smaller {
+            Some(smaller) => (Form::Zstd, smaller.as_slice()),
+            None => (form, bytes),
+        };
+        self.append(Header { form, raw: length(bytes), stored: length(body), digest }, body, Budget::Charged)
+    }
+
+    fn append(&self, header: Header, body: &[u8], budget: Budget) -> Result<(), Error> {
+        let mut packs = self.packs();
+        if packs.index.contains_key(&header.digest) && matches!(budget, Budget::Charged) {
+            return Ok(());
+        }
+        let size = HEADER_BYTES + u64::from(header.stored);
+        match budget {
+            Budget::Charged => self.charge(size)?,
+            Budget::Moved => self.charge_record(size),
+        }
+        let written = self.append_locked(&mut packs, header, body, size);
+        if written.is_err() {
+            self.refund(size);
+        }
+        written
+    }
+
+    fn append_locked(&self, packs: &mut Packs, header: Header, body: &[u8], size: u64) -> Result<(), Error> {
+        let (number, offset) = match packs.growing {
+            Some((number, length)) if length + size <= PACK_BYTES_MAX => (number, length),
+            last => {
+                if let Some(closed) = last.and_then(|(number, _)| packs.files.get(&number)) {
+                    closed.sync_data().map_err(self.failed("flush a pack of"))?;
+                }
+                let number = last.map_or(0, |(number, _)| number + 1);
+                let path = Self::path_of(&self.directory, number);
+                let file = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path);
+                let file = file.map_err(|source| Error::Io { what: "make", path, source })?;
+                packs.files.insert(number, Arc::new(file));
+                packs.growing = Some((number, 0));
+                (number, 0)
+            }
+        };
+        // INVARIANT: a growing pack's file is in `files`: both are set together, here and in `open`.
+        let file = Arc::clone(packs.files.get(&number).expect("a growing pack is open"));
+        let mut entry = Vec::with_capacity(body.len() + 56);
+        entry.extend_from_slice(&header.to_bytes());
+        entry.extend_from_slice(body);
+        if let Err(source) = file.write_all_at(&entry, offset) {
+            // A full disk: what was written of the entry must not stand before the next one.
+            let _ = file.set_len(offset);
+            return Err(self.failed("write a pack of")(source));
+        }
+        self.unsynced.store(true, Ordering::Relaxed);
+        packs.growing = Some((number, offset + size));
+        packs.index.insert(header.digest, Place { pack: number, offset: offset + HEADER_BYTES, header });
+        Ok(())
+    }
+
+    fn body(&self, place: Place) -> Result<Vec<u8>, Error> {
+        let file = self.packs().files.get(&place.pack).map(Arc::clone);
+        let file = file.ok_or(Error::NoContent(place.header.digest))?;
+        let mut body = vec![0; usize::try_from(place.header.stored).unwrap_or(0)];
+        file.read_exact_at(&mut body, place.offset).map_err(self.failed("read a pack of"))?;
+        Ok(body)
+    }
+
+    /// The bytes with that digest; checked.
+    pub(super) fn get(&self, digest: &Digest) -> Result<Vec<u8>, Error> {
+        let place = self.packs().index.get(digest).copied().ok_or(Error::NoContent(*digest))?;
+        let body = self.body(place)?;
+        let bytes = match place.header.form {
+            Form::Plain => body,
+            Form::Zstd => {
+                let raw = usize::try_from(place.header.raw).unwrap_or(0);
+                zstd::bulk::decompress(&body, raw).map_err(|_| Error::BadContent(*digest))?
+            }
+            Form::List => {
+                let mut bytes = Vec::new();
+                for piece in pieces(&body).ok_or(Error::BadContent(*digest))? {
+                    let place = self.packs().index.get(&piece).copied().ok_or(Error::NoContent(piece))?;
+                    if place.header.form == Form::List {
+                        return Err(Error::BadContent(*digest));
+                    }
+                    bytes.extend_from_slice(&self.get(&piece)?);
+                }
+                bytes
+            }
+        };
+        if Digest::of(&bytes) == *digest { Ok(bytes) } else { Err(Error::BadContent(*digest)) }
+    }
+
+    pub(super) fn sync(&self) -> Result<(), Error> {
+        if !self.unsynced.swap(false, Ordering::Relaxed) {
+            return Ok(());
+        }
+        let file = {
+            let packs = self.packs();
+            packs.growing.and_then(|(number, _)| packs.files.get(&number).map(Arc::clone))
+        };
+        file.map_or(Ok(()), |file| file.sync_data()).map_err(|source| {
+            self.unsynced.store(true, Ordering::Relaxed);
+            self.failed("flush a pack of")(source)
+        })
+    }
+
+    /// Drops what is not `live`: packs without a live entry are unlinked, packs that are mostly dead are rewritten first.
+    /// The caller makes sure that nothing is being stored meanwhile that `live` does not name.
+    pub(super) fn retain(&self, live: &BTreeSet<Digest>) -> Result<(), Error> {
+        let mut keep = live.clone();
+        for digest in live {
+            let place = self.packs().index.get(digest).copied();
+            if let Some(place) = place.filter(|place| place.header.form == Form::List) {
+                keep.extend(pieces(&self.body(place)?).unwrap_or_default());
+            }
+        }
+        let mut places: BTreeMap<u32, Vec<Place>> = BTreeMap::new();
+        let growing = {
+            let packs = self.packs();
+            for place in packs.index.values() {
+                places.entry(place.pack).or_default().push(*place);
+            }
+            for number in packs.files.keys() {
+                places.entry(*number).or_default();
+            }
+            packs.growing.map(|(number, _)| number)
+        };
+        for (number, places) in places {
+            let size =
+                |places: &[Place]| -> u64 { places.iter().map(|p| HEADER_BYTES + u64::from(p.header.stored)).sum() };
+            let living: Vec<Place> =
+                places.iter().filter(|place| keep.contains(&place.header.digest)).copied().collect();
+            if Some(number) == growing || size(&living) * 2 > size(&places) {
+                continue;
+            }
+            for place in living {
+                self.append(place.header, &self.body(place)?, Budget::Moved)?;
+            }
+            self.packs().index.retain(|_, place| place.pack != number);
+            let path = Self::path_of(&self.directory, number);
+            self.sync()?;
+            let freed = std::fs::metadata(&path).map_or(0, |found| found.len());
+            std::fs::remove_file(&path).map_err(|source| Error::Io { what: "remove", path, source })?;
+            self.packs().files.remove(&number);
+            self.refund(freed);
+        }
+        Ok(())
+    }
+}
+
+/// Whether an append asks for room, or only moves what was paid for.
+#[derive(Clone, Copy, Debug)]
+enum Budget {
+    Charged,
+    Moved,
+}
+
+/// The digests of a list entry, in order.
+fn pieces(list: &[u8]) -> Option<Vec<Digest>> {
+    let names = list.chunks(PIECE_NAME_BYTES);
+    names.map(|name| Some(Digest(name.get(..PIECE_NAME_BYTES)?.get(..32)?.try_into().ok()?))).collect()
+}
+
+/// Indexes the entries of one pack; gives the offset of the first byte that belongs to none.
+fn scan(file: &File, pack: u32, size: u64, index: &mut BTreeMap<Digest, Place>) -> io::Result<u64> {
+    let mut offset = 0;
+    while offset + HEADER_BYTES <= size {
+        let mut bytes = [0; 56];
+        file.read_exact_at(&mut bytes, offset)?;
+        let Some(header) = Header::parse(&bytes) else { break };
+        let end = offset + HEADER_BYTES + u64::from(header.stored);
+        if end > size {
+            break;
+        }
+        index.insert(header.digest, Place { pack, offset: offset + HEADER_BYTES, header });
+        offset = end;
+    }
+    Ok(offset)
+}
+
+/// Called by the fuzzer and by the tests: a pack of any bytes is read without a panic, and what is found lies inside it.
+pub fn fuzz_pack(bytes: &[u8]) {
+    let directory = std::env::temp_dir();
+    let Ok(file) = rustix::fs::open(
+        &directory,
+        rustix::fs::OFlags::TMPFILE | rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::RUSR,
+    ) else {
+        return;
+    };
+    let (file, mut index) = (File::from(file), BTreeMap::new());
+    if file.write_all_at(bytes, 0).is_err() {
+        return;
+    }
+    let size = u64::from(length(bytes));
+    let end = scan(&file, 0, size, &mut index).unwrap_or(0);
+    assert!(end <= size && index.values().all(|place| place.offset + u64::from(place.header.stored) <= end));
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn noise(bytes: usize, seed: u64) -> Vec<u8> {
+        let mut state = seed | 1;
+        let mut step = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state.to_be_bytes()[0]
+        };
+        (0..bytes).map(|_| step()).collect()
+    }
+
+    #[test]
+    fn content_of_every_size_comes_back_after_a_reopening() {
+        let directory = tempfile::Builder::new().prefix("thymus-store").tempdir().unwrap();
+        let sizes = [0, 1, 4_096, WHOLE_BYTES_MAX, WHOLE_BYTES_MAX + 1, 3 << 20];
+        let contents: Vec<Vec<u8>> = sizes.iter().map(|size| noise(*size, 7)).collect();
+        let (store, _) = Store::open(directory.path(), 1 << 30).unwrap();
+        let digests: Vec<Digest> =
+            contents.iter().map(|bytes| store.put(&mut bytes.as_slice(), 1 << 30).unwrap().unwrap().0).collect();
+        for reopened in [false, true] {
+            let store = Store::open(directory.path(), 1 << 30).unwrap().0;
+            for (digest, bytes) in digests.iter().zip(&contents) {
+                assert_eq!(*digest, Digest::of(bytes));
+                assert_eq!(&store.get(digest).unwrap(), bytes, "reopened: {reopened}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_log_that_grew_costs_little_more() {
+        let directory = tempfile::Builder::new().prefix("thymus-store").tempdir().unwrap();
+        let (store, _) = Store::open(directory.path(), 1 << 30).unwrap();
+        let mut log = noise(8 << 20, 3);
+        store.put(&mut log.as_slice(), u64::MAX).unwrap();
+        let before = store.bytes();
+        log.extend_from_slice(b"one line more\n");
+        store.put(&mut log.as_slice(), u64::MAX).unwrap();
+        assert!(store.bytes() - before < 300 << 10, "{}", store.bytes() - before);
+    }
+
+    #[test]
+    fn at_the_quota_nothing_is_corrupted() {
+        let directory = tempfile::Builder::new().prefix("thymus-store").tempdir().unwrap();
+        let (store, _) = Store::open(directory.path(), 10_000).unwrap();
+        let kept = store.put(&mut noise(5_000, 1).as_slice(), u64::MAX).unwrap().unwrap().0;
+        assert!(matches!(
+            store.put(&mut noise(6_000, 2).as_slice(), u64::MAX),
+            Err(Error::Quota { quota_bytes: 10_000 })
+        ));
+        drop(store);
+        let (store, torn) = Store::open(directory.path(), 10_000).unwrap();
+        assert_eq!((store.get(&kept).unwrap(), torn), (noise(5_000, 1), 0));
+    }
+
+    #[test]
+    fn a_file_beyond_the_limit_is_refused_not_cut() {
+        let directory = tempfile::Builder::new().prefix("thymus-store").tempdir().unwrap();
+        let (store, _) = Store::open(directory.path(), 1 << 30).unwrap();
+        assert_eq!(store.put(&mut noise(1 << 20, 1).as_slice(), (1 << 20) - 1).unwrap(), None);
+        assert!(store.put(&mut noise(1 << 20, 1).as_slice(), 1 << 20).unwrap().is_some());
+    }
+
+    #[test]
+    fn an_altered_byte_is_never_given_out() {
+        let directory = tempfile::Builder::new().prefix("thymus-store").tempdir().unwrap();
+        let (store, _) = Store::open(directory.path(), 1 << 30).unwrap();
+        let digest = store.put(&mut noise(5_000, 1).as_slice(), u64::MAX).unwrap().unwrap().0;
+        let path = Store::path_of(directory.path(), 0);
+        let file = OpenOptions::new().write(true).open(path).unwrap();
+        file.write_all_at(b"X", 3_000).unwrap();
+        assert!(matches!(store.get(&digest), Err(Error::BadContent(bad)) if bad == digest));
+    }
+
+    #[test]
+    fn what_is_dead_gives_its_room_back_and_the_living_stay() {
+        let directory = tempfile::Builder::new().prefix("thymus-store").tempdir().unwrap();
+        let (store, _) = Store::open(directory.path(), 1 << 30).unwrap();
+        let contents: Vec<Vec<u8>> = (0..40).map(|seed| noise(4 << 20, seed * 2 + 1)).collect();
+        let digests: Vec<Digest> =
+            contents.iter().map(|bytes| store.put(&mut bytes.as_slice(), u64::MAX).unwrap().unwrap().0).collect();
+        let before = store.bytes();
+        let live: BTreeSet<Digest> = digests.iter().step_by(8).copied().collect();
+        store.retain(&live).unwrap();
+        assert!(store.bytes() < before / 2, "{} of {before}", store.bytes());
+        let on_disk: u64 =
+            std::fs::read_dir(directory.path()).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).sum();
+        assert_eq!(on_disk, store.bytes());
+        let (store, _) = Store::open(directory.path(), 1 << 30).unwrap();
+        for (digest, bytes) in digests.iter().zip(&contents).step_by(8) {
+            assert_eq!(&store.get(digest).unwrap(), bytes);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_pack_of_any_bytes_is_read_without_harm(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            fuzz_pack(&bytes);
+        }
+
+        #[test]
+        fn a_pack_cut_anywhere_keeps_its_whole_entries(cut in 0u64..3_200) {
+            let directory = tempfile::Builder::new().prefix("thymus-store").tempdir().unwrap();
+            let (store, _) = Store::open(directory.path(), 1 << 30).unwrap();
+            let contents: Vec<Vec<u8>> = (0..3).map(|seed| noise(1_000, seed * 2 + 1)).collect();
+            let digests: Vec<Digest> =
+                contents.iter().map(|bytes| store.put(&mut bytes.as_slice(), u64::MAX).unwrap().unwrap().0).collect();
+            drop(store);
+            let path = Store::path_of(directory.path(), 0);
+            OpenOptions::new().write(true).open(path).unwrap().set_len(cut).unwrap();
+            let (store, _) = Store::open(directory.path(), 1 << 30).unwrap();
+            for (at, (digest, bytes)) in digests.iter().zip(&contents).enumerate() {
+                let whole = cut >= (u64::try_from(at).unwrap() + 1) * 1_056;
+                match store.get(digest) {
+                    Ok(found) => { prop_assert!(whole); prop_assert_eq!(&found, bytes); }
+                    Err(error) => { prop_assert!(!whole); prop_assert!(matches!(error, Error::NoContent(_))); }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,445 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The threads that read what the notes ask for, and the one that keeps the house: flushing, logs' tails, retention.
+
+use super::capture::{self, Captured, Failure};
+use super::gate::Image;
+use super::index::{Fresh, Held, TICK_NS};
+use super::log::Record;
+use super::{Digest, Error, Inner, Kind, NAMED_MAX, Recorded, State, Window, boot_now};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::OFlags;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use thymus_engine::id::{ProcessKey, Timestamp, VersionId};
+use thymus_engine::path::HostPath;
+
+/// LIMIT: captures that wait. A note beyond it makes a version without content, counted.
+pub(super) const QUEUE_MAX: usize = 16_384;
+/// Ids are promised to the disk in blocks of this many, ahead of their use.
+const RESERVE: u64 = 65_536;
+/// LIMIT: logs held open.
+const HELD_MAX: usize = 256;
+/// Tails of logs up to this size are captured each second when they grew, larger ones each [`TAIL_SECONDS`].
+const TAIL_BYTES: u64 = 4 << 20;
+const TAIL_SECONDS: u64 = 10;
+/// How often the vault looks for what retention may drop, seconds.
+const RETENTION_SECONDS: u64 = 600;
+
+#[derive(Debug)]
+pub(super) enum Job {
+    Capture {
+        id: VersionId,
+        path: HostPath,
+        inode: Option<u64>,
+        time: Timestamp,
+        noted: Timestamp,
+        /// A regular file that was just made: its content then was empty, whatever it is by now.
+        empty: bool,
+    },
+    /// The content of a log that has lost its name.
+    Held { id: VersionId, file: Arc<OwnedFd> },
+    /// A directory that came from outside the protected trees.
+    Walk { path: HostPath, writer: ProcessKey, time: Timestamp },
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    jobs: VecDeque<Job>,
+    /// Records that the hot path made and may not write itself.
+    outbox: Vec<Record>,
+    running: usize,
+}
+
+impl Inner {
+    pub(super) fn enqueue(&self, jobs: Vec<Job>, records: Vec<Record>) {
+        if jobs.is_empty() && records.is_empty() {
+            return;
+        }
+        let mut refused = Vec::new();
+        {
+            let mut queue = self.queue();
+            queue.outbox.extend(records);
+            for job in jobs {
+                if queue.jobs.len() < QUEUE_MAX {
+                    queue.jobs.push_back(job);
+                } else {
+                    refused.push(job);
+                }
+            }
+        }
+        self.wake.notify_one();
+        for job in refused {
+            self.tally.queue_full.fetch_add(1, Ordering::Relaxed);
+            let (id, path) = match job {
+                Job::Capture { id, path, .. } => (Some(id), path),
+                Job::Held { id, .. } => (Some(id), HostPath::from("/")),
+                Job::Walk { path, .. } => (None, path),
+            };
+            let record = id.and_then(|id| self.settle_in_memory(id, Recorded::Missing("queue full".into()), None));
+            let now = boot_now();
+            let window = self.window_in_memory(Window { path, since: now, until: now, reason: "queue full".into() });
+            self.queue().outbox.extend(record.into_iter().chain(window));
+        }
+    }
+
+    pub(super) fn queued(&self) -> usize {
+        let queue = self.queue();
+        queue.jobs.len() + queue.running
+    }
+
+    /// Body of a capturing thread: until the vault is closed and nothing waits.
+    pub(super) fn work(&self) {
+        loop {
+            let (job, records) = {
+                let mut queue = self.queue();
+                loop {
+                    let records = std::mem::take(&mut queue.outbox);
+                    if let Some(job) = queue.jobs.pop_front() {
+                        queue.running += 1;
+                        break (Some(job), records);
+                    }
+                    if !records.is_empty() {
+                        break (None, records);
+                    }
+                    if self.stop.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    queue = super::wait(&self.wake, queue, Duration::from_secs(1));
+                }
+            };
+            self.record(&records);
+            if let Some(job) = job {
+                self.run(job);
+                self.queue().running -= 1;
+            }
+        }
+    }
+
+    fn run(&self, job: Job) {
+        let _usage = self.usage();
+        match job {
+            Job::Capture { id, path, inode, time, noted, empty } => {
+                let (recorded, seen) = self.capture_version(&path, inode, time, noted, empty);
+                self.settle(id, recorded, seen);
+                if self.rules.is_log(&path) {
+                    self.hold(&path);
+                }
+            }
+            Job::Held { id, file } => {
+                let captured = self.read_open(file.as_fd());
+                let seen = Seen { end: boot_now(), stable: true };
+                self.settle(id, self.recorded(captured.map(|captured| captured.state)), Some(seen));
+            }
+            Job::Walk { path, writer, time } => self.adopt(&path, writer, time),
+        }
+    }
+
+    /// Reads through the store, with this vault's limit.
+    pub(super) fn read_open(&self, file: BorrowedFd<'_>) -> Result<Captured, Failure> {
+        let limit = self.options.file_bytes_max;
+        self.counted(capture::read_open(file, limit, &mut |source| self.store.put(source, limit)))
+    }
+
+    pub(super) fn read_path(&self, path: &HostPath) -> Result<Captured, Failure> {
+        let limit = self.options.file_bytes_max;
+        self.counted(capture::read(self.root.as_fd(), path, limit, &mut |source| self.store.put(source, limit)))
+    }
+
+    fn counted(&self, captured: Result<Captured, Failure>) -> Result<Captured, Failure> {
+        if let Ok(captured) = &captured {
+            self.tally.captures.fetch_add(1, Ordering::Relaxed);
+            self.tally.capture_bytes.fetch_add(captured.state.size, Ordering::Relaxed);
+        }
+        captured
+    }
+
+    pub(super) fn recorded(&self, captured: Result<State, Failure>) -> Recorded {
+        match captured {
+            Ok(state) => Recorded::State(state),
+            Err(Failure::Absent) => {
+                self.tally.gone.fetch_add(1, Ordering::Relaxed);
+                Recorded::Missing("gone before it could be read".into())
+            }
+            Err(Failure::Refused(reason)) => Recorded::Missing(reason),
+            Err(Failure::Store(error)) => {
+                self.tally.quota_stops.fetch_add(1, Ordering::Relaxed);
+                match error {
+                    Error::Quota { .. } => Recorded::Missing("quota".into()),
+                    error => Recorded::Missing(format!("not stored: {}", super::described(&error))),
+                }
+            }
+        }
+    }
+
+    fn capture_version(
+        &self,
+        path: &HostPath,
+        inode: Option<u64>,
+        time: Timestamp,
+        noted: Timestamp,
+        empty: bool,
+    ) -> (Recorded, Option<Seen>) {
+        if empty && let Some((state, seen)) = self.capture_empty(path, inode) {
+            return (Recorded::State(state), Some(seen));
+        }
+        if let Some(image) = inode.and_then(|inode| self.gate().first_after(inode, time)) {
+            let seen = Seen { end: image.end, stable: image.stable };
+            return (Recorded::State(image.state), Some(seen));
+        }
+        let start = boot_now();
+        let is_it = |state: &State| inode.is_none_or(|inode| inode == state.key.inode);
+        let mut captured = self.read_path(path);
+        if !captured.as_ref().is_ok_and(|captured| is_it(&captured.state)) {
+            // Another object stands there by now, or none: it may have been renamed since, with its content.
+            let elsewhere = inode.and_then(|inode| self.index().present_name(inode)).filter(|name| name != path);
+            let moved = elsewhere.map(|name| self.read_path(&name));
+            captured = match moved {
+                Some(Ok(moved)) if is_it(&moved.state) => {
+                    // The rename changed the status-change time; the content's own time tells whether it was written since.
+                    let stable = moved.stable && moved.state.mtime_ns <= self.unix(noted);
+                    let ctime_ns = moved.state.mtime_ns;
+                    Ok(Captured { state: State { ctime_ns, ..moved.state }, stable })
+                }
+                _ => match captured {
+                    Ok(_) => Err(Failure::Absent),
+                    Err(failure) => Err(failure),
+                },
+            };
+        }
+        let end = boot_now();
+        match captured {
+            Ok(Captured { state, stable }) => {
+                let stable = stable && state.ctime_ns <= self.unix(noted);
+                if state.kind == Kind::Regular {
+                    self.gate().stored(&state, start, self.rules.is_log(path));
+                }
+                (Recorded::State(state), Some(Seen { end, stable }))
+            }
+            Err(failure) => (self.recorded(Err(failure)), None),
+        }
+    }
+
+    /// The version of a creation: empty content, and the metadata that can still be had.
+    fn capture_empty(&self, path: &HostPath, inode: Option<u64>) -> Option<(State, Seen)> {
+        let mut nothing = |_: &mut dyn std::io::Read| Ok(Some((Digest::of(b""), 0)));
+        let captured = capture::read(self.root.as_fd(), path, u64::MAX, &mut nothing).ok()?;
+        let fits = captured.state.kind == Kind::Regular && inode.is_none_or(|inode| inode == captured.state.key.inode);
+        fits.then(|| (captured.state, Seen { end: boot_now(), stable: true }))
+    }
+
+    /// Ends a capture: in memory, so that who waits goes on, and on disk.
+    pub(super) fn settle(&self, id: VersionId, recorded: Recorded, seen: Option<Seen>) {
+        if let Some(record) = self.settle_in_memory(id, recorded, seen) {
+            self.record(&[record]);
+        }
+    }
+
+    pub(super) fn settle_in_memory(&self, id: VersionId, recorded: Recorded, seen: Option<Seen>) -> Option<Record> {
+        let mut index = self.index();
+        let slot = index.slot_mut(id)?;
+        let ctime_ns = recorded.state().map_or(0, |state| state.ctime_ns);
+        slot.version.exact = seen.is_some_and(|seen| {
+            // A touch before the reading ended, and a change that may be that touch's: then it may hold a later state.
+            let touched = slot.touched.filter(|touched| *touched < seen.end);
+            seen.stable && touched.is_none_or(|touched| ctime_ns < self.unix(touched).saturating_sub(TICK_NS))
+        });
+        let missing = matches!(recorded, Recorded::Missing(_));
+        slot.captured = seen.map_or(Timestamp(0), |seen| seen.end);
+        slot.version.recorded = recorded;
+        slot.pending = false;
+        let version = slot.version.clone();
+        if let Recorded::State(state) = &version.recorded
+            && state.nlink > 1
+            && matches!(state.kind, Kind::Regular | Kind::Symlink)
+        {
+            index.linked(state.key.inode, &version.path);
+        }
+        drop(index);
+        self.settled.notify_all();
+        if !missing && !version.exact {
+            self.tally.inexact.fetch_add(1, Ordering::Relaxed);
+        }
+        Some(Record::Version(version))
+    }
+
+    /// Appends to the log; what cannot be written is counted, and kept in memory for as long as the vault is open.
+    pub(super) fn record(&self, records: &[Record]) {
+        if records.is_empty() {
+            return;
+        }
+        let written = self.log().append(records, &self.store);
+        if let Err(error) = written {
+            self.tally.quota_stops.fetch_add(1, Ordering::Relaxed);
+            tracing::warn!(error = %super::described(&error), records = records.len(), "not recorded");
+        }
+    }
+
+    /// Keeps a log open, whatever happens to its name.
+    pub(super) fn hold(&self, path: &HostPath) {
+        let open = || {
+            let object = capture::open(self.root.as_fd(), path.as_bytes()).ok()?;
+            let state = capture::metadata(&capture::statx(&object).ok()?);
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOATIME;
+            let known = self.index().held.get(path).map(|held| held.inode);
+            if state.kind != Kind::Regular || known == Some(state.key.inode) {
+                return None;
+            }
+            Some(Held { file: Arc::new(capture::reopen(&object, flags).ok()?), inode: state.key.inode })
+        };
+        if let Some(held) = open() {
+            let mut index = self.index();
+            if index.held.len() < HELD_MAX || index.held.contains_key(path) {
+                index.held.insert(path.clone(), held);
+            }
+        }
+    }
+
+    /// Versions of everything below a directory that was renamed into a protected tree.
+    fn adopt(&self, directory: &HostPath, writer: ProcessKey, time: Timestamp) {
+        let mut found = Vec::new();
+        self.walk(directory, &mut found);
+        for path in found.into_iter().filter(|path| path != directory) {
+            let captured = self.read_path(&path);
+            let stable = captured.as_ref().is_ok_and(|captured| captured.stable);
+            let recorded = self.recorded(captured.map(|captured| captured.state));
+            let fresh = Fresh { path: &path, writer, time, unix_ns: self.unix(time), note: "came with its directory" };
+            let id = self.index().allocate(fresh);
+            self.settle(id, recorded, Some(Seen { end: boot_now(), stable }));
+        }
+    }
+
+    /// Body of the housekeeping thread.
+    pub(super) fn keep_house(&self) {
+        let mut seconds = 0u64;
+        loop {
+            {
+                let mut quiet = self.quiet.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                while !*quiet {
+                    let (guard, out) = self
+                        .closing
+                        .wait_timeout(quiet, Duration::from_secs(1))
+                        .unwrap_or_else(std::sync::PoisonError::into_inner);
+                    quiet = guard;
+                    if out.timed_out() {
+                        break;
+                    }
+                }
+                if *quiet {
+                    return;
+                }
+            }
+            seconds += 1;
+            self.reserve();
+            self.tails(seconds);
+            if let Err(error) = self.flush() {
+                self.tally.quota_stops.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(error = %super::described(&error), "not flushed");
+            }
+            if seconds.is_multiple_of(RETENTION_SECONDS)
+                && let Err(error) = self.retain()
+            {
+                tracing::warn!(error = %super::described(&error), "retention stopped");
+            }
+        }
+    }
+
+    /// Promises the next ids to the disk, before they run out.
+    pub(super) fn reserve(&self) {
+        let until = {
+            let index = self.index();
+            (index.last_id() + RESERVE / 2 > index.reserved).then(|| index.last_id() + RESERVE)
+        };
+        if let Some(until) = until
+            && self.log().append(&[Record::Reserved(VersionId(until))], &self.store).is_ok()
+        {
+            self.index().reserved = until;
+        }
+    }
+
+    /// Captures the logs that grew: without the pre-image group, this is what a truncation cannot take away.
+    fn tails(&self, seconds: u64) {
+        let held: Vec<Held> = self.index().held.values().cloned().collect();
+        let mut tails = self.tails.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        tails.retain(|inode, _| held.iter().any(|held| held.inode == *inode));
+        for Held { file, inode } in held {
+            let Ok(found) = capture::statx(&file) else { continue };
+            let now = capture::metadata(&found);
+            let mark = (now.size, now.mtime_ns);
+            let due = now.size <= TAIL_BYTES || seconds.is_multiple_of(TAIL_SECONDS);
+            if !due || tails.get(&inode) == Some(&mark) {
+                continue;
+            }
+            let _usage = self.usage();
+            let start = boot_now();
+            if let Ok(captured) = self.read_open(file.as_fd()) {
+                let (end, stable) = (boot_now(), captured.stable);
+                self.gate().remember(inode, Image { start, end, state: captured.state, stable });
+                tails.insert(inode, mark);
+            }
+        }
+    }
+
+    /// Content first: a record on disk must not name content that is not.
+    pub(super) fn flush(&self) -> Result<(), Error> {
+        let records = std::mem::take(&mut self.queue().outbox);
+        self.record(&records);
+        self.store.sync()?;
+        self.log().sync()
+    }
+
+    pub(super) fn retain(&self) -> Result<(), Error> {
+        let retention = i64::try_from(self.options.retention.as_nanos()).unwrap_or(i64::MAX);
+        let before_ns = self.unix(boot_now()).saturating_sub(retention);
+        // Nothing may be on its way into the store while it is decided what lives.
+        let _alone = self.usage.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (records, live, dropped) = {
+            let mut index = self.index();
+            let ids = index.droppable(before_ns);
+            if ids.is_empty() {
+                return Ok(());
+            }
+            index.drop_versions(&ids);
+            index.kept.retain(|_, unix_ns| *unix_ns >= before_ns);
+            let mut live = index.live();
+            live.extend(self.gate().digests());
+            live.insert(Digest::of(b""));
+            (super::records_of(&index), live, ids.len())
+        };
+        self.log().replace(&records, &self.store)?;
+        self.store.retain(&live)?;
+        self.tally.dropped.fetch_add(u64::try_from(dropped).unwrap_or(0), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// A time without protection: shown by `coverage`, and kept.
+    pub(super) fn window(&self, window: Window) {
+        let record = self.window_in_memory(window);
+        self.record(record.as_slice());
+    }
+
+    pub(super) fn window_in_memory(&self, window: Window) -> Option<Record> {
+        let mut index = self.index();
+        let windows = &mut index.coverage.windows;
+        // The same reason again at the same path makes the window longer, not the list.
+        if let Some(known) = windows.iter_mut().find(|known| known.path == window.path && known.reason == window.reason)
+        {
+            known.until = known.until.max(window.until);
+            return None;
+        }
+        if windows.len() >= NAMED_MAX {
+            index.coverage.omitted += 1;
+            return None;
+        }
+        windows.push(window.clone());
+        Some(Record::Window(window))
+    }
+}
+
+/// When a state was read, and whether it held still.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seen {
+    pub(super) end: Timestamp,
+    pub(super) stable: bool,
+}
