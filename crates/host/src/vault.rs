@@ -593,3 +593,6 @@ fn loaded(records: Vec<Record>, store: &Store) -> Index {
     }
     index
 }
+
+#[cfg(test)]
+mod tests;

@@ -144,7 +144,7 @@ impl Inner {
             let was_missing = matches!(known, Some(Recorded::Missing(_)));
             (index.allocate(fresh), known_before && !was_missing)
         };
-        self.settle(id, recorded, Some(Seen { end: boot_now(), stable }));
+        self.settle(id, recorded, Some(Seen { end: boot_now(), stable, gated: false }));
         unseen
     }
 
@@ -168,7 +168,7 @@ impl Inner {
             let note = "removed while nobody guarded";
             let fresh = Fresh { path, writer: ProcessKey::default(), time: now, unix_ns: self.unix(now), note };
             let id = self.index().allocate(fresh);
-            self.settle(id, Recorded::State(State::absent()), Some(Seen { end: now, stable: true }));
+            self.settle(id, Recorded::State(State::absent()), Some(Seen { end: now, stable: true, gated: false }));
         }
         gone
     }

@@ -29,6 +29,8 @@ pub(super) struct Image {
     pub(super) end: Timestamp,
     pub(super) state: State,
     pub(super) stable: bool,
+    /// Whoever wanted to write had to wait meanwhile.
+    pub(super) gated: bool,
 }
 
 #[derive(Clone, Debug, Default)]

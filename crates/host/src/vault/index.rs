@@ -26,6 +26,32 @@ pub(super) struct Slot {
     pub(super) captured: Timestamp,
     /// The first time after it that someone opened, wrote or changed the path.
     pub(super) touched: Option<Timestamp>,
+    /// The same, for its mode, owner and attributes alone.
+    pub(super) touched_attributes: Option<Timestamp>,
+    /// It was read while whoever wanted to write had to wait: only its attributes may be later ones.
+    pub(super) gated: bool,
+}
+
+/// What a touch may have changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Touch {
+    /// The name or the content.
+    Content,
+    /// Mode, owner, attributes.
+    Attributes,
+}
+
+impl Slot {
+    fn new(version: Version, since: Timestamp) -> Self {
+        let captured = Timestamp(0);
+        Self { version, pending: true, since, captured, touched: None, touched_attributes: None, gated: false }
+    }
+
+    /// The first touch that its reading, which ended at `end`, may have seen the effect of.
+    pub(super) fn doubted_by(&self, end: Timestamp) -> Option<Timestamp> {
+        let touched = if self.gated { self.touched_attributes } else { self.touched };
+        touched.filter(|touched| *touched < end)
+    }
 }
 
 /// A log that is held open: what is renamed over or unlinked can still be read to its end.
@@ -67,13 +93,8 @@ impl Index {
     /// Takes over what the log holds.
     pub(super) fn load(&mut self, version: Version) {
         self.last = self.last.max(version.id.0);
-        let slot = Slot {
-            pending: false,
-            since: Timestamp(0),
-            captured: Timestamp(0),
-            touched: None,
-            version: version.clone(),
-        };
+        let slot = Slot::new(version.clone(), Timestamp(0));
+        let slot = Slot { pending: false, ..slot };
         if self.slots.insert(version.id, slot).is_none() {
             let chain = self.chains.entry(version.path).or_default();
             let at = chain.partition_point(|id| *id < version.id);
@@ -92,7 +113,6 @@ impl Index {
 
     /// A new version at the end of its path's chain, still to be captured.
     pub(super) fn allocate(&mut self, fresh: Fresh<'_>) -> VersionId {
-        self.touch(fresh.path, fresh.time);
         self.last += 1;
         let id = VersionId(self.last);
         let version = Version {
@@ -105,7 +125,7 @@ impl Index {
             unix_ns: fresh.unix_ns,
             note: fresh.note.into(),
         };
-        let slot = Slot { version, pending: true, since: fresh.time, captured: Timestamp(0), touched: None };
+        let slot = Slot::new(version, fresh.time);
         self.slots.insert(id, slot);
         self.chains.entry(fresh.path.clone()).or_default().push(id);
         id
@@ -129,13 +149,14 @@ impl Index {
 
     /// The path was opened for writing, or changed, at `time`. Gives the latest version when a reading that already
     /// ended may have seen that change.
-    pub(super) fn touch(&mut self, path: &HostPath, time: Timestamp) -> Option<VersionId> {
+    pub(super) fn touch(&mut self, path: &HostPath, time: Timestamp, what: Touch) -> Option<VersionId> {
         let id = *self.chains.get(path)?.last()?;
-        let slot = self.slots.get_mut(&id)?;
-        if slot.touched.is_none() && time > slot.since {
-            slot.touched = Some(time);
+        let slot = self.slots.get_mut(&id).filter(|slot| time > slot.since)?;
+        slot.touched.get_or_insert(time);
+        if what == Touch::Attributes {
+            slot.touched_attributes.get_or_insert(time);
         }
-        (!slot.pending && slot.version.exact && slot.captured > time && time > slot.since).then_some(id)
+        (!slot.pending && slot.version.exact && slot.doubted_by(slot.captured).is_some()).then_some(id)
     }
 
     pub(super) fn slots(&self) -> impl ExactSizeIterator<Item = &Slot> {

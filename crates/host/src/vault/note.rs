@@ -4,7 +4,7 @@
 //! What it asks the kernel (one `openat2` as a path only, one `statx`) causes no permission event and reads no content.
 
 use super::capture;
-use super::index::{Fresh, Held, Index, Slot};
+use super::index::{Fresh, Held, Index, Slot, Touch};
 use super::worker::Job;
 use super::{Inner, Kind, Recorded, State, Version};
 use rustix::fd::AsFd;
@@ -97,12 +97,16 @@ impl Inner {
     fn opened(&self, index: &mut Index, noted: &Noted<'_>, after: &mut Aftermath) {
         let path = &noted.activity.file.path;
         self.insert_before(index, noted, path, after);
-        self.touch(index, path, noted.time, after);
+        self.touch(index, path, noted, after);
     }
 
-    fn touch(&self, index: &mut Index, path: &HostPath, time: Timestamp, after: &mut Aftermath) {
-        let Some(id) = index.touch(path, time) else { return };
-        let touched_ns = self.unix(time).saturating_sub(super::index::TICK_NS);
+    fn touch(&self, index: &mut Index, path: &HostPath, noted: &Noted<'_>, after: &mut Aftermath) {
+        let what = match noted.activity.activity {
+            FileActivityId::SetAttributes | FileActivityId::SetSecurity => Touch::Attributes,
+            _ => Touch::Content,
+        };
+        let Some(id) = index.touch(path, noted.time, what) else { return };
+        let touched_ns = self.unix(noted.time).saturating_sub(super::index::TICK_NS);
         let Some(slot) = index.slot_mut(id) else { return };
         // The reading ended after that touch; did it see it?
         if slot.version.recorded.state().is_some_and(|state| state.ctime_ns >= touched_ns) {
@@ -119,7 +123,7 @@ impl Inner {
         self.insert_before(index, noted, path, after);
         let before = index.latest(path).map(|slot| (slot.version.id, is_absent(slot)));
         let absent_before = before.map_or(created_by_name || index.baseline_done, |(_, absent)| absent);
-        self.touch(index, path, noted.time, after);
+        self.touch(index, path, noted, after);
         let id = index.allocate(Fresh {
             path,
             writer: noted.activity.actor,
@@ -137,7 +141,7 @@ impl Inner {
             }
             let has_content = matches!(noted.activity.activity, Id::Close | Id::SetAttributes | Id::SetSecurity);
             for name in if has_content { index.other_names(inode, path) } else { Vec::new() } {
-                self.touch(index, &name, noted.time, after);
+                self.touch(index, &name, noted, after);
                 let id = index.allocate(Fresh {
                     path: &name,
                     writer: noted.activity.actor,
@@ -171,7 +175,7 @@ impl Inner {
     ) -> Change {
         self.insert_last_of_log(index, noted, path, after);
         let before = index.latest(path).map(|slot| (slot.version.id, is_absent(slot)));
-        self.touch(index, path, noted.time, after);
+        self.touch(index, path, noted, after);
         let fresh = Fresh { path, writer: noted.activity.actor, time: noted.time, unix_ns: noted.unix_ns, note };
         let id = self.settle_at_once(index, fresh, State::absent(), after);
         if let Some(inode) = noted.inode {
@@ -281,14 +285,16 @@ impl Inner {
             return;
         };
         let Some(image) = image else { return };
-        if latest.and_then(|slot| slot.version.recorded.state()).is_some_and(|state| state.same_as(&image.state)) {
+        // Logs only grow: what is shorter than what is known was cut by the very change that is being noted.
+        let known = latest.and_then(|slot| slot.version.recorded.state());
+        if known.is_some_and(|state| state.size > image.state.size || state.same_as(&image.state)) {
             return;
         }
         let fresh = Fresh { path, writer: ProcessKey::default(), time: image.end, unix_ns: self.unix(image.end), note };
-        let (captured, stable) = (image.end, image.stable);
+        let (captured, stable, gated) = (image.end, image.stable, image.gated);
         let id = self.settle_at_once(index, fresh, image.state, after);
         if let Some(slot) = index.slot_mut(id) {
-            slot.captured = captured;
+            (slot.captured, slot.gated) = (captured, gated);
             slot.version.exact = stable;
         }
     }

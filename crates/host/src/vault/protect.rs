@@ -371,7 +371,10 @@ impl Group {
         let _usage = self.inner.usage();
         let start = boot_now();
         match self.inner.read_open(file) {
-            Ok(captured) => Some(Image { start, end: boot_now(), state: captured.state, stable: captured.stable }),
+            Ok(captured) => {
+                let (end, stable) = (boot_now(), captured.stable);
+                Some(Image { start, end, state: captured.state, stable, gated: true })
+            }
             Err(failure) => {
                 let reason = match self.inner.recorded(Err(failure)) {
                     super::Recorded::Missing(reason) => reason,

@@ -129,7 +129,7 @@ impl Inner {
             }
             Job::Held { id, file } => {
                 let captured = self.read_open(file.as_fd());
-                let seen = Seen { end: boot_now(), stable: true };
+                let seen = Seen { end: boot_now(), stable: true, gated: false };
                 self.settle(id, self.recorded(captured.map(|captured| captured.state)), Some(seen));
             }
             Job::Walk { path, writer, time } => self.adopt(&path, writer, time),
@@ -185,7 +185,7 @@ impl Inner {
             return (Recorded::State(state), Some(seen));
         }
         if let Some(image) = inode.and_then(|inode| self.gate().first_after(inode, time)) {
-            let seen = Seen { end: image.end, stable: image.stable };
+            let seen = Seen { end: image.end, stable: image.stable, gated: image.gated };
             return (Recorded::State(image.state), Some(seen));
         }
         let start = boot_now();
@@ -215,7 +215,7 @@ impl Inner {
                 if state.kind == Kind::Regular {
                     self.gate().stored(&state, start, self.rules.is_log(path));
                 }
-                (Recorded::State(state), Some(Seen { end, stable }))
+                (Recorded::State(state), Some(Seen { end, stable, gated: false }))
             }
             Err(failure) => (self.recorded(Err(failure)), None),
         }
@@ -226,7 +226,7 @@ impl Inner {
         let mut nothing = |_: &mut dyn std::io::Read| Ok(Some((Digest::of(b""), 0)));
         let captured = capture::read(self.root.as_fd(), path, u64::MAX, &mut nothing).ok()?;
         let fits = captured.state.kind == Kind::Regular && inode.is_none_or(|inode| inode == captured.state.key.inode);
-        fits.then(|| (captured.state, Seen { end: boot_now(), stable: true }))
+        fits.then(|| (captured.state, Seen { end: boot_now(), stable: true, gated: false }))
     }
 
     /// Ends a capture: in memory, so that who waits goes on, and on disk.
@@ -240,10 +240,11 @@ impl Inner {
         let mut index = self.index();
         let slot = index.slot_mut(id)?;
         let ctime_ns = recorded.state().map_or(0, |state| state.ctime_ns);
+        slot.gated = seen.is_some_and(|seen| seen.gated);
         slot.version.exact = seen.is_some_and(|seen| {
             // A touch before the reading ended, and a change that may be that touch's: then it may hold a later state.
-            let touched = slot.touched.filter(|touched| *touched < seen.end);
-            seen.stable && touched.is_none_or(|touched| ctime_ns < self.unix(touched).saturating_sub(TICK_NS))
+            let doubt = slot.doubted_by(seen.end);
+            seen.stable && doubt.is_none_or(|touched| ctime_ns < self.unix(touched).saturating_sub(TICK_NS))
         });
         let missing = matches!(recorded, Recorded::Missing(_));
         slot.captured = seen.map_or(Timestamp(0), |seen| seen.end);
@@ -306,7 +307,7 @@ impl Inner {
             let recorded = self.recorded(captured.map(|captured| captured.state));
             let fresh = Fresh { path: &path, writer, time, unix_ns: self.unix(time), note: "came with its directory" };
             let id = self.index().allocate(fresh);
-            self.settle(id, recorded, Some(Seen { end: boot_now(), stable }));
+            self.settle(id, recorded, Some(Seen { end: boot_now(), stable, gated: false }));
         }
     }
 
@@ -375,7 +376,7 @@ impl Inner {
             let start = boot_now();
             if let Ok(captured) = self.read_open(file.as_fd()) {
                 let (end, stable) = (boot_now(), captured.stable);
-                self.gate().remember(inode, Image { start, end, state: captured.state, stable });
+                self.gate().remember(inode, Image { start, end, state: captured.state, stable, gated: false });
                 tails.insert(inode, mark);
             }
         }
@@ -442,4 +443,6 @@ impl Inner {
 pub(super) struct Seen {
     pub(super) end: Timestamp,
     pub(super) stable: bool,
+    /// Whoever wanted to write had to wait meanwhile.
+    pub(super) gated: bool,
 }

@@ -1,0 +1,609 @@
+// SPDX-License-Identifier: Apache-2.0
+//! On a real ext4 of its own, as root. Attacks are made by other processes: ours are never asked.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use super::*;
+use crate::scope::Scope;
+use std::ffi::OsStr;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::process::{Command, Stdio};
+use thymus_engine::event::{Change, File, FileActivityId, FileKind};
+use thymus_engine::id::{FileKey, ProcessKey};
+
+/// An ext4 on a loop device, mounted below a directory of its own; gone when dropped, also after a panic.
+struct Disk {
+    directory: tempfile::TempDir,
+    root: PathBuf,
+}
+
+impl Disk {
+    fn new(megabytes: u32) -> Self {
+        assert!(rustix::process::geteuid().is_root(), "this test needs root: it mounts a loop image");
+        let directory = tempfile::Builder::new().prefix("thymus-vault").tempdir().unwrap();
+        let (tree, image, root) =
+            (directory.path().join("tree"), directory.path().join("image"), directory.path().join("root"));
+        for name in ["etc", "var/log", "tmp"] {
+            std::fs::create_dir_all(tree.join(name)).unwrap();
+        }
+        std::fs::create_dir(&root).unwrap();
+        let mut make = Command::new("mke2fs");
+        make.args(["-q", "-t", "ext4", "-d"]).arg(&tree).arg(&image).arg(format!("{megabytes}M"));
+        succeed(make.stderr(Stdio::null()));
+        succeed(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&root));
+        Self { directory, root }
+    }
+
+    fn scope(&self) -> Scope {
+        Scope::cgroup(Path::new("/sys/fs/cgroup"), &self.root).unwrap()
+    }
+
+    fn state(&self) -> PathBuf {
+        self.directory.path().join("state")
+    }
+
+    fn vault(&self) -> Vault {
+        self.vault_with(options())
+    }
+
+    fn vault_with(&self, options: Options) -> Vault {
+        Vault::open(&self.state(), &self.scope(), options).unwrap()
+    }
+
+    fn at(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+
+    fn write(&self, path: &str, content: impl AsRef<[u8]>) {
+        std::fs::write(self.at(path), content).unwrap();
+    }
+
+    /// A shell in another process, in the guarded root.
+    fn shell(&self, script: &str) {
+        succeed(Command::new("sh").args(["-ec", script]).current_dir(&self.root).stdout(Stdio::null()));
+    }
+
+    fn key(&self, path: &str) -> FileKey {
+        let found = std::fs::symlink_metadata(self.at(path)).unwrap();
+        FileKey { device: 0, inode: found.ino(), generation: 0 }
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // A child that another test is just starting may hold our descriptors for an instant.
+        for _ in 0..40 {
+            let status = Command::new("umount").arg(&self.root).stderr(Stdio::null()).status();
+            if status.is_ok_and(|status| status.success()) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let _ = Command::new("umount").arg("-l").arg(&self.root).status();
+    }
+}
+
+fn succeed(command: &mut Command) {
+    let status = command.status().unwrap();
+    assert!(status.success(), "{command:?}: {status}");
+}
+
+fn options() -> Options {
+    Options { append_only: vec!["/var/log/*.log".into()], ..Options::of(&["/etc", "/var/log"]) }
+}
+
+const INTRUDER: ProcessKey = ProcessKey { boot: thymus_engine::id::BootId(1), pid: 666, start_time: Timestamp(1) };
+const ADMINISTRATOR: ProcessKey = ProcessKey { boot: thymus_engine::id::BootId(1), pid: 7, start_time: Timestamp(1) };
+
+fn activity(id: FileActivityId, path: &str, key: FileKey, actor: ProcessKey) -> FileActivity {
+    FileActivity {
+        activity: id,
+        actor,
+        file: File { path: HostPath::from(path), key },
+        kind: FileKind::Regular,
+        file_result: None,
+        change: None,
+        change_result: None,
+        mode: None,
+    }
+}
+
+/// Notes one activity of the intruder, as the sensors would.
+fn did(vault: &Vault, id: FileActivityId, path: &str, key: FileKey, time: Timestamp) -> Option<Change> {
+    let mut activity = activity(id, path, key, INTRUDER);
+    vault.note(&mut activity, time);
+    activity.change
+}
+
+fn content_of(vault: &Vault, id: VersionId) -> Vec<u8> {
+    let version = vault.version(id).unwrap();
+    let Recorded::State(state) = &version.recorded else { panic!("{version:?}") };
+    vault.content(&state.digest.unwrap_or_else(|| panic!("{version:?}"))).unwrap()
+}
+
+fn state_of(vault: &Vault, id: VersionId) -> State {
+    match vault.version(id).unwrap().recorded {
+        Recorded::State(state) => state,
+        Recorded::Missing(reason) => panic!("version {id} is missing: {reason}"),
+    }
+}
+
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !holds() {
+        assert!(Instant::now() < deadline, "timed out waiting until {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn unknown_intent() -> Box<dyn Fn(u32) -> Intent + Send + Sync> {
+    Box::new(|_| Intent::Unknown)
+}
+
+/// A mapped write needs no code of ours: perl calls mmap, then reads five bytes from a pipe into the mapping.
+const MAPPED_WRITE: &str = "perl -e 'open F,\"+<\",\"etc/f\" or die; pipe R,W; syswrite W,\"EVILS\"; \
+    my $a=syscall(9,0,4096,3,1,fileno(F),0); die if $a==-1; die if syscall(0,fileno(R),$a,5)!=5;'";
+
+#[test]
+fn whatever_way_the_content_is_attacked_the_state_before_it_is_read_back_exactly() {
+    let attacks = [
+        ("overwritten in place", "printf EVIL | dd of=etc/f conv=notrunc status=none"),
+        ("opened with O_TRUNC", "printf EVIL > etc/f"),
+        ("ftruncate", "truncate -s 3 etc/f"),
+        ("truncate by path", "perl -e 'truncate(\"etc/f\", 2) or die'"),
+        ("mapped", MAPPED_WRITE),
+        ("renamed over", "printf EVIL > etc/.f.new; mv etc/.f.new etc/f"),
+        ("unlinked", "rm etc/f"),
+        ("appended and shortened by sed", "sed -i s/administrator/intruder/ etc/f"),
+    ];
+    for (name, attack) in attacks {
+        let disk = Disk::new(32);
+        disk.write("/etc/f", "as installed\n");
+        let (vault, scope) = (disk.vault(), disk.scope());
+        let protection = vault.protect(scope.acting().unwrap(), unknown_intent()).unwrap();
+        assert_eq!(protection.refused, None);
+        vault.baseline().unwrap();
+        // The administrator's version is of after the baseline, and nobody notes it until the attack is over.
+        let (key, edited) = (disk.key("/etc/f"), boot_now());
+        disk.shell("printf 'the administrator was here\n' >> etc/f");
+        let attacked = boot_now();
+        disk.shell(attack);
+        let mut edit = activity(FileActivityId::Close, "/etc/f", key, ADMINISTRATOR);
+        vault.note(&mut edit, edited);
+        let edit = edit.change.unwrap();
+        let change = did(&vault, FileActivityId::Close, "/etc/f", key, attacked).unwrap();
+        assert_eq!(change.before, edit.after, "{name}");
+        assert_eq!(content_of(&vault, edit.before), b"as installed\n", "{name}");
+        let version = vault.version(edit.after).unwrap();
+        assert!(version.exact, "{name}: {version:?}");
+        assert_eq!(version.writer, ADMINISTRATOR);
+        assert_eq!(content_of(&vault, edit.after), b"as installed\nthe administrator was here\n", "{name}");
+        assert_eq!(vault.counters().permission_deadlines, 0, "{name}");
+    }
+}
+
+/// removexattr, as perl can call it.
+const REMOVE_NOTE: &str = "perl -e 'my ($p,$n)=(\"etc/f\",\"user.note\"); syscall(197,$p,$n)==0 or die'";
+const REMOVE_LIST: &str = "perl -e 'my ($p,$n)=(\"etc/f\",\"system.posix_acl_access\"); syscall(197,$p,$n)==0 or die'";
+
+#[test]
+fn metadata_links_and_names_come_back_as_they_were() {
+    use rustix::fs::{XattrFlags, setxattr};
+    let disk = Disk::new(32);
+    disk.write("/etc/f", "content");
+    disk.write("/etc/twice", "two names");
+    std::os::unix::fs::symlink("f", disk.at("/etc/link")).unwrap();
+    std::fs::hard_link(disk.at("/etc/twice"), disk.at("/etc/second")).unwrap();
+    disk.shell("mkfifo etc/pipe; mknod etc/null c 1 3; chmod 0640 etc/f");
+    // An access list: user::rw-, user:1000:r--, group::r--, mask::r--, other::---.
+    let entries = [(1u16, 6u16, u32::MAX), (2, 4, 1000), (4, 4, u32::MAX), (16, 4, u32::MAX), (32, 0, u32::MAX)];
+    let mut list = 2u32.to_le_bytes().to_vec();
+    for (tag, rights, id) in entries {
+        list.extend(tag.to_le_bytes().into_iter().chain(rights.to_le_bytes()).chain(id.to_le_bytes()));
+    }
+    // cap_net_bind_service=ep, version 2.
+    let mut capability = [0u8; 20];
+    capability[..4].copy_from_slice(&0x0200_0001u32.to_le_bytes());
+    capability[4..8].copy_from_slice(&(1u32 << 10).to_le_bytes());
+    setxattr(disk.at("/etc/f"), "system.posix_acl_access", &list, XattrFlags::empty()).unwrap();
+    setxattr(disk.at("/etc/f"), "security.capability", &capability, XattrFlags::empty()).unwrap();
+    setxattr(disk.at("/etc/f"), "user.note", b"kept", XattrFlags::empty()).unwrap();
+    let vault = disk.vault();
+    vault.baseline().unwrap();
+    let before = state_of(&vault, vault.latest(&HostPath::from("/etc/f")).unwrap());
+    assert_eq!(before.xattrs.get(b"system.posix_acl_access".as_slice()), Some(&list));
+    assert_eq!(before.xattrs.get(b"security.capability".as_slice()).unwrap(), &capability);
+    assert_eq!((before.mode, before.uid, before.nlink), (0o640, 0, 1));
+    let link = state_of(&vault, vault.latest(&HostPath::from("/etc/link")).unwrap());
+    assert_eq!((link.kind, link.link_target.as_deref()), (Kind::Symlink, Some(b"f".as_slice())));
+    assert_eq!(state_of(&vault, vault.latest(&HostPath::from("/etc/pipe")).unwrap()).kind, Kind::Fifo);
+    let null = state_of(&vault, vault.latest(&HostPath::from("/etc/null")).unwrap());
+    assert_eq!((null.kind, null.rdev), (Kind::CharacterDevice, rustix::fs::makedev(1, 3)));
+
+    let steps: [(&str, FileActivityId); 4] = [
+        ("chmod 4755 etc/f", FileActivityId::SetAttributes),
+        ("chown 1000:1001 etc/f", FileActivityId::SetAttributes),
+        (REMOVE_NOTE, FileActivityId::SetSecurity),
+        (REMOVE_LIST, FileActivityId::SetSecurity),
+    ];
+    let mut last = vault.latest(&HostPath::from("/etc/f")).unwrap();
+    for (script, id) in &steps {
+        let time = boot_now();
+        disk.shell(script);
+        let change = did(&vault, *id, "/etc/f", disk.key("/etc/f"), time).unwrap();
+        assert_eq!(change.before, last, "{script}");
+        assert!(!state_of(&vault, change.after).same_as(&state_of(&vault, change.before)), "{script}");
+        last = change.after;
+    }
+    assert!(state_of(&vault, vault.chain(&HostPath::from("/etc/f"))[0]).same_as(&before));
+    // A change by one name is a version of every name.
+    let time = boot_now();
+    disk.shell("printf changed > etc/second");
+    let change = did(&vault, FileActivityId::Close, "/etc/second", disk.key("/etc/second"), time).unwrap();
+    assert_eq!(content_of(&vault, change.after), b"changed");
+    let other = vault.latest(&HostPath::from("/etc/twice")).unwrap();
+    assert_eq!(content_of(&vault, other), b"changed");
+    assert_eq!(vault.version(other).unwrap().note, "changed by another name");
+    let before = vault.chain(&HostPath::from("/etc/twice"))[0];
+    assert_eq!(content_of(&vault, before), b"two names");
+}
+
+#[test]
+fn hostile_names_are_kept_and_nothing_is_followed() {
+    let disk = Disk::new(32);
+    let names: Vec<Vec<u8>> =
+        vec![b"new\nline".to_vec(), vec![0xff, 0xfe, b' '], vec![b'x'; 255], b"-rf".to_vec(), b"a\\x20b ".to_vec()];
+    for name in &names {
+        std::fs::write(disk.root.join("etc").join(OsStr::from_bytes(name)), name).unwrap();
+    }
+    std::fs::create_dir(disk.at("/etc/d")).unwrap();
+    disk.write("/etc/d/secret", "inside");
+    std::fs::write(disk.directory.path().join("secret"), "outside").unwrap();
+    let vault = disk.vault();
+    let coverage = vault.baseline().unwrap();
+    assert_eq!((coverage.trees[0].missing_count, coverage.trees[0].files), (0, 6));
+    for name in &names {
+        let mut path = b"/etc/".to_vec();
+        path.extend_from_slice(name);
+        assert_eq!(&content_of(&vault, vault.latest(&HostPath::new(&path)).unwrap()), name);
+    }
+    // The directory becomes a link out of the tree: what is asked for by the old name is refused, not followed.
+    std::fs::rename(disk.at("/etc/d"), disk.at("/etc/e")).unwrap();
+    std::os::unix::fs::symlink(disk.directory.path(), disk.at("/etc/d")).unwrap();
+    let found = vault.look(&HostPath::from("/etc/d/secret")).unwrap();
+    assert_eq!(found, Recorded::Missing("a symbolic link stands in its path".into()));
+    for path in ["/etc/../../secret", "/../secret"] {
+        assert!(
+            vault.look(&HostPath::from(path)).is_ok_and(|found| found.state().is_none_or(|state| !state.exists())),
+            "{path}"
+        );
+    }
+}
+
+#[test]
+fn a_log_that_is_emptied_or_replaced_can_be_put_back_with_its_last_line() {
+    let disk = Disk::new(32);
+    disk.write("/var/log/auth.log", "boot\n");
+    let (vault, scope) = (disk.vault(), disk.scope());
+    let _protection = vault.protect(scope.acting().unwrap(), unknown_intent()).unwrap();
+    vault.baseline().unwrap();
+    // A daemon holds it open and appends.
+    let mut daemon = std::fs::OpenOptions::new().append(true).open(disk.at("/var/log/auth.log")).unwrap();
+    daemon.write_all(b"accepted key for intruder\n").unwrap();
+    let key = disk.key("/var/log/auth.log");
+    disk.shell(": > var/log/auth.log");
+    let opened = boot_now();
+    did(&vault, FileActivityId::Open, "/var/log/auth.log", key, opened);
+    let change = did(&vault, FileActivityId::Close, "/var/log/auth.log", key, boot_now()).unwrap();
+    assert_eq!(content_of(&vault, change.before), b"boot\naccepted key for intruder\n");
+    assert_eq!(content_of(&vault, change.after), b"");
+    daemon.write_all(b"line one\n").unwrap();
+    let chain = vault.chain(&HostPath::from("/var/log/auth.log")).len();
+    assert_eq!(chain, 3, "baseline, before the attack, after it");
+
+    // Replaced by a rename, with a line that came after the intruder had read it.
+    disk.shell("grep -v intruder var/log/auth.log > var/log/.new; cp var/log/.new var/log/.second");
+    daemon.write_all(b"line two\n").unwrap();
+    let moved = disk.key("/var/log/.new");
+    disk.shell("mv var/log/.new var/log/auth.log");
+    let mut rename = activity(FileActivityId::Rename, "/var/log/.new", moved, INTRUDER);
+    rename.file_result = Some(HostPath::from("/var/log/auth.log"));
+    vault.note(&mut rename, boot_now());
+    let change = rename.change_result.unwrap();
+    assert_eq!(content_of(&vault, change.before), b"line one\nline two\n");
+    assert_eq!(content_of(&vault, change.after), b"line one\n");
+}
+
+#[test]
+fn without_the_group_versions_are_still_taken_and_doubt_is_said() {
+    let disk = Disk::new(32);
+    disk.write("/etc/f", "one");
+    let vault = disk.vault();
+    vault.baseline().unwrap();
+    let key = disk.key("/etc/f");
+    let time = boot_now();
+    disk.shell("printf two > etc/f");
+    let change = did(&vault, FileActivityId::Close, "/etc/f", key, time).unwrap();
+    assert_eq!(content_of(&vault, change.after), b"two");
+    // A second writer comes before the first one's version is read: the reading may hold the second state.
+    let (first, second) = (boot_now(), Timestamp(boot_now().0 + 1));
+    disk.shell("printf three > etc/f; sleep 0.05; printf four > etc/f");
+    let change = did(&vault, FileActivityId::Close, "/etc/f", key, first).unwrap();
+    did(&vault, FileActivityId::Open, "/etc/f", key, second);
+    let later = did(&vault, FileActivityId::Close, "/etc/f", key, Timestamp(second.0 + 1)).unwrap();
+    vault.version(change.after).unwrap();
+    wait_until("the doubt is recorded", || !vault.version(change.after).unwrap().exact);
+    assert!(vault.version(later.after).unwrap().exact);
+}
+
+#[test]
+fn created_renamed_and_deleted_paths_say_so() {
+    let disk = Disk::new(32);
+    let vault = disk.vault();
+    vault.baseline().unwrap();
+    let time = boot_now();
+    disk.shell("printf key > etc/new");
+    let key = disk.key("/etc/new");
+    let created = did(&vault, FileActivityId::Create, "/etc/new", key, time).unwrap();
+    assert!(created.created && created.before == VersionId::UNKNOWN);
+    let closed = did(&vault, FileActivityId::Close, "/etc/new", key, time).unwrap();
+    assert!(!closed.created && closed.before == created.after);
+    assert_eq!(content_of(&vault, created.after), b"");
+    assert_eq!(content_of(&vault, closed.after), b"key");
+    disk.shell("mv etc/new etc/renamed");
+    let mut rename = activity(FileActivityId::Rename, "/etc/new", key, INTRUDER);
+    rename.file_result = Some(HostPath::from("/etc/renamed"));
+    vault.note(&mut rename, boot_now());
+    let (away, to) = (rename.change.unwrap(), rename.change_result.unwrap());
+    assert!(away.removed && !away.created && to.created);
+    assert!(!state_of(&vault, away.after).exists());
+    assert_eq!(content_of(&vault, to.after), b"key");
+    assert_eq!(rename.mode.unwrap().bits, 0o644);
+    disk.shell("rm etc/renamed");
+    let gone = did(&vault, FileActivityId::Delete, "/etc/renamed", key, boot_now()).unwrap();
+    assert!(gone.removed && gone.before == to.after);
+    // A renamed directory takes its children along.
+    disk.shell("mkdir etc/d; printf child > etc/d/c; mv etc/d etc/e");
+    vault.baseline().unwrap();
+    disk.shell("mv etc/e etc/g");
+    let mut rename = activity(FileActivityId::Rename, "/etc/e", disk.key("/etc/g"), INTRUDER);
+    (rename.kind, rename.file_result) = (FileKind::Directory, Some(HostPath::from("/etc/g")));
+    vault.note(&mut rename, boot_now());
+    assert_eq!(content_of(&vault, vault.latest(&HostPath::from("/etc/g/c")).unwrap()), b"child");
+    assert!(!state_of(&vault, vault.latest(&HostPath::from("/etc/e/c")).unwrap()).exists());
+    // A directory that comes from outside is walked.
+    disk.shell("mkdir tmp/kit; printf evil > tmp/kit/x; mv tmp/kit etc/kit");
+    let mut rename = activity(FileActivityId::Rename, "/tmp/kit", disk.key("/etc/kit"), INTRUDER);
+    (rename.kind, rename.file_result) = (FileKind::Directory, Some(HostPath::from("/etc/kit")));
+    vault.note(&mut rename, boot_now());
+    wait_until("the child is known", || vault.latest(&HostPath::from("/etc/kit/x")).is_some());
+    let child = vault.version(vault.latest(&HostPath::from("/etc/kit/x")).unwrap()).unwrap();
+    assert_eq!(child.writer, INTRUDER);
+}
+
+#[test]
+fn outside_the_protected_trees_only_the_mode_is_told() {
+    let disk = Disk::new(32);
+    let vault = disk.vault();
+    disk.shell("printf x > tmp/sh; chmod 4755 tmp/sh");
+    let mut set = activity(FileActivityId::SetAttributes, "/tmp/sh", disk.key("/tmp/sh"), INTRUDER);
+    vault.note(&mut set, boot_now());
+    assert_eq!((set.change, set.mode.unwrap().bits), (None, 0o4755));
+}
+
+#[test]
+fn changes_while_nobody_guards_are_found_and_named() {
+    let disk = Disk::new(32);
+    for name in ["same", "changed", "removed"] {
+        disk.write(&format!("/etc/{name}"), name);
+    }
+    let first = disk.vault();
+    assert_eq!(first.baseline().unwrap().changed_unguarded, Vec::new());
+    let known = first.latest(&HostPath::from("/etc/changed")).unwrap();
+    drop(first);
+    disk.shell("printf evil > etc/changed; rm etc/removed; printf new > etc/added; chmod 4755 etc/same");
+    let second = disk.vault();
+    let coverage = second.baseline().unwrap();
+    let expected: Vec<HostPath> =
+        ["/etc", "/etc/added", "/etc/changed", "/etc/removed", "/etc/same"].map(HostPath::from).to_vec();
+    let named: Vec<HostPath> =
+        coverage.changed_unguarded.iter().filter(|path| path.as_bytes() != b"/etc").cloned().collect();
+    assert_eq!(named, expected[1..]);
+    let chain = second.chain(&HostPath::from("/etc/changed"));
+    assert_eq!((chain[0], chain.len()), (known, 2));
+    assert_eq!(second.version(chain[1]).unwrap().writer, ProcessKey::default());
+    assert_eq!(content_of(&second, chain[0]), b"changed");
+    assert_eq!(content_of(&second, chain[1]), b"evil");
+    assert!(!state_of(&second, second.latest(&HostPath::from("/etc/removed")).unwrap()).exists());
+}
+
+#[test]
+fn at_the_quota_capture_stops_loudly_and_what_was_kept_stays() {
+    let disk = Disk::new(64);
+    disk.write("/etc/kept", "kept");
+    let vault = disk.vault_with(Options { quota_bytes: 200_000, ..options() });
+    vault.baseline().unwrap();
+    let time = boot_now();
+    disk.shell("dd if=/dev/urandom of=etc/large bs=1000 count=400 status=none");
+    let change = did(&vault, FileActivityId::Close, "/etc/large", disk.key("/etc/large"), time).unwrap();
+    assert_eq!(vault.version(change.after).unwrap().recorded, Recorded::Missing("quota".into()));
+    assert_eq!(vault.counters().quota_stops, 1);
+    drop(vault);
+    let vault = disk.vault_with(Options { quota_bytes: 200_000, ..options() });
+    assert_eq!(content_of(&vault, vault.latest(&HostPath::from("/etc/kept")).unwrap()), b"kept");
+    assert_eq!(vault.version(change.after).unwrap().recorded, Recorded::Missing("quota".into()));
+}
+
+#[test]
+fn a_full_disk_stops_capture_and_corrupts_nothing() {
+    let disk = Disk::new(32);
+    let small = Disk::new(8);
+    disk.write("/etc/kept", "kept");
+    let vault = Vault::open(&small.at("/state"), &disk.scope(), options()).unwrap();
+    vault.baseline().unwrap();
+    let time = boot_now();
+    disk.shell("dd if=/dev/urandom of=etc/large bs=1000000 count=12 status=none");
+    let change = did(&vault, FileActivityId::Close, "/etc/large", disk.key("/etc/large"), time).unwrap();
+    let Recorded::Missing(reason) = vault.version(change.after).unwrap().recorded else { panic!("it was stored") };
+    assert!(reason.contains("No space left"), "{reason}");
+    drop(vault);
+    let vault = Vault::open(&small.at("/state"), &disk.scope(), options()).unwrap();
+    assert_eq!(content_of(&vault, vault.latest(&HostPath::from("/etc/kept")).unwrap()), b"kept");
+}
+
+#[test]
+fn a_slow_capture_lets_its_waiter_pass_and_the_path_gets_a_window() {
+    let disk = Disk::new(32);
+    disk.write("/etc/f", "one");
+    let (vault, scope) = (disk.vault(), disk.scope());
+    let protection = vault.protect(scope.acting().unwrap(), unknown_intent()).unwrap();
+    {
+        // No capture can go on while retention decides what lives.
+        let _busy = vault.0.inner.usage.write().unwrap();
+        disk.shell("printf two > etc/f");
+    }
+    assert!(vault.counters().permission_deadlines >= 1);
+    let windows = vault.coverage().windows;
+    assert!(windows.iter().any(|window| window.path == HostPath::from("/etc/f")), "{windows:?}");
+    // With the group gone nobody waits.
+    drop(protection);
+    let before = vault.counters().permission_events;
+    disk.shell("printf three > etc/f");
+    assert_eq!(vault.counters().permission_events, before);
+}
+
+#[test]
+fn a_file_open_for_writing_before_protection_is_named() {
+    let disk = Disk::new(32);
+    disk.write("/etc/f", "one");
+    let (vault, scope) = (disk.vault(), disk.scope());
+    let mut holder = Command::new("sh")
+        .args(["-c", "exec 3>>etc/f; echo; read line"])
+        .current_dir(&disk.root)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = [0];
+    io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut ready).unwrap();
+    let _protection = vault.protect(scope.acting().unwrap(), unknown_intent()).unwrap();
+    drop(holder.stdin.take());
+    holder.wait().unwrap();
+    let windows = vault.coverage().windows;
+    let reason = "was open for writing before protection began";
+    assert!(
+        windows.iter().any(|window| window.path == HostPath::from("/etc/f") && window.reason == reason),
+        "{windows:?}"
+    );
+}
+
+#[test]
+fn an_altered_record_is_refused_and_the_vault_can_be_set_aside() {
+    let disk = Disk::new(32);
+    disk.write("/etc/f", "one");
+    drop(disk.vault().baseline().unwrap());
+    let path = disk.state().join("versions");
+    assert_eq!(std::fs::metadata(disk.state()).unwrap().permissions().mode() & 0o777, 0o700);
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x20;
+    std::fs::write(&path, bytes).unwrap();
+    let error = Vault::open(&disk.state(), &disk.scope(), options()).unwrap_err();
+    let text = error.to_string();
+    assert!(matches!(error, Error::Altered { .. }) && text.contains("byte ") && text.contains("record "), "{text}");
+    let aside = Vault::set_aside(&disk.state()).unwrap();
+    assert!(aside.join("versions").exists());
+    disk.vault().baseline().unwrap();
+}
+
+#[test]
+fn retention_drops_the_old_and_keeps_the_pinned_the_newest_and_the_baseline() {
+    let disk = Disk::new(32);
+    for name in ["f", "pinned"] {
+        disk.write(&format!("/etc/{name}"), "baseline");
+    }
+    let vault = disk.vault_with(Options { retention: Duration::ZERO, ..options() });
+    vault.baseline().unwrap();
+    vault.pin(&[HostPath::from("/etc/pinned")]);
+    let mut middle = BTreeMap::new();
+    for name in ["/etc/f", "/etc/pinned"] {
+        for round in ["one", "two"] {
+            let time = boot_now();
+            disk.shell(&format!("printf {round} > .{name}"));
+            let change = did(&vault, FileActivityId::Close, name, disk.key(name), time).unwrap();
+            vault.version(change.after).unwrap();
+            middle.entry(name).or_insert(change.after);
+        }
+    }
+    vault.retain().unwrap();
+    assert!(matches!(vault.version(middle["/etc/f"]), Err(Error::Unknown(_))));
+    assert_eq!(content_of(&vault, middle["/etc/pinned"]), b"one");
+    let next = vault.latest(&HostPath::from("/etc/f")).unwrap();
+    drop(vault);
+    let vault = disk.vault();
+    assert_eq!(vault.chain(&HostPath::from("/etc/f")).len(), 2);
+    assert_eq!(content_of(&vault, vault.latest(&HostPath::from("/etc/f")).unwrap()), b"two");
+    let change = did(&vault, FileActivityId::Close, "/etc/f", disk.key("/etc/f"), boot_now()).unwrap();
+    assert!(change.after > next, "an id is never given out twice");
+}
+
+/// Not a test of its own: the child that the next test kills. It does nothing unless it is told where.
+#[test]
+fn child_that_captures_until_it_is_killed() {
+    let Some(directory) = std::env::var_os("THYMUS_VAULT_CHILD") else { return };
+    let directory = Path::new(&directory);
+    let scope = Scope::cgroup(Path::new("/sys/fs/cgroup"), &directory.join("root")).unwrap();
+    let vault = Vault::open(&directory.join("state"), &scope, options()).unwrap();
+    for round in 0u64.. {
+        let name = format!("/etc/{}", round % 7);
+        let path = directory.join("root").join(&name[1..]);
+        let size = usize::try_from(round * 7_919 % 700_000).unwrap();
+        let line = format!("{name} ");
+        std::fs::write(&path, line.repeat(size / line.len() + 1)).unwrap();
+        let key = FileKey { device: 0, inode: std::fs::metadata(&path).unwrap().ino(), generation: 0 };
+        did(&vault, FileActivityId::Close, &name, key, boot_now());
+    }
+}
+
+#[test]
+fn killed_at_any_instant_what_is_there_is_right_or_said_to_be_missing() {
+    let disk = Disk::new(64);
+    let mut versions = 0;
+    let mut last = VersionId(0);
+    for round in 0..6u64 {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "vault::tests::child_that_captures_until_it_is_killed"])
+            .env("THYMUS_VAULT_CHILD", disk.directory.path())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let (log, before) =
+            (disk.state().join("versions"), std::fs::metadata(disk.state().join("versions")).map_or(0, |m| m.len()));
+        wait_until("the child has captured", || {
+            std::fs::metadata(&log).is_ok_and(|found| found.len() > before + 9_000)
+        });
+        std::thread::sleep(Duration::from_millis(round * 13));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let vault = disk.vault();
+        for number in 0..7 {
+            let path = HostPath::from(format!("/etc/{number}").as_str());
+            for id in vault.chain(&path) {
+                let version = vault.version(id).unwrap();
+                if let Recorded::State(state) = &version.recorded {
+                    let content = vault.content(&state.digest.unwrap()).unwrap();
+                    assert_eq!(u64::try_from(content.len()).unwrap(), state.size);
+                    let line = format!("{path} ").into_bytes();
+                    assert!(content.chunks(line.len()).all(|part| line.starts_with(part)), "{version:?}");
+                    versions += 1;
+                }
+            }
+        }
+        let change = did(&vault, FileActivityId::SetAttributes, "/etc/0", disk.key("/etc/0"), boot_now()).unwrap();
+        assert!(change.after > last, "an id is never given out twice");
+        last = change.after;
+    }
+    assert!(versions > 100, "{versions}");
+}
