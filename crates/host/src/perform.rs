@@ -8,17 +8,17 @@ mod versions;
 
 pub use versions::VaultVersions;
 
-use crate::journal::{self, Journal};
+use crate::journal::{self, Intent, Journal, Story};
 use crate::recover::{self, Watch};
 use crate::respond;
-use crate::system::{FileState, System, UnitState};
+use crate::system::{self, FileState, System, UnitState};
 use crate::warden::Leases;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use thymus_engine::action::{Facts, Outcome};
 use thymus_engine::incident::Verdict;
 use thymus_engine::input::Proof;
-use thymus_engine::{Action, ActionId, IncidentId, Input, ProcessKey, VersionId};
+use thymus_engine::{Action, ActionId, HostPath, IncidentId, Input, VersionId};
 
 /// LIMIT: actions captured and not yet committed or dropped.
 pub const PREPARED_MAX: usize = 4_096;
@@ -63,6 +63,17 @@ impl std::fmt::Debug for Hands<'_> {
     }
 }
 
+/// What came of undoing one action.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Undone {
+    pub action: ActionId,
+    pub outcome: Outcome,
+    /// The action could be undone at all: a process that was ended stays ended.
+    pub reversible: bool,
+    /// What may be other than it was.
+    pub path: Option<HostPath>,
+}
+
 impl<'a> Hands<'a> {
     #[must_use]
     pub fn new(
@@ -74,21 +85,160 @@ impl<'a> Hands<'a> {
         Self { system, journal, versions, leases, prepared: BTreeMap::new() }
     }
 
-    /// First of all after a start: settles or puts back every open intent, oldest last. Feed it as [`Input::Restarted`].
+    /// First of all after a start: settles or puts back every open intent, newest first. Feed it as [`Input::Restarted`].
     pub fn recover_open(&mut self) -> Vec<(ActionId, Outcome)> {
-        Vec::new()
+        let mut settled = Vec::new();
+        for intent in self.journal.open_intents().into_iter().rev() {
+            let outcome = self.settle_open(&intent);
+            if let Err(error) = self.journal.settle(self.system.now(), intent.action, &outcome) {
+                tracing::error!(action = %intent.action, %error, "an open action is settled, but not written down");
+            }
+            settled.push((intent.action, outcome));
+        }
+        settled
+    }
+
+    /// What was under way is done when what was wanted is there; otherwise it is put back, and the engine decides anew.
+    fn settle_open(&mut self, intent: &Intent) -> Outcome {
+        const ENDED: &str = "the agent ended in the middle of it";
+        match (&intent.what, &intent.before) {
+            (Action::RestoreFile(_) | Action::QuarantineFile { .. }, Before::File(before)) => {
+                let Some(path) = path_of(&intent.what) else { return Outcome::Failed("names no path".to_owned()) };
+                recover::file::settle_open(&mut *self.system, path, before, ENDED)
+            }
+            // Whoever was stopped is held by a lease, which the engine renews by stopping anew, or lets lapse.
+            (Action::SuspendProcesses { .. }, _) => Outcome::Success,
+            (Action::TerminateProcesses { processes } | Action::EndSession { processes, .. }, _) => {
+                match recover::proof::alive(&mut *self.system, processes) {
+                    Ok(alive) if alive.is_empty() => Outcome::Success,
+                    Ok(_) => Outcome::Reverted(ENDED.to_owned()),
+                    Err(error) => Outcome::Failed(error.in_words()),
+                }
+            }
+            // Asking a service manager again is harmless: the engine does.
+            (Action::RemoveUnit { .. } | Action::ReloadService { .. }, _) => Outcome::Reverted(ENDED.to_owned()),
+            (_, _) => Outcome::Failed("what was kept for undo does not fit the action".to_owned()),
+        }
     }
 
     /// Answers [`thymus_engine::Effect::Prepare`].
     pub fn prepare(&mut self, action: ActionId, incident: IncidentId, what: Action) -> Input {
-        let _ = (incident, what);
-        Input::Unprepared { action, why: "not prepared".to_owned() }
+        if self.prepared.len() >= PREPARED_MAX && !self.prepared.contains_key(&action) {
+            return Input::Unprepared {
+                action,
+                why: format!("{PREPARED_MAX} actions wait already, which is the limit"),
+            };
+        }
+        match self.capture(&what) {
+            Ok((before, facts)) => {
+                self.prepared.insert(action, Prepared { incident, what, before, facts: facts.clone() });
+                Input::Prepared { action, facts }
+            }
+            Err(error) => Input::Unprepared { action, why: error.in_words() },
+        }
     }
 
-    /// Answers [`thymus_engine::Effect::Commit`].
+    /// Reads only (evidence and what undo needs go into the keep).
+    fn capture(&mut self, what: &Action) -> system::Result<(Before, Facts)> {
+        let (system, leases) = (&mut *self.system, &self.leases);
+        let of_processes = |(before, facts)| (Before::Processes(before), facts);
+        let of_file = |(before, facts)| (Before::File(before), facts);
+        let of_unit = |(before, facts)| (Before::Unit(before), facts);
+        match what {
+            Action::SuspendProcesses { processes } => {
+                respond::suspend::capture(system, leases, processes).map(of_processes)
+            }
+            Action::TerminateProcesses { processes } => {
+                respond::terminate::capture(system, leases, processes).map(of_processes)
+            }
+            Action::EndSession { leader, processes } => {
+                respond::session::capture(system, leases, *leader, processes).map(of_processes)
+            }
+            Action::RestoreFile(restore) => {
+                recover::file::capture_restore(system, &*self.versions, restore).map(of_file)
+            }
+            Action::QuarantineFile { path, expected } => {
+                recover::file::capture_quarantine(system, &*self.versions, path, *expected).map(of_file)
+            }
+            Action::RemoveUnit { unit } => recover::unit::capture_removal(system, unit).map(of_unit),
+            Action::ReloadService { unit } => recover::unit::capture_reload(system, unit).map(of_unit),
+        }
+    }
+
+    /// Answers [`thymus_engine::Effect::Commit`]: the intent is on disk before anything is done; a failure is put back.
     pub fn commit(&mut self, action: ActionId, verdict: Verdict) -> Input {
-        let _ = verdict;
-        Input::Outcome { action, outcome: Outcome::Reverted("it was not prepared".to_owned()) }
+        let Some(prepared) = self.prepared.remove(&action) else {
+            return Input::Outcome { action, outcome: Outcome::Reverted("it was not prepared".to_owned()) };
+        };
+        let Prepared { incident, what, mut before, .. } = prepared;
+        let time = self.system.now();
+        let intent =
+            Intent { action, incident, what: what.clone(), verdict: Some(verdict), before: before.clone(), time };
+        if let Err(error) = self.journal.intend(&intent) {
+            let why = format!("nothing was done: the intent could not be written down: {}", system::in_words(&error));
+            return Input::Outcome { action, outcome: Outcome::Reverted(why) };
+        }
+        let outcome = match self.apply(action, &what, &mut before) {
+            Ok(outcome) => outcome,
+            Err(error) => self.put_back(action, &what, &before, &error.in_words()),
+        };
+        if let Err(error) = self.journal.settle(self.system.now(), action, &outcome) {
+            // The intent stays open: the next start settles it. What was done stays done.
+            tracing::error!(%action, %error, "an action is done, but not written down");
+        }
+        Input::Outcome { action, outcome }
+    }
+
+    fn apply(&mut self, action: ActionId, what: &Action, before: &mut Before) -> system::Result<Outcome> {
+        let (system, leases) = (&mut *self.system, &self.leases);
+        match (what, before) {
+            (Action::SuspendProcesses { processes }, _) => respond::suspend::apply(system, leases, action, processes),
+            (Action::TerminateProcesses { processes }, Before::Processes(before)) => {
+                respond::terminate::apply(system, leases, action, processes, before)
+            }
+            (Action::EndSession { leader, processes }, Before::Processes(before)) => {
+                respond::session::apply(system, leases, action, *leader, processes, before)
+            }
+            (Action::RestoreFile(_) | Action::QuarantineFile { .. }, Before::File(before)) => match path_of(what) {
+                Some(path) => recover::file::apply(system, path, before),
+                None => Ok(Outcome::Failed("names no path".to_owned())),
+            },
+            (Action::RemoveUnit { unit }, Before::Unit(_)) => recover::unit::apply_removal(system, unit),
+            (Action::ReloadService { unit }, Before::Unit(before)) => recover::unit::apply_reload(system, unit, before),
+            (_, _) => Ok(Outcome::Failed("what was captured does not fit the action".to_owned())),
+        }
+    }
+
+    fn put_back(&mut self, action: ActionId, what: &Action, before: &Before, why: &str) -> Outcome {
+        match self.revert(action, what, before) {
+            Ok(Outcome::Failed(more)) => Outcome::Failed(format!("{why}; and not put back: {more}")),
+            Ok(_) => Outcome::Reverted(why.to_owned()),
+            Err(error) => Outcome::Failed(format!("{why}; and not put back: {}", error.in_words())),
+        }
+    }
+
+    /// Twice is once.
+    fn revert(&mut self, action: ActionId, what: &Action, before: &Before) -> system::Result<Outcome> {
+        let (system, leases) = (&mut *self.system, &self.leases);
+        match (what, before) {
+            (Action::SuspendProcesses { .. }, Before::Processes(before)) => {
+                respond::suspend::revert(system, leases, action, before)
+            }
+            (Action::TerminateProcesses { .. }, Before::Processes(before)) => {
+                respond::terminate::revert(system, leases, action, before)
+            }
+            (Action::EndSession { .. }, Before::Processes(before)) => {
+                respond::session::revert(system, leases, action, before)
+            }
+            (Action::RestoreFile(_) | Action::QuarantineFile { .. }, Before::File(before)) => match path_of(what) {
+                Some(path) => recover::file::revert(system, path, before),
+                None => Ok(Outcome::Failed("names no path".to_owned())),
+            },
+            (Action::RemoveUnit { unit } | Action::ReloadService { unit }, Before::Unit(before)) => {
+                recover::unit::revert(system, unit, before)
+            }
+            (_, _) => Ok(Outcome::Failed("what was kept for undo does not fit the action".to_owned())),
+        }
     }
 
     /// [`thymus_engine::Effect::Drop`].
@@ -98,33 +248,93 @@ impl<'a> Hands<'a> {
 
     /// [`thymus_engine::Effect::Renew`]: prolongs the leases and stops again what runs.
     pub fn renew(&mut self, action: ActionId) {
-        let _ = (action, &self.leases, &mut self.system, &self.versions, &self.journal);
+        let Some(Story { intent: Intent { before: Before::Processes(before), .. }, .. }) = self.journal.story(action)
+        else {
+            return;
+        };
+        if let Err(error) = respond::suspend::renew(&mut *self.system, &self.leases, action, &before) {
+            tracing::warn!(%action, error = error.in_words(), "a lease could not be renewed");
+        }
     }
 
     /// Answers [`thymus_engine::Effect::Verify`].
     pub fn verify(&mut self, incident: IncidentId, proof: &Proof, watched: &[Watch]) -> Input {
-        let _ = (proof, watched);
-        Input::Proven { incident, checks: Vec::new() }
+        let stories = proof.actions.iter().filter_map(|action| self.journal.story(*action)).collect::<Vec<_>>();
+        let checks = recover::proof::checks(&mut *self.system, proof, &stories, watched);
+        Input::Proven { incident, checks }
     }
 
     /// Undoes one action. Twice is once.
-    pub fn undo_action(&mut self, action: ActionId) -> Outcome {
-        let _ = action;
-        Outcome::Failed("not undone".to_owned())
+    pub fn undo_action(&mut self, action: ActionId) -> Undone {
+        let Some(story) = self.journal.story(action) else {
+            let outcome = Outcome::Failed("no such action was ever begun".to_owned());
+            return Undone { action, outcome, reversible: true, path: None };
+        };
+        let reversible = story.intent.what.reversible();
+        let path = path_of(&story.intent.what).cloned();
+        let outcome = match (&story.outcome, story.undone) {
+            (_, true) => Outcome::Undone,
+            (Some(Outcome::Success), false) => self.undo(&story),
+            (None, false) => Outcome::Failed("it is still being done".to_owned()),
+            (Some(Outcome::Failed(_)), false) => self.undo(&story),
+            (Some(Outcome::DoesNotExist | Outcome::Reverted(_) | Outcome::Undone), false) => Outcome::DoesNotExist,
+        };
+        Undone { action, outcome, reversible, path }
     }
 
-    /// Undoes all actions of an incident, newest first, and records that a person wanted it so.
-    pub fn undo_incident(&mut self, incident: IncidentId) -> Vec<(ActionId, Outcome)> {
-        let _ = incident;
-        Vec::new()
+    fn undo(&mut self, story: &Story) -> Outcome {
+        let Intent { action, what, before, .. } = &story.intent;
+        let outcome = match self.revert(*action, what, before) {
+            Ok(outcome) => outcome,
+            Err(error) => return Outcome::Failed(error.in_words()),
+        };
+        match (&outcome, self.journal.undone(self.system.now(), *action)) {
+            (Outcome::Undone, Err(error)) => {
+                Outcome::Failed(format!("undone, but not written down: {}", system::in_words(&error)))
+            }
+            _ => outcome,
+        }
+    }
+
+    /// Undoes all actions of an incident, newest first (services last, when their files are back), and records that a
+    /// person wanted it so.
+    pub fn undo_incident(&mut self, incident: IncidentId) -> Vec<Undone> {
+        let mut stories = self.journal.stories(incident);
+        stories.reverse();
+        let is_service = |story: &Story| matches!(story.intent.before, Before::Unit(_));
+        stories.sort_by_key(is_service); // stable: the order within each stays
+        let undone: Vec<Undone> = stories.iter().map(|story| self.undo_action(story.intent.action)).collect();
+        if let Err(error) = self.journal.incident_undone(self.system.now(), incident) {
+            tracing::error!(%incident, %error, "an incident is undone, but not written down");
+        }
+        undone
     }
 
     /// Writes a reflex that was carried out into the journal, so that it can be undone like any action.
     pub fn adopt(&mut self, reflex: &respond::Reflexed) -> Result<(), journal::Error> {
-        let _ = reflex;
-        Ok(())
+        let processes = reflex.before.ran.iter().chain(&reflex.before.stopped).copied().collect();
+        self.journal.intend(&Intent {
+            action: reflex.action,
+            incident: reflex.incident,
+            what: Action::SuspendProcesses { processes },
+            verdict: None,
+            before: Before::Processes(reflex.before.clone()),
+            time: reflex.time,
+        })?;
+        self.journal.settle(self.system.now(), reflex.action, &reflex.outcome())
     }
 }
 
-/// Never to be suspended or killed: the agent and the warden, beside what the system itself refuses.
-pub type NeverTouch = Vec<ProcessKey>;
+/// The one path that an action changes.
+#[must_use]
+pub fn path_of(what: &Action) -> Option<&HostPath> {
+    match what {
+        Action::RestoreFile(restore) => Some(&restore.path),
+        Action::QuarantineFile { path, .. } => Some(path),
+        Action::SuspendProcesses { .. }
+        | Action::TerminateProcesses { .. }
+        | Action::EndSession { .. }
+        | Action::RemoveUnit { .. }
+        | Action::ReloadService { .. } => None,
+    }
+}

@@ -2,6 +2,8 @@
 //! Restore and harden: files, units, services; and the proof that it holds. One kind of object a file.
 
 pub mod file;
+pub mod proof;
+pub mod unit;
 
 use crate::system::Probe;
 use serde::{Deserialize, Serialize};

@@ -1,8 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One path: what was there, and what is wanted there.
+//! D3-RF Restore File and D3-FEV File Eviction: one path, as if the attack had never written it.
+//!
+//! Input: the versions of the path, each with whose it is. Output: what is wanted there, or why nobody but a person can say.
+//! Invariants: what is replaced is in the keep first; a state that is not the one expected is never overwritten; what others
+//! changed stays; nothing is guessed.
 
-use crate::system::FileState;
+use crate::perform::Versions;
+use crate::system::{Digest, FileState, Result, System};
 use serde::{Deserialize, Serialize};
+use thymus_engine::action::{Expected, Facts, Merge, Outcome, RestoreFile};
+use thymus_engine::event::FileKind;
+use thymus_engine::merge::{self, Merged};
+use thymus_engine::{HostPath, VersionId};
 
 /// What undo of an action on a file needs; contents are in the keep.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,4 +22,302 @@ pub struct Before {
     pub wanted: Option<FileState>,
     /// An append-only log: written where it is, and what is appended later stays.
     pub in_place: bool,
+}
+
+/// One state of the path, with its content when it is a regular file.
+struct Stage {
+    state: Option<FileState>,
+    content: Option<Vec<u8>>,
+    attack: bool,
+}
+
+/// What is wanted at a path, or why that is not known.
+struct Wanted {
+    state: Option<FileState>,
+    merge: Merge,
+}
+
+impl Wanted {
+    fn unknown(merge: Merge) -> Self {
+        Self { state: None, merge }
+    }
+}
+
+/// Reads what is there and finds out what should be.
+pub fn capture_restore(
+    system: &mut dyn System,
+    versions: &dyn Versions,
+    restore: &RestoreFile,
+) -> Result<(Before, Facts)> {
+    let before = system.capture(&restore.path)?;
+    let newest = restore.later.last().map_or(restore.base, |authored| authored.version);
+    let log = restore.append_only && before.as_ref().is_some_and(|state| state.kind == FileKind::Regular);
+    let wanted = if log {
+        mend_log(system, versions, restore, before.as_ref())?
+    } else if restore.later.iter().all(|authored| authored.attack) {
+        exactly(system, versions, restore.base)?
+    } else {
+        merged(system, versions, restore)?
+    };
+    let known = matches!(wanted.merge, Merge::Exact | Merge::Disjoint { .. });
+    let as_expected = if known && same(before.as_ref(), wanted.state.as_ref()) {
+        Expected::AlreadyDone
+    } else if log {
+        Expected::Yes // it grows all the time; what came after is kept when it is written
+    } else {
+        as_recorded(versions, newest, before.as_ref())
+    };
+    let facts = facts(as_expected, wanted.merge);
+    let Some(mut state) = wanted.state else {
+        return Ok((Before { before, wanted: None, in_place: false }, facts));
+    };
+    if let Some(before) = &before
+        && log
+    {
+        // A log is written where it is: its times and attributes of the moment stay.
+        state.mtime = before.mtime;
+    }
+    Ok((Before { before, wanted: Some(state), in_place: log }, facts))
+}
+
+/// Reads what the attack created, before it is moved into the keep.
+pub fn capture_quarantine(
+    system: &mut dyn System,
+    versions: &dyn Versions,
+    path: &HostPath,
+    expected: VersionId,
+) -> Result<(Before, Facts)> {
+    let before = system.capture(path)?;
+    let as_expected = match &before {
+        None => Expected::AlreadyDone,
+        Some(state) if state.kind == FileKind::Directory => {
+            // Its own changes are its entries, which have actions of their own: it goes when it is empty.
+            match system.list(path)?.len() {
+                0 => Expected::Yes,
+                left => Expected::Changed(format!("{left} entries are in it")),
+            }
+        }
+        Some(_) => as_recorded(versions, expected, before.as_ref()),
+    };
+    Ok((Before { before, wanted: None, in_place: false }, facts(as_expected, Merge::Exact)))
+}
+
+fn facts(as_expected: Expected, merge: Merge) -> Facts {
+    Facts { as_expected, undo_ready: true, merge, never_touch: false, evidence_saved: true, targets: 1 }
+}
+
+fn same(one: Option<&FileState>, other: Option<&FileState>) -> bool {
+    match (one, other) {
+        (None, None) => true,
+        (Some(one), Some(other)) => one.same(other),
+        (None, Some(_)) | (Some(_), None) => false,
+    }
+}
+
+/// Whether what is there is the version that the plan rests on. A version that the vault could not read in time cannot
+/// be compared; that no later change was seen must do.
+fn as_recorded(versions: &dyn Versions, version: VersionId, found: Option<&FileState>) -> Expected {
+    match (versions.state(version), found) {
+        (Err(_), _) | (Ok(None), None) => Expected::Yes,
+        (Ok(Some(_)), None) => Expected::Changed("it is gone".to_owned()),
+        (Ok(None), Some(_)) => Expected::Changed("something is there again".to_owned()),
+        (Ok(Some(mut recorded)), Some(found)) => {
+            recorded.flags = found.flags; // the vault records no inode flags
+            recorded.difference(found).map_or(Expected::Yes, Expected::Changed)
+        }
+    }
+}
+
+/// Only the attack wrote it: the state before, as it was.
+fn exactly(system: &mut dyn System, versions: &dyn Versions, base: VersionId) -> Result<Wanted> {
+    let state = match versions.state(base) {
+        Ok(state) => state,
+        Err(why) => return Ok(Wanted::unknown(Merge::Missing(why))),
+    };
+    if state.as_ref().is_some_and(|state| state.content.is_some()) {
+        match versions.content(base) {
+            Ok(content) => system.keep(&content)?,
+            Err(why) => return Ok(Wanted::unknown(Merge::Missing(why))),
+        };
+    }
+    Ok(Wanted { state, merge: Merge::Exact })
+}
+
+/// The log as it is, with what was cut out put back.
+fn mend_log(
+    system: &mut dyn System,
+    versions: &dyn Versions,
+    restore: &RestoreFile,
+    now: Option<&FileState>,
+) -> Result<Wanted> {
+    let base = match stage(versions, restore.base, false) {
+        Ok(stage) => stage,
+        Err(why) => return Ok(Wanted::unknown(Merge::Missing(why))),
+    };
+    let (Some(mut state), Some(before)) = (base.state, base.content) else {
+        return exactly(system, versions, restore.base);
+    };
+    let found = match now.and_then(|state| state.content) {
+        Some(digest) => system.kept(&digest)?,
+        None => Vec::new(),
+    };
+    match merge::append_only(&before, &found) {
+        merged @ Merged::Merged { .. } => {
+            let fact = merged.fact();
+            let Merged::Merged { content: Some(content), .. } = merged else {
+                return exactly(system, versions, restore.base);
+            };
+            set_content(&mut state, system.keep(&content)?, content.len());
+            Ok(Wanted { state: Some(state), merge: fact })
+        }
+        other => Ok(Wanted::unknown(other.fact())),
+    }
+}
+
+/// Others wrote it too: their changes stay, the attack's go, when the two do not touch.
+fn merged(system: &mut dyn System, versions: &dyn Versions, restore: &RestoreFile) -> Result<Wanted> {
+    let stages = std::iter::once(stage(versions, restore.base, false))
+        .chain(restore.later.iter().map(|authored| stage(versions, authored.version, authored.attack)));
+    let stages = match stages.collect::<std::result::Result<Vec<Stage>, String>>() {
+        Ok(stages) => stages,
+        Err(why) => return Ok(Wanted::unknown(Merge::Missing(why))),
+    };
+    let kinds = || stages.iter().filter_map(|stage| stage.state.as_ref()).map(|state| state.kind);
+    let Some(kind) = kinds().next() else {
+        return Ok(Wanted { state: None, merge: Merge::Exact });
+    };
+    if kinds().any(|other| other != kind) {
+        return Ok(Wanted::unknown(Merge::Conflict("it changed its kind, and others changed it too".to_owned())));
+    }
+    let attributes = attributes(&stages);
+    match kind {
+        FileKind::Regular => {}
+        FileKind::Directory => {
+            let kept = u32::from(attributes.is_some());
+            return Ok(Wanted { state: attributes, merge: Merge::Disjoint { kept, removed: 1 } });
+        }
+        FileKind::Symlink | FileKind::Other => {
+            return Ok(Wanted::unknown(Merge::Conflict("others changed it too, and it is no text".to_owned())));
+        }
+    }
+    let Some((base, later)) = stages.split_first() else {
+        return Ok(Wanted { state: None, merge: Merge::Exact });
+    };
+    let later: Vec<merge::Version<'_>> =
+        later.iter().map(|stage| merge::Version { content: stage.content.as_deref(), attack: stage.attack }).collect();
+    let merged = merge::merge(base.content.as_deref(), &later);
+    let fact = merged.fact();
+    match merged {
+        Merged::Merged { content: Some(content), .. } => {
+            let Some(mut state) = attributes else {
+                return Ok(Wanted::unknown(Merge::Conflict(
+                    "others' lines are left in a file of the attack".to_owned(),
+                )));
+            };
+            set_content(&mut state, system.keep(&content)?, content.len());
+            Ok(Wanted { state: Some(state), merge: fact })
+        }
+        Merged::Merged { content: None, .. } => Ok(Wanted { state: None, merge: fact }),
+        Merged::Conflict(_) | Merged::Binary => Ok(Wanted::unknown(fact)),
+    }
+}
+
+fn stage(versions: &dyn Versions, version: VersionId, attack: bool) -> std::result::Result<Stage, String> {
+    let state = versions.state(version)?;
+    let has_content = state.as_ref().is_some_and(|state| state.content.is_some());
+    let content = has_content.then(|| versions.content(version)).transpose()?;
+    Ok(Stage { state, content, attack })
+}
+
+fn set_content(state: &mut FileState, content: Digest, bytes: usize) {
+    state.content = Some(content);
+    state.size = bytes as u64;
+}
+
+/// Mode, owner and attributes as others left them: each field that somebody else changed, from there; the rest from before.
+/// A path that the attack created and others then wrote has those of its first state.
+fn attributes(stages: &[Stage]) -> Option<FileState> {
+    let mut wanted: Option<FileState> = None;
+    let mut previous: Option<&FileState> = None;
+    for stage in stages {
+        let Some(state) = &stage.state else {
+            if !stage.attack {
+                wanted = None;
+            }
+            previous = None;
+            continue;
+        };
+        match (&mut wanted, previous) {
+            (Some(wanted), Some(previous)) if !stage.attack => {
+                if state.mode != previous.mode {
+                    wanted.mode = state.mode;
+                }
+                if (state.uid, state.gid) != (previous.uid, previous.gid) {
+                    (wanted.uid, wanted.gid) = (state.uid, state.gid);
+                }
+                if state.xattrs != previous.xattrs {
+                    wanted.xattrs.clone_from(&state.xattrs);
+                }
+                wanted.mtime = state.mtime;
+            }
+            (Some(_), _) => {}
+            (None, _) => wanted = Some(state.clone()),
+        }
+        previous = Some(state);
+    }
+    wanted
+}
+
+/// Makes the path as wanted, when it is as captured.
+pub fn apply(system: &mut dyn System, path: &HostPath, captured: &Before) -> Result<Outcome> {
+    match (&captured.before, &captured.wanted) {
+        (None, None) => return Ok(Outcome::DoesNotExist),
+        (Some(before), Some(wanted)) if captured.in_place => drop(system.write_in_place(path, before, wanted)?),
+        (before, Some(wanted)) => system.place(path, before.as_ref(), wanted)?,
+        (Some(before), None) => system.remove(path, before)?,
+    }
+    Ok(Outcome::Success)
+}
+
+/// Makes the path as it was captured. What somebody changed since is not overwritten.
+pub fn revert(system: &mut dyn System, path: &HostPath, captured: &Before) -> Result<Outcome> {
+    tidy(system, path, captured)?;
+    let found = system.look(path)?;
+    if same(found.as_ref(), captured.before.as_ref()) {
+        return Ok(Outcome::Undone);
+    }
+    match (&captured.before, &captured.wanted, &found) {
+        (Some(before), Some(wanted), Some(_)) if captured.in_place => {
+            drop(system.write_in_place(path, wanted, before)?);
+        }
+        _ if !same(found.as_ref(), captured.wanted.as_ref()) => {
+            return Ok(Outcome::Failed(format!("`{path}` was changed since; a person must look")));
+        }
+        (Some(before), wanted, _) => system.place(path, wanted.as_ref(), before)?,
+        (None, Some(wanted), _) => system.remove(path, wanted)?,
+        (None, None, _) => {}
+    }
+    Ok(Outcome::Undone)
+}
+
+/// After a crash: done when it is as wanted, else put back.
+pub fn settle_open(system: &mut dyn System, path: &HostPath, captured: &Before, why: &str) -> Outcome {
+    let settled = tidy(system, path, captured).and_then(|()| {
+        let found = system.look(path)?;
+        if same(found.as_ref(), captured.wanted.as_ref()) {
+            Ok(Outcome::Success)
+        } else {
+            revert(system, path, captured)
+        }
+    });
+    match settled {
+        Ok(Outcome::Undone) => Outcome::Reverted(why.to_owned()),
+        Ok(outcome) => outcome,
+        Err(error) => Outcome::Failed(format!("{why}, and it could not be put back: {}", error.in_words())),
+    }
+}
+
+fn tidy(system: &mut dyn System, path: &HostPath, captured: &Before) -> Result<()> {
+    let known: Vec<&FileState> = captured.before.iter().chain(&captured.wanted).collect();
+    system.tidy(path, &known)
 }

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The proof that an incident is over: checks that look at the host again, not at what the actions said of themselves.
+
+use super::Watch;
+use crate::journal::Story;
+use crate::perform::{Before, path_of};
+use crate::system::{FileState, Life, Result, System, same_process};
+use std::collections::BTreeMap;
+use thymus_engine::input::{Check, Proof};
+use thymus_engine::{HostPath, ProcessKey};
+
+/// LIMIT: differences told in one check's words; the rest is counted.
+const TOLD_MAX: usize = 8;
+
+/// What runs or is read by itself, by tree: a foothold is one of these (ATT&CK Persistence, TA0003).
+const PERSISTENCE: [&[u8]; 16] = [
+    b"/etc/cron.d",
+    b"/etc/crontab",
+    b"/etc/init.d",
+    b"/etc/ld.so.preload",
+    b"/etc/pam.d",
+    b"/etc/passwd",
+    b"/etc/profile",
+    b"/etc/profile.d",
+    b"/etc/rc.local",
+    b"/etc/shadow",
+    b"/etc/ssh",
+    b"/etc/sudoers",
+    b"/etc/sudoers.d",
+    b"/etc/systemd",
+    b"/usr/lib/systemd",
+    b"/var/spool/cron",
+];
+
+/// Every check, whether it holds or not.
+pub fn checks(system: &mut dyn System, proof: &Proof, stories: &[Story], watched: &[Watch]) -> Vec<Check> {
+    let mut wanted: BTreeMap<&HostPath, (&Option<FileState>, bool)> = BTreeMap::new();
+    for story in stories {
+        // Later actions on a path replace earlier ones: stories are in the order of their numbers.
+        if let (Some(path), Before::File(before)) = (path_of(&story.intent.what), &story.intent.before) {
+            wanted.insert(path, (&before.wanted, before.in_place));
+        }
+    }
+    let mut content = Vec::new();
+    let mut persistence = Vec::new();
+    for (path, (state, in_place)) in &wanted {
+        let difference = match as_wanted(system, path, state.as_ref(), *in_place) {
+            Ok(difference) => difference,
+            Err(error) => Some(error.in_words()),
+        };
+        if let Some(difference) = difference {
+            let list = if is_persistence(path) { &mut persistence } else { &mut content };
+            list.push(format!("`{path}`: {difference}"));
+        }
+    }
+    let persistent = wanted.keys().filter(|path| is_persistence(path)).count();
+    let mut checks = vec![
+        check(
+            "content",
+            &content,
+            format!("{} paths are as wanted, content and attributes", wanted.len() - persistent),
+        ),
+        check("persistence", &persistence, format!("{persistent} places that start by themselves hold nothing of it")),
+    ];
+    checks.push(match alive(system, &proof.processes) {
+        Ok(alive) => {
+            let alive: Vec<String> = alive.iter().map(|key| format!("process {} lives", key.pid)).collect();
+            check("processes", &alive, format!("none of {} processes lives, nor a child of one", proof.processes.len()))
+        }
+        Err(error) => Check { name: "processes".to_owned(), holds: false, detail: error.in_words() },
+    });
+    checks.extend(watched.iter().map(|watch| service(system, watch)));
+    checks
+}
+
+fn check(name: &str, broken: &[String], good: String) -> Check {
+    let detail = match broken.len() {
+        0 => good,
+        count if count > TOLD_MAX => format!("{}; and {} more", broken[..TOLD_MAX].join("; "), count - TOLD_MAX),
+        _ => broken.join("; "),
+    };
+    Check { name: name.to_owned(), holds: broken.is_empty(), detail }
+}
+
+fn is_persistence(path: &HostPath) -> bool {
+    PERSISTENCE.iter().any(|tree| path.is_within(tree))
+        || path.is_within(b"/root/.ssh")
+        || path.file_name() == b"authorized_keys"
+}
+
+/// What differs from what was wanted; `None`: nothing.
+fn as_wanted(
+    system: &mut dyn System,
+    path: &HostPath,
+    wanted: Option<&FileState>,
+    in_place: bool,
+) -> Result<Option<String>> {
+    if in_place && let Some(wanted) = wanted {
+        return log_holds(system, path, wanted);
+    }
+    Ok(match (wanted, system.look(path)?) {
+        (None, None) => None,
+        (None, Some(_)) => Some("it is there again".to_owned()),
+        (Some(_), None) => Some("it is gone".to_owned()),
+        (Some(wanted), Some(found)) => wanted.difference(&found),
+    })
+}
+
+/// A log may have grown; what was put back must still be its beginning.
+fn log_holds(system: &mut dyn System, path: &HostPath, wanted: &FileState) -> Result<Option<String>> {
+    let Some(digest) = wanted.content else { return Ok(None) };
+    let Some(found) = system.capture(path)? else { return Ok(Some("it is gone".to_owned())) };
+    let Some(now) = found.content else { return Ok(Some("it is no file any more".to_owned())) };
+    if now == digest {
+        return Ok(None);
+    }
+    let (wanted, now) = (system.kept(&digest)?, system.kept(&now)?);
+    Ok((!now.starts_with(&wanted)).then(|| "what was put back is not there".to_owned()))
+}
+
+/// Which of these live, and which living processes descend from one of them.
+pub fn alive(system: &mut dyn System, processes: &[ProcessKey]) -> Result<Vec<ProcessKey>> {
+    let mut all = Vec::new();
+    system.processes(&mut all)?;
+    all.retain(|state| state.life != Life::Zombie);
+    let mut found: Vec<ProcessKey> = Vec::new();
+    // Sorted by start, a parent comes before its children: one pass finds every descendant.
+    all.sort_by_key(|state| state.key.start_time);
+    for state in &all {
+        let named = processes.iter().any(|key| same_process(*key, state.key));
+        let child = found.iter().any(|key| key.pid == state.parent);
+        if named || child {
+            found.push(state.key);
+        }
+    }
+    Ok(found)
+}
+
+fn service(system: &mut dyn System, watch: &Watch) -> Check {
+    let name = format!("service {}", watch.unit);
+    let answer = system.unit(&watch.unit).and_then(|unit| {
+        if !unit.is_active() {
+            return Ok((false, format!("the unit is {}", unit.active)));
+        }
+        let said = watch.probe.as_ref().map(|probe| system.probe(probe)).transpose()?;
+        Ok((true, said.unwrap_or_else(|| "the unit is active".to_owned())))
+    });
+    match answer {
+        Ok((holds, detail)) => Check { name, holds, detail },
+        Err(error) => Check { name, holds: false, detail: error.in_words() },
+    }
+}
