@@ -10,6 +10,12 @@
 pub mod linux;
 pub mod sim;
 
+mod keep;
+mod mend;
+mod processes;
+mod services;
+mod tree;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::time::Duration;

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Processes of a real Linux, read from `/proc`. The hot path allocates nothing but the list it is given.
+
+use super::keep::Keep;
+use super::linux::ticks;
+use super::{Digest, Error, Life, ProcessState, Result, same_process};
+use crate::scope::Scope;
+use rustix::fd::OwnedFd;
+use rustix::fs::{Dir, Mode, OFlags};
+use rustix::io::Errno;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use thymus_engine::{BootId, ProcessKey};
+
+/// LIMIT: bytes saved of one file of `/proc/PID`, and of a program.
+const EVIDENCE_BYTES_MAX: u64 = 4 << 20;
+const PROGRAM_BYTES_MAX: u64 = 64 << 20;
+/// LIMIT: descriptors named in the evidence of one process.
+const DESCRIPTORS_MAX: usize = 1_024;
+/// LIMIT: cgroups below the scope.
+const CGROUPS_MAX: usize = 4_096;
+/// `PF_KTHREAD` of the kernel's `include/linux/sched.h`.
+const KERNEL_THREAD: u64 = 0x0020_0000;
+
+#[derive(Debug)]
+pub(super) struct Reader {
+    boot: BootId,
+    proc: Option<OwnedFd>,
+    /// `None`: the whole host. Else the cgroup's directory and its path as `/proc/PID/cgroup` shows it.
+    cgroup: Option<(PathBuf, Vec<u8>)>,
+    leader: Option<u32>,
+    buffer: Vec<u8>,
+}
+
+fn failed(doing: &'static str, pid: u32) -> impl Fn(Errno) -> Error {
+    move |errno| Error::Process { doing, pid, source: errno.into() }
+}
+
+impl Reader {
+    pub(super) fn new(scope: &Scope) -> Self {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let cgroup = (!scope.is_whole_host()).then(|| {
+            let path = scope.cgroup_path();
+            let mounts = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(Path::new);
+            let below = mounts.iter().find_map(|mount| path.strip_prefix(mount).ok()).unwrap_or(path);
+            (path.to_owned(), [b"/", below.as_os_str().as_encoded_bytes()].concat())
+        });
+        Self {
+            boot: super::boot_id(),
+            proc: rustix::fs::open("/proc", flags, Mode::empty()).ok(),
+            cgroup,
+            leader: scope.leader(),
+            buffer: vec![0; 8_192],
+        }
+    }
+
+    pub(super) fn leader(&self) -> Option<u32> {
+        self.leader
+    }
+
+    /// Reads `/proc/PID/NAME` into the buffer; `None`: the process is gone.
+    fn read(&mut self, pid: u32, name: &str) -> Result<Option<&[u8]>> {
+        let proc = self.proc.as_ref().ok_or_else(|| failed("read /proc of", pid)(Errno::NOENT))?;
+        let mut path = [0; 32];
+        let mut rest = &mut path[..];
+        // INVARIANT: ten digits and the names used here fit.
+        let _ = write!(rest, "{pid}/{name}");
+        let length = 32 - rest.len();
+        let opened = rustix::fs::openat(proc, &path[..length], OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
+        let file = match opened {
+            Ok(file) => file,
+            Err(Errno::NOENT | Errno::SRCH) => return Ok(None),
+            Err(errno) => return Err(failed("read /proc of", pid)(errno)),
+        };
+        match rustix::io::read(&file, &mut self.buffer[..]) {
+            Ok(count) => Ok(Some(&self.buffer[..count])),
+            Err(Errno::SRCH) => Ok(None),
+            Err(errno) => Err(failed("read /proc of", pid)(errno)),
+        }
+    }
+
+    pub(super) fn one(&mut self, pid: u32) -> Result<Option<ProcessState>> {
+        let boot = self.boot;
+        let Some(stat) = self.read(pid, "stat")? else { return Ok(None) };
+        Ok(parse(stat, pid, boot))
+    }
+
+    pub(super) fn in_scope(&mut self, pid: u32) -> bool {
+        let Some((_, wanted)) = self.cgroup.clone() else { return true };
+        let Ok(Some(text)) = self.read(pid, "cgroup") else { return false };
+        text.split(|byte| *byte == b'\n')
+            .filter_map(|line| line.strip_prefix(b"0::"))
+            .any(|found| found.strip_prefix(&wanted[..]).is_some_and(|rest| rest.is_empty() || rest[0] == b'/'))
+    }
+
+    pub(super) fn all(&mut self, out: &mut Vec<ProcessState>, limit: usize) -> Result<()> {
+        let mut pids = Vec::with_capacity(512);
+        match &self.cgroup {
+            None => {
+                let proc = self.proc.as_ref().ok_or_else(|| failed("list /proc for", 0)(Errno::NOENT))?;
+                for entry in Dir::read_from(proc).map_err(failed("list /proc for", 0))? {
+                    let entry = entry.map_err(failed("list /proc for", 0))?;
+                    pids.extend(
+                        std::str::from_utf8(entry.file_name().to_bytes())
+                            .ok()
+                            .and_then(|name| name.parse::<u32>().ok()),
+                    );
+                }
+            }
+            Some((directory, _)) => {
+                let mut pending = vec![directory.clone()];
+                for _ in 0..CGROUPS_MAX {
+                    let Some(directory) = pending.pop() else { break };
+                    let text = std::fs::read_to_string(directory.join("cgroup.procs")).unwrap_or_default();
+                    pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()));
+                    let entries = std::fs::read_dir(&directory).into_iter().flatten().flatten();
+                    pending.extend(
+                        entries
+                            .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+                            .map(|entry| entry.path()),
+                    );
+                }
+            }
+        }
+        for pid in pids.into_iter().filter(|pid| *pid != 0).take(limit) {
+            out.extend(self.one(pid)?);
+        }
+        Ok(())
+    }
+}
+
+/// `/proc/PID/stat`, see proc(5). The program's name may hold spaces and parentheses: the last one ends it.
+fn parse(stat: &[u8], pid: u32, boot: BootId) -> Option<ProcessState> {
+    let end = stat.iter().rposition(|byte| *byte == b')')?;
+    let mut fields = std::str::from_utf8(stat.get(end + 2..)?).ok()?.split_ascii_whitespace();
+    let state = fields.next()?;
+    let mut number = |skip: usize| fields.nth(skip)?.parse::<u64>().ok();
+    let parent = number(0)?;
+    let group = number(0)?;
+    let session = number(0)?;
+    // tty_nr and tpgid may be negative and are passed over.
+    let flags = number(2)?;
+    let threads = number(10)?;
+    let start = number(1)?;
+    let life = match state {
+        "T" | "t" => Life::Stopped,
+        "Z" | "X" if threads <= 1 => Life::Zombie,
+        _ => Life::Runs,
+    };
+    let small = |number: u64| u32::try_from(number).ok();
+    Some(ProcessState {
+        key: ProcessKey { boot, pid, start_time: ticks(start) },
+        parent: small(parent)?,
+        group: small(group)?,
+        session: small(session)?,
+        life,
+        kernel: flags & KERNEL_THREAD != 0,
+    })
+}
+
+/// What dies with a process, into the keep.
+pub(super) fn evidence(reader: &mut Reader, process: ProcessKey, keep: &Keep) -> Result<Vec<(String, Digest)>> {
+    let is_the_one = |reader: &mut Reader| -> Result<bool> {
+        Ok(reader.one(process.pid)?.is_some_and(|state| same_process(state.key, process)))
+    };
+    let mut saved = Vec::new();
+    if !is_the_one(reader)? {
+        return Ok(saved);
+    }
+    let base = PathBuf::from(format!("/proc/{}", process.pid));
+    for name in ["cmdline", "status", "maps", "environ"] {
+        // A kernel that hides one of them leaves the others.
+        if let Ok(file) = std::fs::File::open(base.join(name)) {
+            let (digest, _) = keep.put(&mut file.take(EVIDENCE_BYTES_MAX))?;
+            saved.push((name.to_owned(), digest));
+        }
+    }
+    let mut links = Vec::new();
+    let descriptors = std::fs::read_dir(base.join("fd")).into_iter().flatten().flatten().take(DESCRIPTORS_MAX);
+    let named = ["cwd", "exe", "root"].map(|name| base.join(name));
+    for path in named.into_iter().chain(descriptors.map(|entry| entry.path())) {
+        if let Ok(target) = std::fs::read_link(&path) {
+            links.extend_from_slice(path.as_os_str().as_encoded_bytes());
+            links.push(b' ');
+            links.extend_from_slice(target.as_os_str().as_encoded_bytes());
+            links.push(b'\n');
+        }
+    }
+    saved.push(("links".to_owned(), keep.put(&mut &links[..])?.0));
+    if let Ok(program) = std::fs::File::open(base.join("exe")) {
+        saved.push(("exe".to_owned(), keep.put(&mut program.take(PROGRAM_BYTES_MAX))?.0));
+    }
+    // The pid went to another meanwhile: what was read may be the other's.
+    if is_the_one(reader)? { Ok(saved) } else { Ok(Vec::new()) }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostile_program_name_does_not_confuse_the_reader() {
+        let line = b"42 (a) S 1 (x) T 7 41 40 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 12345 9 9";
+        let state = parse(line, 42, BootId(1)).unwrap();
+        assert_eq!((state.parent, state.group, state.session), (7, 41, 40));
+        assert_eq!((state.life, state.key.start_time), (Life::Stopped, ticks(12_345)));
+        assert!(parse(b"42 (a", 42, BootId(1)).is_none());
+        assert!(parse(b"42 (a) S 1", 42, BootId(1)).is_none());
+    }
+
+    #[test]
+    fn this_process_is_read_as_it_is() {
+        let scope = Scope::this_host(false).unwrap();
+        let mut reader = Reader::new(&scope);
+        let state = reader.one(std::process::id()).unwrap().unwrap();
+        assert_eq!(state.parent, std::os::unix::process::parent_id());
+        assert_eq!(state.life, Life::Runs);
+        let mut all = Vec::new();
+        reader.all(&mut all, 10_000).unwrap();
+        assert!(all.iter().any(|found| found.key == state.key));
+    }
+}
