@@ -42,7 +42,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use store::Store;
 use thymus_engine::event::FileActivity;
-use thymus_engine::id::{Timestamp, VersionId};
+use thymus_engine::id::{ProcessKey, Timestamp, VersionId};
 use thymus_engine::path::HostPath;
 use worker::Queue;
 
@@ -192,6 +192,38 @@ pub enum Intent {
     Truncate,
     /// Not known: taken for a write.
     Unknown,
+}
+
+impl Intent {
+    /// What a system call (x86-64 number) may do to a file that it opens or touches; `flags` are those of `open(2)`.
+    #[must_use]
+    pub fn of_call(number: u32, flags: u32) -> Self {
+        let flags = rustix::fs::OFlags::from_bits_retain(flags);
+        match i64::from(number) {
+            libc::SYS_open | libc::SYS_openat | libc::SYS_openat2 => {
+                if flags.contains(rustix::fs::OFlags::TRUNC) {
+                    Self::Truncate
+                } else if flags.intersects(rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::RDWR) {
+                    Self::Write
+                } else {
+                    Self::Read
+                }
+            }
+            libc::SYS_creat | libc::SYS_truncate | libc::SYS_ftruncate => Self::Truncate,
+            libc::SYS_read
+            | libc::SYS_pread64
+            | libc::SYS_readv
+            | libc::SYS_preadv
+            | libc::SYS_preadv2
+            | libc::SYS_execve
+            | libc::SYS_execveat => Self::Read,
+            libc::SYS_write | libc::SYS_pwrite64 | libc::SYS_writev | libc::SYS_pwritev | libc::SYS_pwritev2 => {
+                Self::Write
+            }
+            // Mappings, copies between descriptors and whatever comes: they may write.
+            _ => Self::Unknown,
+        }
+    }
 }
 
 /// The vault. Clones share it; the last one gone flushes and ends its threads.
@@ -352,10 +384,13 @@ impl Vault {
         let root_path = std::fs::canonicalize(scope.root_path()).map_err(failed("resolve", scope.root_path()))?;
         let root_prefix = std::os::unix::ffi::OsStrExt::as_bytes(root_path.as_os_str());
         let root_prefix = root_prefix.strip_suffix(b"/").unwrap_or(root_prefix).to_vec();
+        let own = std::fs::canonicalize(directory).map_err(failed("resolve", directory))?;
+        let own = std::os::unix::ffi::OsStrExt::as_bytes(own.as_os_str()).strip_prefix(root_prefix.as_slice());
+        let own = own.filter(|rest| rest.first() == Some(&b'/')).map(HostPath::new);
         let inner = Arc::new(Inner {
             root,
             root_prefix,
-            rules: Rules::new(&options),
+            rules: Rules::new(&options, own),
             options,
             store,
             log: Mutex::new(log),
@@ -476,6 +511,13 @@ impl Vault {
             Err(capture::Failure::Refused(reason)) => Ok(Recorded::Missing(reason)),
             Err(capture::Failure::Store(error)) => Err(error),
         }
+    }
+
+    /// Records the present state as the newest version of `path`, written by `writer`: what the agent does itself is told
+    /// by no sensor, and the next change must find it as the state before. `note` says why, in a few words.
+    #[must_use]
+    pub fn renew(&self, path: &HostPath, writer: ProcessKey, note: &str) -> VersionId {
+        self.0.inner.renew(path, writer, note)
     }
 
     /// Keeps all versions of these paths from retention until [`Vault::unpin`].

@@ -56,6 +56,9 @@ impl Inner {
         coverage.changed_unguarded = changed;
         coverage.changed_unguarded.extend(vanished);
         coverage.changed_unguarded.sort();
+        let unnamed = coverage.changed_unguarded.len().saturating_sub(NAMED_MAX);
+        coverage.changed_unguarded.truncate(NAMED_MAX);
+        coverage.omitted += u64::try_from(unnamed).unwrap_or(0);
         index.coverage = coverage.clone();
         Ok(coverage)
     }
@@ -67,7 +70,15 @@ impl Inner {
             if self.rules.excludes(&path) || found.len() > OBJECTS_MAX {
                 continue;
             }
-            let Ok(object) = capture::open(self.root.as_fd(), path.as_bytes()) else { continue };
+            let object = match capture::open(self.root.as_fd(), path.as_bytes()) {
+                Ok(object) => object,
+                Err(capture::Failure::Absent) => continue,
+                Err(capture::Failure::Refused(_) | capture::Failure::Store(_)) => {
+                    // A mount point: its reading says why it is not covered.
+                    found.push(path);
+                    continue;
+                }
+            };
             let is_directory =
                 capture::statx(&object).is_ok_and(|state| capture::metadata(&state).kind == Kind::Directory);
             found.push(path.clone());
@@ -108,11 +119,11 @@ impl Inner {
         if let Ok(now) = &captured
             && let Some(image) = self.gate().first_after(now.state.key.inode, Timestamp(0))
         {
-            captured = Ok(Captured { state: image.state, stable: image.stable });
+            captured = Ok(Captured { state: image.state, stable: image.stable, grew: false });
         }
-        let stable = captured.as_ref().is_ok_and(|captured| captured.stable);
-        let recorded = self.recorded(captured.map(|captured| captured.state));
         let log = self.rules.is_log(path);
+        let stable = captured.as_ref().is_ok_and(|captured| captured.is_exact(log));
+        let recorded = self.recorded(captured.map(|captured| captured.state));
         if let Recorded::State(state) = &recorded
             && state.kind == Kind::Regular
         {

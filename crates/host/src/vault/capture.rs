@@ -22,6 +22,15 @@ pub(super) struct Captured {
     pub(super) state: State,
     /// It did not change while it was read.
     pub(super) stable: bool,
+    /// It only grew while it was read, which is no change to what was read of a log.
+    pub(super) grew: bool,
+}
+
+impl Captured {
+    /// What was read is the state of one instant; of a `log` also when lines came after it.
+    pub(super) fn is_exact(&self, log: bool) -> bool {
+        self.stable || (log && self.grew)
+    }
 }
 
 #[derive(Debug)]
@@ -134,17 +143,17 @@ pub(super) fn read(root: BorrowedFd<'_>, path: &HostPath, bytes_max: u64, keep: 
             let directory = reopen(&object, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC);
             state.xattrs = attributes(&Attributed::Open(directory.map_err(refused("opened"))?.as_fd()))
                 .map_err(refused("asked for its attributes"))?;
-            Ok(Captured { state, stable: true })
+            Ok(Captured { state, stable: true, grew: false })
         }
         Kind::Symlink => {
             let target = rustix::fs::readlinkat(&object, c"", Vec::new()).map_err(refused("read as a link"))?;
             state.link_target = Some(target.into_bytes());
             state.xattrs = closed_attributes(root, path).map_err(refused("asked for its attributes"))?;
-            Ok(Captured { state, stable: true })
+            Ok(Captured { state, stable: true, grew: false })
         }
         Kind::CharacterDevice | Kind::BlockDevice | Kind::Fifo | Kind::Socket => {
             state.xattrs = closed_attributes(root, path).map_err(refused("asked for its attributes"))?;
-            Ok(Captured { state, stable: true })
+            Ok(Captured { state, stable: true, grew: false })
         }
         Kind::Absent => Err(Failure::Absent),
     }
@@ -182,8 +191,9 @@ pub(super) fn read_open(file: BorrowedFd<'_>, bytes_max: u64, keep: Keep<'_>) ->
         let xattrs = attributes(&Attributed::Open(file)).map_err(refused("asked for its attributes"))?;
         let after = metadata(&statx(file).map_err(refused("asked for its state"))?);
         let stable = size == after.size && (before.ctime_ns, before.size) == (after.ctime_ns, after.size);
+        let grew = before.size <= size && size <= after.size;
         if stable || attempt == ATTEMPTS {
-            return Ok(Captured { state: State { size, digest: Some(digest), xattrs, ..after }, stable });
+            return Ok(Captured { state: State { size, digest: Some(digest), xattrs, ..after }, stable, grew });
         }
     }
 }

@@ -67,6 +67,8 @@ impl Inner {
                     (Some(self.changed(&mut index, &noted, &activity.file.path, &mut after)), None)
                 }
                 Id::Delete => {
+                    // Its number may name another file soon. Where it has more names, knowing it anew costs one look.
+                    inode.into_iter().for_each(|inode| self.gate().forget(inode));
                     (Some(self.removed(&mut index, &noted, &activity.file.path, "deleted", &mut after)), None)
                 }
                 Id::Rename => self.renamed(&mut index, &noted, guarded, guarded_result, &mut after),

@@ -372,7 +372,8 @@ impl Group {
         let start = boot_now();
         match self.inner.read_open(file) {
             Ok(captured) => {
-                let (end, stable) = (boot_now(), captured.stable);
+                let log = self.path_of(file).is_some_and(|path| self.inner.rules.is_log(&path));
+                let (end, stable) = (boot_now(), captured.is_exact(log));
                 Some(Image { start, end, state: captured.state, stable, gated: true })
             }
             Err(failure) => {

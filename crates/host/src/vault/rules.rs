@@ -48,15 +48,18 @@ pub(super) struct Rules {
     protected: Vec<HostPath>,
     excluded: Vec<Glob>,
     logs: Vec<Glob>,
+    /// The vault's own directory, when it lies below the guarded root.
+    own: Option<HostPath>,
 }
 
 impl Rules {
-    pub(super) fn new(options: &Options) -> Self {
+    pub(super) fn new(options: &Options, own: Option<HostPath>) -> Self {
         let globs = |texts: &[String]| texts.iter().map(|text| Glob::new(text)).collect();
         Self {
             protected: options.protected.clone(),
             excluded: globs(&options.excluded),
             logs: globs(&options.append_only),
+            own,
         }
     }
 
@@ -69,7 +72,8 @@ impl Rules {
     }
 
     pub(super) fn excludes(&self, path: &HostPath) -> bool {
-        self.excluded.iter().any(|glob| glob.matches(path.as_bytes(), true))
+        self.own.as_ref().is_some_and(|own| path.is_within(own.as_bytes()))
+            || self.excluded.iter().any(|glob| glob.matches(path.as_bytes(), true))
     }
 
     pub(super) fn is_log(&self, path: &HostPath) -> bool {
@@ -96,11 +100,12 @@ mod tests {
     fn what_is_excluded_is_not_guarded_nor_what_lies_below() {
         let mut options = Options::of(&["/etc", "/usr/bin/ls"]);
         options.excluded.push("/etc/alternatives".into());
-        let rules = Rules::new(&options);
+        let rules = Rules::new(&options, Some(HostPath::from("/etc/thymus")));
         for (path, guarded) in [
             ("/etc", true),
             ("/etc/passwd", true),
             ("/etc/alternatives/vi", false),
+            ("/etc/thymus/packs", false),
             ("/usr/bin/ls", true),
             ("/usr/bin", false),
         ] {

@@ -580,6 +580,7 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
         #[test]
         fn a_pack_of_any_bytes_is_read_without_harm(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
             fuzz_pack(&bytes);

@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Command, Stdio};
 use thymus_engine::event::{Change, File, FileActivityId, FileKind};
-use thymus_engine::id::{FileKey, ProcessKey};
+use thymus_engine::id::FileKey;
 
 /// An ext4 on a loop device, mounted below a directory of its own; gone when dropped, also after a panic.
 struct Disk {
@@ -380,6 +380,25 @@ fn created_renamed_and_deleted_paths_say_so() {
     wait_until("the child is known", || vault.latest(&HostPath::from("/etc/kit/x")).is_some());
     let child = vault.version(vault.latest(&HostPath::from("/etc/kit/x")).unwrap()).unwrap();
     assert_eq!(child.writer, INTRUDER);
+}
+
+#[test]
+fn what_the_agent_restores_is_the_state_before_the_next_change() {
+    let disk = Disk::new(32);
+    disk.write("/etc/f", "installed");
+    let vault = disk.vault();
+    vault.baseline().unwrap();
+    let time = boot_now();
+    disk.shell("printf evil > etc/f");
+    let attack = did(&vault, FileActivityId::Close, "/etc/f", disk.key("/etc/f"), time).unwrap();
+    assert_eq!(content_of(&vault, attack.after), b"evil");
+    disk.write("/etc/f", "installed");
+    let restored = vault.renew(&HostPath::from("/etc/f"), ADMINISTRATOR, "restored");
+    let time = boot_now();
+    disk.shell("printf edited > etc/f");
+    let edit = did(&vault, FileActivityId::Close, "/etc/f", disk.key("/etc/f"), time).unwrap();
+    assert_eq!(edit.before, restored);
+    assert!(state_of(&vault, restored).same_as(&state_of(&vault, attack.before)));
 }
 
 #[test]

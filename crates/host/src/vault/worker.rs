@@ -200,7 +200,7 @@ impl Inner {
                     // The rename changed the status-change time; the content's own time tells whether it was written since.
                     let stable = moved.stable && moved.state.mtime_ns <= self.unix(noted);
                     let ctime_ns = moved.state.mtime_ns;
-                    Ok(Captured { state: State { ctime_ns, ..moved.state }, stable })
+                    Ok(Captured { state: State { ctime_ns, ..moved.state }, stable, grew: moved.grew })
                 }
                 _ => match captured {
                     Ok(_) => Err(Failure::Absent),
@@ -210,10 +210,12 @@ impl Inner {
         }
         let end = boot_now();
         match captured {
-            Ok(Captured { state, stable }) => {
-                let stable = stable && state.ctime_ns <= self.unix(noted);
+            Ok(captured) => {
+                let log = self.rules.is_log(path);
+                let stable = captured.is_exact(log) && (log || captured.state.ctime_ns <= self.unix(noted));
+                let state = captured.state;
                 if state.kind == Kind::Regular {
-                    self.gate().stored(&state, start, self.rules.is_log(path));
+                    self.gate().stored(&state, start, log);
                 }
                 (Recorded::State(state), Some(Seen { end, stable, gated: false }))
             }
@@ -226,7 +228,8 @@ impl Inner {
         let mut nothing = |_: &mut dyn std::io::Read| Ok(Some((Digest::of(b""), 0)));
         let captured = capture::read(self.root.as_fd(), path, u64::MAX, &mut nothing).ok()?;
         let fits = captured.state.kind == Kind::Regular && inode.is_none_or(|inode| inode == captured.state.key.inode);
-        fits.then(|| (captured.state, Seen { end: boot_now(), stable: true, gated: false }))
+        // Whoever writes to it now does not change what it held when it was made.
+        fits.then(|| (captured.state, Seen { end: boot_now(), stable: true, gated: true }))
     }
 
     /// Ends a capture: in memory, so that who waits goes on, and on disk.
@@ -311,6 +314,33 @@ impl Inner {
         }
     }
 
+    /// The present state as the newest version, read now.
+    pub(super) fn renew(&self, path: &HostPath, writer: ProcessKey, note: &str) -> VersionId {
+        let _usage = self.usage();
+        let (start, log) = (boot_now(), self.rules.is_log(path));
+        let captured = match self.read_path(path) {
+            Err(Failure::Absent) => Ok(Captured { state: State::absent(), stable: true, grew: false }),
+            other => other,
+        };
+        let stable = captured.as_ref().is_ok_and(|captured| captured.is_exact(log));
+        let recorded = self.recorded(captured.map(|captured| captured.state));
+        let id = {
+            let mut index = self.index();
+            index.touch(path, start, super::index::Touch::Content);
+            index.allocate(Fresh { path, writer, time: start, unix_ns: self.unix(start), note })
+        };
+        if let Recorded::State(state) = &recorded
+            && state.kind == Kind::Regular
+        {
+            self.gate().stored(state, start, log);
+        }
+        self.settle(id, recorded, Some(Seen { end: boot_now(), stable, gated: false }));
+        if log {
+            self.hold(path);
+        }
+        id
+    }
+
     /// Body of the housekeeping thread.
     pub(super) fn keep_house(&self) {
         let mut seconds = 0u64;
@@ -375,7 +405,7 @@ impl Inner {
             let _usage = self.usage();
             let start = boot_now();
             if let Ok(captured) = self.read_open(file.as_fd()) {
-                let (end, stable) = (boot_now(), captured.stable);
+                let (end, stable) = (boot_now(), captured.is_exact(true));
                 self.gate().remember(inode, Image { start, end, state: captured.state, stable, gated: false });
                 tails.insert(inode, mark);
             }
