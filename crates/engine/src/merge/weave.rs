@@ -183,10 +183,11 @@ fn hunk<'a>(
     let missing_numbers: Vec<u32> = missing.iter().map(|at| region[*at].number).collect();
     let new: Vec<u32> = written.iter().map(|line| line.number).collect();
     let back = matches(&missing_numbers, &new);
-    if !attack && back.len() < written.len() {
-        if let Some(line) = region.iter().find(|line| !line.gone && line.by_attack) {
-            return Err(format!("a line of the attack, `{}`, was replaced by somebody else", shown(line.text)));
-        }
+    if !attack
+        && back.len() < written.len()
+        && let Some(line) = region.iter().find(|line| !line.gone && line.by_attack)
+    {
+        return Err(format!("a line of the attack, `{}`, was replaced by somebody else", shown(line.text)));
     }
     let (mut at_line, mut at_new) = (0, 0);
     for (missing_at, new_at) in back.into_iter().chain([(missing.len(), written.len())]) {

@@ -38,10 +38,11 @@ fn faults(schema: &Value, value: &Value) -> Vec<String> {
                 faults.push(format!("{place}.{name}: required"));
             }
         }
-        if let Some(choice) = rules["constraints"]["at_least_one"].as_array() {
-            if !choice.iter().filter_map(Value::as_str).any(|name| members.contains_key(name)) {
-                faults.push(format!("{place}: at least one of {choice:?}"));
-            }
+        let choice = rules["constraints"]["at_least_one"].as_array();
+        let chosen =
+            |choice: &Vec<Value>| choice.iter().filter_map(Value::as_str).any(|name| members.contains_key(name));
+        if let Some(choice) = choice.filter(|choice| !chosen(choice)) {
+            faults.push(format!("{place}: at least one of {choice:?}"));
         }
         for (name, member) in members {
             let (rule, place) = (&attributes[name], format!("{place}.{name}"));
