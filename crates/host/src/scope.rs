@@ -68,6 +68,13 @@ impl Scope {
         Ok(Self { root, root_path: root_path.to_owned(), cgroup: cgroup.to_owned(), cgroup_id, acts, whole_host })
     }
 
+    /// The same place, never to be acted upon: for those who only look.
+    pub fn watching(&self) -> Result<Self, Error> {
+        let root = self.root.try_clone().map_err(|source| Error::Root { path: self.root_path.clone(), source })?;
+        let (root_path, cgroup) = (self.root_path.clone(), self.cgroup.clone());
+        Ok(Self { root, root_path, cgroup, acts: false, ..*self })
+    }
+
     #[must_use]
     pub fn root(&self) -> &OwnedFd {
         &self.root

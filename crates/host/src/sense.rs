@@ -5,14 +5,37 @@
 //! order, each with its boot-clock time. Invariants: nothing here denies, delays or changes anything on the host;
 //! every loss is counted and becomes an [`Activity::Loss`].
 
+mod bounded;
+mod calls;
+mod file;
+mod kernel;
+mod mounts;
+mod names;
+mod process;
+mod session;
+pub mod wire;
+
+pub use kernel::WriteIntent;
+
 use crate::scope::Scope;
+use file::{Around, Files};
+use kernel::{Programs, TaskIterator};
+use mounts::Mounts;
+use names::Names;
+use process::Processes;
+use rustix::event::epoll;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::mem::MaybeUninit;
 use std::path::PathBuf;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
-use thymus_engine::event::Activity;
+use thymus_engine::event::{Activity, Loss};
 use thymus_engine::{BootId, ProcessKey, Timestamp};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    #[error(transparent)]
+    Scope(#[from] crate::scope::Error),
     #[error("cannot read `{path}`")]
     Read {
         path: PathBuf,
@@ -100,66 +123,227 @@ pub struct OpenIntent {
 }
 
 impl OpenIntent {
+    /// The call can cut content off before anything is written: `O_TRUNC`, truncate, ftruncate.
+    #[must_use]
+    pub fn may_truncate(&self) -> bool {
+        const FTRUNCATE: u32 = 77;
+        match calls::class_of(self.nr) {
+            Some(calls::Class::Open | calls::Class::Uring) => self.flags & 0o1000 != 0,
+            Some(calls::Class::Truncate) => true,
+            _ => self.nr == FTRUNCATE,
+        }
+    }
+
     /// The call may change content.
     #[must_use]
     pub fn may_write(&self) -> bool {
-        true
+        const WRITES: u32 = 0o1 | 0o2 | 0o1000; // O_WRONLY, O_RDWR, O_TRUNC
+        match calls::class_of(self.nr) {
+            Some(calls::Class::Exec) => false,
+            Some(calls::Class::Open | calls::Class::Uring) => self.flags & WRITES != 0,
+            _ => true,
+        }
     }
 }
 
-/// Tells the vault's permission thread what a thread is about to do. Cheap to clone, safe to share.
-#[derive(Clone, Debug, Default)]
-pub struct WriteIntent {}
-
-impl WriteIntent {
-    /// The system call that thread `tid` is in. `None`: not known; treat as a write.
-    #[must_use]
-    pub fn flags(&self, _tid: u32) -> Option<OpenIntent> {
-        None
-    }
-}
-
+/// All sensors of one scope.
 #[derive(Debug)]
-pub struct Sensors {}
+pub struct Sensors {
+    scope: Scope,
+    programs: Programs,
+    processes: Processes,
+    names: Names,
+    files: Files,
+    mounts: Mounts,
+    epoll: OwnedFd,
+    records: Vec<u8>,
+    drained: Timestamp,
+    drained_modified: Timestamp,
+    mounts_read: Timestamp,
+    checked: Timestamp,
+    told: Losses,
+}
+
+/// fanotify's modifications are read this often when nothing asks for them.
+const MODIFIED_EVERY_NS: u64 = 50_000_000;
+/// The guarded host's mounts are looked at this often.
+const MOUNTS_EVERY_NS: u64 = 1_000_000_000;
+/// Losses are looked at this often.
+const LOSSES_EVERY_NS: u64 = 100_000_000;
+/// While something waits for its partner, [`Sensors::poll`] returns after this.
+const JOIN_PAUSE: Duration = Duration::from_millis(2);
 
 impl Sensors {
     /// Loads, attaches and marks. Records only what happens in the scope; the filter runs in the kernel.
-    pub fn start(_scope: &Scope, _options: Options) -> Result<Self, Error> {
-        Ok(Self {})
+    pub fn start(scope: &Scope, options: Options) -> Result<Self, Error> {
+        let scope = scope.watching()?;
+        let programs = Programs::start(scope.cgroup_id(), options.ring_bytes)?;
+        let tasks = TaskIterator::new().inspect_err(|error| tracing::debug!(%error, "no task iterator")).ok();
+        let processes = Processes::new(&scope, tasks);
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)
+            .map_err(|error| Error::Kernel { what: "create an epoll descriptor", source: error.into() })?;
+        watch(&epoll, programs.readable())?;
+        let files = Files::new(programs.write_intent(), options.own_writes);
+        let time = now();
+        let mut sensors = Self {
+            scope,
+            programs,
+            processes,
+            names: Names::new(),
+            files,
+            mounts: Mounts::default(),
+            epoll,
+            records: Vec::new(),
+            drained: time,
+            drained_modified: time,
+            mounts_read: Timestamp(0),
+            checked: time,
+            told: Losses::default(),
+        };
+        sensors.follow_mounts(time)?;
+        Ok(sensors)
     }
 
     /// Processes and sessions that were there already. Call once, before the first [`Sensors::poll`]; what happens
     /// meanwhile is neither missed nor told twice.
-    pub fn inventory(&mut self, _out: &mut Vec<Observed>) -> Result<(), Error> {
-        Ok(())
+    pub fn inventory(&mut self, out: &mut Vec<Observed>) -> Result<(), Error> {
+        self.processes.inventory(&self.mounts, out)
     }
 
     /// Waits up to `timeout` for something to happen and appends what did, in order.
-    pub fn poll(&mut self, timeout: Duration, _out: &mut Vec<Observed>) -> Result<(), Error> {
-        std::thread::sleep(timeout);
+    pub fn poll(&mut self, timeout: Duration, out: &mut Vec<Observed>) -> Result<(), Error> {
+        let timeout = if self.files.is_waiting() { timeout.min(JOIN_PAUSE) } else { timeout };
+        let timeout = rustix::event::Timespec::try_from(timeout).ok();
+        let mut ready = [const { MaybeUninit::<epoll::Event>::uninit() }; 1];
+        match epoll::wait(&self.epoll, &mut ready, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(Error::Kernel { what: "wait for the sensors", source: error.into() }),
+        }
+        let time = now();
+        if time.since_ns(self.mounts_read) >= MOUNTS_EVERY_NS {
+            self.follow_mounts(time)?;
+        }
+        let first = out.len();
+        self.round(time, out)?;
+        if time.since_ns(self.checked) >= LOSSES_EVERY_NS {
+            self.tell_losses(time, out);
+        }
+        out[first..].sort_by_key(|observed| observed.time);
         Ok(())
     }
 
+    /// One look at everything: the ring buffer, the names, the ring buffer again (see `file.rs` for why).
+    fn round(&mut self, time: Timestamp, out: &mut Vec<Observed>) -> Result<(), Error> {
+        self.records.clear();
+        self.programs.drain(&mut self.records)?;
+        let scope = &self.scope;
+        let modified = self.files.wants_modified() || time.since_ns(self.drained_modified) >= MODIFIED_EVERY_NS;
+        let reading = now();
+        let mut named = Vec::new();
+        self.names.drain(scope, modified, &mut named)?;
+        self.programs.drain(&mut self.records)?;
+        let mut around = Around {
+            scope,
+            mounts: &self.mounts,
+            names: &self.names,
+            processes: &mut self.processes,
+            drained: self.drained,
+        };
+        for bytes in kernel::each(&self.records) {
+            let Some(record) = wire::record(bytes) else {
+                self.told.unreadable += 1;
+                continue;
+            };
+            match record.head.kind {
+                wire::KIND_CALL | wire::KIND_OPEN | wire::KIND_WRITE => self.files.record(&record, &mut around, out),
+                _ => around.processes.record(&record, around.mounts, out),
+            }
+        }
+        self.files.join(named, &mut around, out);
+        self.drained = reading;
+        if modified {
+            self.drained_modified = time;
+        }
+        Ok(())
+    }
+
+    /// The guarded host mounts and unmounts: its file systems are watched as they come.
+    fn follow_mounts(&mut self, time: Timestamp) -> Result<(), Error> {
+        self.mounts_read = time;
+        let mounts = Mounts::read(&self.scope)?;
+        if mounts == self.mounts {
+            return Ok(());
+        }
+        self.mounts = mounts;
+        self.processes.follow(&self.mounts);
+        self.names.follow(&self.scope, &self.mounts);
+        for group in self.names.readable() {
+            watch(&self.epoll, group.as_fd())?;
+        }
+        Ok(())
+    }
+
+    fn tell_losses(&mut self, time: Timestamp, out: &mut Vec<Observed>) {
+        let (now, before) = (self.losses(), self.told);
+        let kinds = [
+            ("process/ring-buffer", now.ring, before.ring),
+            ("file/fanotify-overflow", now.fanotify, before.fanotify),
+            ("sense/unreadable", now.unreadable, before.unreadable),
+            ("sense/evicted", now.evicted, before.evicted),
+        ];
+        for (source, now, before) in kinds {
+            if now > before {
+                let loss = Loss { source: source.to_owned(), count: now - before, since: self.checked, until: time };
+                out.push(Observed { time, activity: Activity::Loss(loss) });
+            }
+        }
+        self.told = now;
+        self.checked = time;
+    }
+
+    /// What never reached the engine, since start.
     #[must_use]
     pub fn losses(&self) -> Losses {
-        Losses::default()
+        Losses {
+            ring: self.programs.lost(),
+            fanotify: self.names.overflows,
+            unreadable: self.names.unreadable + self.files.unreadable,
+            evicted: self.processes.evicted() + self.files.evicted(),
+        }
     }
 
+    /// Each hook and whether the kernel took it.
     #[must_use]
     pub fn hooks(&self) -> Vec<Hook> {
-        Vec::new()
+        let mut hooks = self.programs.hooks.clone();
+        hooks.extend(self.names.hooks());
+        hooks
     }
 
+    /// A handle for the vault's permission thread.
     #[must_use]
     pub fn write_intent(&self) -> WriteIntent {
-        WriteIntent {}
+        self.programs.write_intent()
+    }
+}
+
+fn watch(epoll: &OwnedFd, fd: BorrowedFd<'_>) -> Result<(), Error> {
+    match epoll::add(epoll, fd, epoll::EventData::new_u64(0), epoll::EventFlags::IN) {
+        Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
+        Err(error) => Err(Error::Kernel { what: "watch a descriptor", source: error.into() }),
     }
 }
 
 /// What would attach, by a trial load; nothing stays.
 #[must_use]
-pub fn hooks_available(_scope: &Scope) -> Vec<Hook> {
-    Vec::new()
+pub fn hooks_available(scope: &Scope) -> Vec<Hook> {
+    let mut hooks = kernel::available(scope.cgroup_id());
+    let mut names = Names::new();
+    if let Ok(mounts) = Mounts::read(scope) {
+        names.follow(scope, &mounts);
+    }
+    hooks.extend(names.hooks());
+    hooks
 }
 
 /// This boot of the machine.
@@ -191,8 +375,19 @@ fn nanoseconds(time: rustix::time::Timespec) -> u64 {
     seconds * 1_000_000_000 + u64::try_from(time.tv_nsec).unwrap_or(0)
 }
 
-/// The key of the process that has `pid` now. `None`: there is none.
+/// The key of the process that has `pid` now, with its exact start time from the task iterator. `None`: there is none,
+/// or the kernel refuses the iterator.
 #[must_use]
-pub fn process_key(_pid: u32) -> Option<ProcessKey> {
-    None
+pub fn process_key(pid: u32) -> Option<ProcessKey> {
+    static TASKS: OnceLock<Option<Mutex<TaskIterator>>> = OnceLock::new();
+    let tasks = TASKS.get_or_init(|| TaskIterator::new().ok().map(Mutex::new)).as_ref()?;
+    let mut found = None;
+    let tasks = tasks.lock().unwrap_or_else(PoisonError::into_inner);
+    let look = |record: &wire::Record<'_>| {
+        if record.head.pid == pid {
+            found = Some(process::key(pid, record.head.start));
+        }
+    };
+    tasks.read(look).ok()?;
+    found
 }

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
+// One record for everything the kernel tells us, and how it is filled. `wire.rs` has the same layout; a test compares
+// both with the BTF of the object.
+#pragma once
+#include "kernel.h"
+
+enum kind {
+    KIND_FORK = 1,       // `other` is the child
+    KIND_EXEC = 2,       // path = program, base = working directory, text = argv, environment, script
+    KIND_EXIT = 3,       // value = wait status
+    KIND_CREDENTIALS = 4, // after a call that may change the user
+    KIND_INJECT = 5,     // value = target pid as the caller sees it, or path = below /proc
+    KIND_CALL = 6,       // a call on a name succeeded; nr and class tell which
+    KIND_OPEN = 7,       // opened for writing or created; value = open flags
+    KIND_WRITE = 8,      // first write of this process to this file since it opened it
+    KIND_CGROUP = 9,     // cgroup made: `cgroup`, text = its path
+    KIND_URING = 10,     // io_uring request that may change files; nr = opcode
+    KIND_TASK = 11,      // from the task iterator
+};
+
+enum flag {
+    FLAG_STDIO_0 = 1, FLAG_STDIO_1 = 2, FLAG_STDIO_2 = 4,
+    FLAG_FILELESS = 8,       // no link to the program's inode
+    FLAG_SCRIPT = 16,        // the program is an interpreter; `script` is what was run
+    FLAG_CREATED = 32,       // the call made the file
+    FLAG_PATH_CUT = 64,      // deeper than WALK_MAX or longer than the room
+    FLAG_COMPAT = 128,       // a 32-bit call
+};
+
+#define DATA_BYTES 8192   // LIMIT: bytes of paths, arguments and environment in one record; a power of two
+#define DATA_SLACK 2048   // the longest single read
+#define WALK_MAX 48       // LIMIT: directories between a file and the root of its file system
+#define ARGUMENT_BYTES 1024
+#define ENVIRONMENT_BYTES 2048
+#define NAME_BYTES 256
+
+struct record {
+    u64 time, enter, start, cgroup;
+    u64 parent_start, other_start, device, inode;
+    u64 base_device;
+    u32 kind, nr;
+    u32 pid, tid, parent_pid, other_pid;
+    u32 uid, euid, gid, login_uid;
+    u32 generation, mode, flags, value;
+    u16 path_bytes, base_bytes, text_bytes, environment_bytes, script_bytes, class, reserved[2];
+    u8 data[DATA_BYTES + DATA_SLACK];
+};
+#define RECORD_HEAD __builtin_offsetof(struct record, data)
+
+#define NR_MAX 512
+
+// The scope, ourselves and the tables of system calls; set before loading.
+struct config {
+    u64 scope_cgroup;
+    u32 agent_pid, agent_pid_namespace;
+    u8 classes[NR_MAX];     // by x86-64 number
+    u8 classes_32[NR_MAX];  // by i386 number
+    u16 numbers_32[NR_MAX]; // the x86-64 number of an i386 one
+};
+const volatile struct config config SEC(".rodata.config") = {};
+#define INITIAL_PID_NAMESPACE 0xEFFFFFFC
+
+struct { __uint(type, BPF_MAP_TYPE_RINGBUF); __uint(max_entries, 1 << 24); } ring SEC(".maps");
+struct { __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY); __uint(max_entries, 1); __type(key, u32); __type(value, struct record); } scratch SEC(".maps");
+// Index 0: records that found no room.
+struct { __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY); __uint(max_entries, 1); __type(key, u32); __type(value, u64); } lost SEC(".maps");
+
+int scope_level = -1; // found by the first process that is in the scope
+
+static __always_inline bool in_scope(void)
+{
+    int level = scope_level;
+    if (level >= 0)
+        return bpf_get_current_ancestor_cgroup_id(level) == config.scope_cgroup;
+    for (level = 0; level < 16; level++) {
+        u64 id = bpf_get_current_ancestor_cgroup_id(level);
+        if (!id)
+            return false;
+        if (id == config.scope_cgroup) {
+            scope_level = level;
+            return true;
+        }
+    }
+    return false;
+}
+
+// Number of a process or thread in the agent's own pid namespace; 0 when it has none there.
+static __always_inline u32 pid_of(struct task_struct *task)
+{
+    if (config.agent_pid_namespace == INITIAL_PID_NAMESPACE)
+        return BPF_CORE_READ(task, pid);
+    struct pid *pid = BPF_CORE_READ(task, thread_pid);
+    u32 level = BPF_CORE_READ(pid, level);
+    for (u32 i = 0; i < 8; i++) {
+        if (i > level)
+            break;
+        struct pid_namespace *ns = 0;
+        int nr = 0;
+        void *entry = (void *)pid + bpf_core_field_offset(pid->numbers) + i * bpf_core_type_size(struct upid);
+        bpf_probe_read_kernel(&ns, sizeof ns, entry + bpf_core_field_offset(struct upid, ns));
+        if (BPF_CORE_READ(ns, ns.inum) == config.agent_pid_namespace) {
+            bpf_probe_read_kernel(&nr, sizeof nr, entry + bpf_core_field_offset(struct upid, nr));
+            return nr;
+        }
+    }
+    return 0;
+}
+
+static __always_inline void fill_user(struct record *record, struct task_struct *task)
+{
+    const struct cred *cred = BPF_CORE_READ(task, cred);
+    record->uid = BPF_CORE_READ(cred, uid.val);
+    record->euid = BPF_CORE_READ(cred, euid.val);
+    record->gid = BPF_CORE_READ(cred, gid.val);
+    record->login_uid = bpf_core_field_exists(task->loginuid) ? BPF_CORE_READ(task, loginuid.val) : (u32)-1;
+}
+
+// Who did it: the head of a record about `task`.
+static __always_inline struct record *begin_for(struct task_struct *task, u32 kind)
+{
+    u32 zero = 0;
+    struct record *record = bpf_map_lookup_elem(&scratch, &zero);
+    if (!record)
+        return 0;
+    __builtin_memset(record, 0, RECORD_HEAD);
+    struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+    record->time = bpf_ktime_get_boot_ns();
+    record->enter = record->time;
+    record->kind = kind;
+    record->start = BPF_CORE_READ(leader, start_boottime);
+    record->pid = pid_of(leader);
+    record->tid = leader == task ? record->pid : pid_of(task);
+    record->cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);
+    fill_user(record, task);
+    return record;
+}
+
+static __always_inline void fill_parent(struct record *record, struct task_struct *task)
+{
+    struct task_struct *parent = BPF_CORE_READ(task, group_leader, real_parent, group_leader);
+    record->parent_start = BPF_CORE_READ(parent, start_boottime);
+    record->parent_pid = pid_of(parent);
+}
+
+static __always_inline void submit(struct record *record, u32 data_bytes)
+{
+    u64 size = RECORD_HEAD + (data_bytes & (2 * DATA_BYTES - 1));
+    if (size > sizeof(struct record))
+        size = sizeof(struct record);
+    if (bpf_ringbuf_output(&ring, record, size, 0)) {
+        u32 zero = 0;
+        u64 *count = bpf_map_lookup_elem(&lost, &zero);
+        if (count)
+            *count += 1;
+    }
+}
+
+// Names from `dentry` up to the root of its file system, last first, each ended by NUL. Returns the new offset.
+static __noinline u32 walk(struct record *record, u32 at, struct dentry *dentry)
+{
+    if (!record)
+        return at;
+    for (int i = 0; i < WALK_MAX; i++) {
+        struct dentry *parent = BPF_CORE_READ(dentry, d_parent);
+        if (parent == dentry && i > 0)
+            return at;
+        if (at >= DATA_BYTES)
+            break;
+        at &= DATA_BYTES - 1;
+        long bytes = bpf_probe_read_kernel_str(&record->data[at], NAME_BYTES, BPF_CORE_READ(dentry, d_name.name));
+        if (bytes <= 0)
+            break;
+        at += bytes & (2 * NAME_BYTES - 1);
+        if (parent == dentry)
+            return at;
+        dentry = parent;
+    }
+    record->flags |= FLAG_PATH_CUT;
+    return at;
+}
+
+static __always_inline void fill_inode(struct record *record, struct inode *inode)
+{
+    record->device = BPF_CORE_READ(inode, i_sb, s_dev);
+    record->inode = BPF_CORE_READ(inode, i_ino);
+    record->generation = BPF_CORE_READ(inode, i_generation);
+    record->mode = BPF_CORE_READ(inode, i_mode);
+}
+
+static __always_inline struct file *file_at(struct task_struct *task, u32 fd)
+{
+    struct fdtable *table = BPF_CORE_READ(task, files, fdt);
+    struct file **slots = BPF_CORE_READ(table, fd);
+    struct file *file = 0;
+    if (fd >= BPF_CORE_READ(table, max_fds))
+        return 0;
+    bpf_probe_read_kernel(&file, sizeof file, slots + fd);
+    return file;
+}
+
+#define S_IFMT 0170000
+#define S_IFSOCK 0140000
+#define S_IFREG 0100000
