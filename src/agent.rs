@@ -1,9 +1,46 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Wiring: sensors → engine → hands → journal.
+//! Wiring: sensors → vault → journal → engine → hands → engine. The only place that knows both the brain and the hands.
+//!
+//! One hot thread senses, numbers, records and decides; it never waits for a disk. A second thread acts, a third talks.
+
+mod actor;
+mod report;
+mod setup;
 
 use crate::config::{Config, Policies, Problem};
+use actor::{Order, Told};
+use anyhow::{Context, Result};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use setup::House;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+use thymus_control::{Answer, ControlCommand, Published, Request, Server, UndoTarget};
+use thymus_engine::engine::Engine;
+use thymus_engine::event::{Activity, Event, File, FileActivity, FileActivityId, FileKind, ProcessActivityId};
+use thymus_engine::input::Command;
+use thymus_engine::{ActionId, Effect, EventId, FileKey, HostPath, IncidentId, Input, ProcessKey, Timestamp};
+use thymus_host::origin::Origins;
+use thymus_host::perform::path_of;
+use thymus_host::respond::Reflex;
+use thymus_host::sense::{self, Observed, Sensors};
+use thymus_host::vault::{self, Vault};
+
+/// How long the hot thread waits for something to happen: while the hands owe an answer, and otherwise.
+const WAIT_BUSY: Duration = Duration::from_millis(1);
+const WAIT_IDLE: Duration = Duration::from_millis(50);
+/// Between two ticks of the engine, and two published views.
+const TICK: Duration = Duration::from_millis(250);
+/// Between two looks at the vault's coverage, which is long and changes slowly.
+const COVERAGE_EVERY: Duration = Duration::from_secs(5);
+/// LIMIT: commands that wait for the hot thread.
+const COMMANDS_MAX: usize = thymus_control::api::COMMANDS_WAITING_MAX;
+/// LIMIT: orders and answers between the hot thread and the hands. What the engine has in flight is bounded far below;
+/// orders beyond it wait in the hot thread's own queue.
+const ORDERS_MAX: usize = 1_024;
 
 /// What `thymus up` was asked for: the configuration, with the command line's wishes put in.
 #[derive(Debug)]
@@ -26,6 +63,380 @@ pub(crate) enum ScopeChoice {
     Cgroup(PathBuf),
 }
 
-pub(crate) fn run(options: Options) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("the agent is not part of this build (mode {:?})", options.config.mode)
+pub(crate) fn run(options: Options) -> Result<ExitCode> {
+    // Blocked before any thread starts, so that only the descriptor hears them; programs that we start begin with none blocked.
+    let mut ending = SigSet::empty();
+    ending.add(Signal::SIGINT);
+    ending.add(Signal::SIGTERM);
+    ending.thread_block().context("cannot block SIGINT and SIGTERM")?;
+    let ending = SignalFd::with_flags(&ending, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+        .context("cannot make a signal descriptor")?;
+
+    let house = House::open(&options)?;
+    let scope = house.scope();
+    let mut sensors = Sensors::start(scope, sense::Options::default()).context("cannot start the sensors")?;
+    let vault = house.vault(&options.config)?;
+    let intent = sensors.write_intent();
+    // Held to the end: dropped, it lets every write pass unrecorded.
+    let protection = match scope.acting() {
+        Some(acting) => {
+            let intent = Box::new(move |tid| setup::intent_of(intent.flags(tid)));
+            Some(vault.protect(acting, intent).context("cannot take pre-images")?)
+        }
+        None => None,
+    };
+    let no_pre_images = protection.as_ref().and_then(|protection| protection.refused.clone());
+
+    let watched = setup::watched(&options.config);
+
+    std::thread::scope(|threads| {
+        let (orders, ordered) = sync_channel(ORDERS_MAX);
+        let (told, answers) = sync_channel(ORDERS_MAX);
+        let (commands, asked) = sync_channel(COMMANDS_MAX);
+        let (engine, next_event) = house.engine()?;
+        let published = Published::new(report::starting(&house, &engine));
+        let server = Server::start(options.config.socket.get(), published.clone(), commands)
+            .with_context(|| format!("cannot listen on `{}`", options.config.socket.get().display()))?;
+
+        let mut agent = Hot {
+            engine,
+            house: &house,
+            options: &options,
+            origins: Origins::new(scope, &vault),
+            vault: &vault,
+            reflex: house.reflex()?,
+            orders,
+            waiting: VecDeque::new(),
+            answers,
+            owed: 0,
+            asked,
+            published,
+            undoing: Vec::new(),
+            placing: BTreeMap::new(),
+            adopting: BTreeSet::new(),
+            next_event,
+            effects: Vec::new(),
+            vault_seen: (sense::now(), vault::Counters::default()),
+            coverage: vault::Coverage::default(),
+            coverage_read: Instant::now(),
+            no_pre_images,
+            baseline_done: false,
+            started: sense::now(),
+            searching: false,
+        };
+        let hands = house.hands(&vault)?;
+        let (watched, vault) = (&watched, &vault);
+        threads.spawn(move || actor::run(hands, watched, vault, &ordered, &told));
+        let copying = threads.spawn(|| vault.baseline());
+
+        agent.begin();
+        let mut observed = Vec::new();
+        sensors.inventory(&mut observed).context("cannot read the processes that are there")?;
+        let mut copying = Some(copying);
+        let mut ticked = Instant::now();
+        loop {
+            let wait = match agent.owed {
+                0 if !agent.searching => WAIT_IDLE,
+                _ => WAIT_BUSY,
+            };
+            sensors.poll(wait, &mut observed).context("the sensors failed")?;
+            for one in observed.drain(..) {
+                agent.observe(one);
+            }
+            agent.hear();
+            if agent.listen() || matches!(ending.read_signal(), Ok(Some(_))) {
+                break;
+            }
+            if copying.as_ref().is_some_and(std::thread::ScopedJoinHandle::is_finished) {
+                let coverage = copying.take().and_then(|thread| thread.join().ok());
+                agent.copied(coverage.context("the baseline's thread ended")?);
+            }
+            if agent.searching {
+                agent.feed(Input::Tick);
+            }
+            if ticked.elapsed() >= TICK {
+                ticked = Instant::now();
+                agent.tick(&sensors);
+            }
+        }
+        agent.end();
+        drop(server);
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// What the hot thread owns.
+struct Hot<'a> {
+    engine: Engine,
+    house: &'a House,
+    options: &'a Options,
+    origins: Origins<'a>,
+    vault: &'a Vault,
+    reflex: Option<Reflex<'a>>,
+    orders: SyncSender<Order>,
+    /// Orders that found the channel full.
+    waiting: VecDeque<Order>,
+    answers: Receiver<Told>,
+    /// Orders that were sent and not answered.
+    owed: usize,
+    asked: Receiver<Request>,
+    published: Published,
+    /// People who wait for an undo.
+    undoing: Vec<Request>,
+    /// Paths that an action in flight is about to change.
+    placing: BTreeMap<ActionId, HostPath>,
+    /// Reflexes that are being written into the journal.
+    adopting: BTreeSet<ActionId>,
+    next_event: u64,
+    effects: Vec<Effect>,
+    vault_seen: (Timestamp, vault::Counters),
+    coverage: vault::Coverage,
+    coverage_read: Instant,
+    no_pre_images: Option<String>,
+    baseline_done: bool,
+    started: Timestamp,
+    /// A search of the engine goes on: it wants to be stepped.
+    searching: bool,
+}
+
+impl Hot<'_> {
+    /// Tells the engine under which configuration it runs; what was open when the agent ended comes from the hands.
+    fn begin(&mut self) {
+        let configuration = self.house.configuration(self.options);
+        self.feed(Input::Configured(Box::new(configuration)));
+        // What an agent before this one stopped and could not write down any more.
+        let unsettled = self.reflex.as_mut().map(Reflex::unsettled).unwrap_or_default();
+        for stopped in unsettled {
+            self.adopting.insert(stopped.action);
+            self.order(Order::Adopt(Box::new(stopped)));
+        }
+    }
+
+    fn observe(&mut self, observed: Observed) {
+        let Observed { time, mut activity } = observed;
+        match &mut activity {
+            Activity::File(file) => self.vault.note(file, time),
+            Activity::Process(process) if process.activity == ProcessActivityId::Exec => {
+                let parent = self.engine.graph().process(process.process.parent);
+                if let Some(starter) = parent.and_then(|parent| parent.exe.as_ref()) {
+                    process.process.origin = self.origins.of(&process.process, starter);
+                }
+            }
+            _ => {}
+        }
+        self.happened(time, activity);
+    }
+
+    /// Numbers what happened, records it and thinks about it.
+    fn happened(&mut self, time: Timestamp, activity: Activity) {
+        let id = EventId(self.next_event);
+        self.next_event += 1;
+        self.feed(Input::Event(Event { id, time, activity }));
+    }
+
+    fn feed(&mut self, input: Input) {
+        let now = sense::now();
+        let journal = self.house.journal();
+        if let Err(error) = journal.append_input(now, &input) {
+            tracing::warn!(%error, "an input was not recorded"); // counted by the journal, shown by `doctor`
+        }
+        let mut effects = std::mem::take(&mut self.effects);
+        let work = self.engine.step(now, input, &mut effects);
+        self.searching = work.pending;
+        for effect in effects.drain(..) {
+            self.carry_out(now, effect);
+        }
+        self.effects = effects;
+    }
+
+    fn carry_out(&mut self, now: Timestamp, effect: Effect) {
+        if !matches!(effect, Effect::Prepare { .. } | Effect::Renew { .. } | Effect::Verify { .. }) {
+            if let Effect::Reflex { action, incident, processes } = &effect {
+                self.stop(*action, *incident, processes); // before anything is written
+            }
+            if let Err(error) = self.house.journal().append_effect(now, &effect) {
+                tracing::warn!(%error, "an effect was not recorded");
+            }
+        }
+        match effect {
+            Effect::Reflex { .. } | Effect::Ask { .. } => {}
+            Effect::Prepare { action, incident, what } => {
+                if let Some(path) = path_of(&what) {
+                    self.placing.insert(action, path.clone());
+                }
+                self.order(Order::Prepare { action, incident, what });
+            }
+            Effect::Commit { action, verdict } => self.order(Order::Commit { action, verdict }),
+            Effect::Drop { action, .. } => {
+                self.placing.remove(&action);
+                self.order(Order::Forget { action });
+            }
+            Effect::Renew { action } => self.order(Order::Renew { action }),
+            Effect::Verify { incident, what } => self.order(Order::Verify { incident, what }),
+            Effect::Finding(finding) => {
+                tracing::info!(analytic = finding.analytic, technique = finding.technique, title = finding.title, "finding");
+            }
+            Effect::Incident(change) => {
+                tracing::info!(incident = %change.incident, stage = ?change.stage, why = change.message, "incident");
+            }
+        }
+    }
+
+    fn stop(&mut self, action: ActionId, incident: IncidentId, processes: &[ProcessKey]) {
+        let Some(reflex) = &mut self.reflex else { return };
+        let stopped = reflex.stop(action, incident, processes);
+        self.adopting.insert(action);
+        self.order(Order::Adopt(Box::new(stopped)));
+    }
+
+    fn order(&mut self, order: Order) {
+        self.owed += usize::from(order.is_answered());
+        self.waiting.push_back(order);
+        self.pass_on();
+    }
+
+    fn pass_on(&mut self) {
+        while let Some(order) = self.waiting.pop_front() {
+            if let Err(std::sync::mpsc::TrySendError::Full(order) | std::sync::mpsc::TrySendError::Disconnected(order)) =
+                self.orders.try_send(order)
+            {
+                self.waiting.push_front(order);
+                break;
+            }
+        }
+    }
+
+    /// What the hands have to say.
+    fn hear(&mut self) {
+        while let Ok(told) = self.answers.try_recv() {
+            self.owed = self.owed.saturating_sub(1);
+            match told {
+                Told::Input(input) => {
+                    if let Input::Outcome { action, .. } | Input::Unprepared { action, .. } = &*input {
+                        self.ended(*action);
+                    }
+                    self.feed(*input);
+                }
+                Told::Undone { target, lines, done, paths } => {
+                    for path in &paths {
+                        self.placed(path);
+                    }
+                    if let (UndoTarget::Incident(incident), true) = (target, done) {
+                        self.feed(Input::Command(Command::Undone { incident }));
+                    }
+                    if !self.undoing.is_empty() {
+                        self.undoing.remove(0).answer(Answer { done, lines });
+                    }
+                }
+            }
+        }
+        self.pass_on();
+    }
+
+    /// The hands are through with this action.
+    fn ended(&mut self, action: ActionId) {
+        if let Some(path) = self.placing.remove(&action) {
+            self.placed(&path);
+        }
+        if self.adopting.remove(&action)
+            && let Some(reflex) = &mut self.reflex
+            && let Err(error) = reflex.settled(action)
+        {
+            tracing::warn!(%action, %error, "a reflex stays in its ring: the next start adopts it once more");
+        }
+    }
+
+    /// The hands changed this path, or tried to: a version of its own, by us. The sensors do not report the agent itself.
+    fn placed(&mut self, path: &HostPath) {
+        let there = self.house.exists(path);
+        let activity = if there { FileActivityId::Close } else { FileActivityId::Delete };
+        let file = File { path: path.clone(), key: FileKey::default() };
+        let mut file = FileActivity {
+            activity,
+            actor: self.house.own_key(),
+            file,
+            kind: FileKind::Regular,
+            file_result: None,
+            change: None,
+            change_result: None,
+            mode: None,
+        };
+        let now = sense::now();
+        self.vault.note(&mut file, now);
+        self.happened(now, Activity::File(file));
+    }
+
+    /// What people have to say. True: the agent shall end.
+    fn listen(&mut self) -> bool {
+        while let Ok(request) = self.asked.try_recv() {
+            match request.command.clone() {
+                ControlCommand::Shutdown => {
+                    request.answer(Answer::done("the agent ends"));
+                    return true;
+                }
+                ControlCommand::Engine(command) => {
+                    let said = report::said(&command);
+                    self.feed(Input::Command(command));
+                    self.publish_now();
+                    request.answer(Answer::done(said));
+                }
+                ControlCommand::Undo(target) => {
+                    self.order(Order::Undo(target));
+                    self.undoing.push(request);
+                }
+            }
+        }
+        false
+    }
+
+    fn copied(&mut self, coverage: Result<vault::Coverage, vault::Error>) {
+        match coverage {
+            Ok(coverage) => {
+                tracing::info!(trees = coverage.trees.len(), "the baseline is complete");
+                self.coverage = coverage;
+            }
+            Err(error) => tracing::warn!(%error, "the baseline is not complete"),
+        }
+        self.baseline_done = true;
+    }
+
+    fn tick(&mut self, sensors: &Sensors) {
+        let now = sense::now();
+        let counters = self.vault.counters();
+        for loss in report::losses(&self.vault_seen.1, &counters, self.vault_seen.0, now) {
+            self.happened(now, Activity::Loss(loss));
+        }
+        self.vault_seen = (now, counters);
+        self.feed(Input::Tick);
+        self.house.tend(&self.engine, self.next_event);
+        if self.coverage_read.elapsed() >= COVERAGE_EVERY {
+            self.coverage_read = Instant::now();
+            self.coverage = self.vault.coverage();
+        }
+        self.published.publish(report::view(&report::Sources {
+            options: self.options,
+            house: self.house,
+            engine: &self.engine,
+            sensors,
+            vault: self.vault,
+            coverage: &self.coverage,
+            no_pre_images: self.no_pre_images.as_deref(),
+            started: self.started,
+            baseline_done: self.baseline_done,
+        }));
+    }
+
+    /// A person who gave a command sees its effect in the next view.
+    fn publish_now(&self) {
+        let mut view = (*self.published.read()).clone();
+        view.engine = self.engine.view();
+        self.published.publish(view);
+    }
+
+    fn end(self) {
+        drop(self.orders); // the hands end when the last order is done
+        if let Err(error) = self.house.journal().flush() {
+            tracing::warn!(%error, "the journal's last inputs may be lost");
+        }
+    }
 }

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The thread that acts: carries out orders one by one, in their order, and tells what came of each.
+
+use std::sync::mpsc::{Receiver, SyncSender};
+use thymus_control::UndoTarget;
+use thymus_engine::incident::Verdict;
+use thymus_engine::input::Proof;
+use thymus_engine::action::Outcome;
+use thymus_engine::{Action, ActionId, HostPath, IncidentId, Input};
+use thymus_host::perform::{Hands, Undone, path_of};
+use thymus_host::recover::Watch;
+use thymus_host::respond::Reflexed;
+use thymus_host::vault::Vault;
+
+/// What the hot thread wants done.
+#[derive(Debug)]
+pub(super) enum Order {
+    Prepare { action: ActionId, incident: IncidentId, what: Action },
+    Commit { action: ActionId, verdict: Verdict },
+    Forget { action: ActionId },
+    Renew { action: ActionId },
+    Verify { incident: IncidentId, what: Proof },
+    /// A reflex was carried out: write it down, so that it can be undone like any action.
+    Adopt(Box<Reflexed>),
+    Undo(UndoTarget),
+}
+
+impl Order {
+    /// Whether exactly one [`Told`] follows.
+    pub(super) const fn is_answered(&self) -> bool {
+        match self {
+            Self::Prepare { .. } | Self::Commit { .. } | Self::Verify { .. } | Self::Adopt(_) | Self::Undo(_) => true,
+            Self::Forget { .. } | Self::Renew { .. } => false,
+        }
+    }
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub(super) enum Told {
+    Input(Box<Input>),
+    /// `paths` may be other than they were.
+    Undone { target: UndoTarget, lines: Vec<String>, done: bool, paths: Vec<HostPath> },
+}
+
+/// Ends when the hot thread is gone. `None`: the scope is watched only; nothing can be prepared.
+pub(super) fn run(
+    mut hands: Option<Hands<'_>>,
+    watched: &[Watch],
+    vault: &Vault,
+    orders: &Receiver<Order>,
+    told: &SyncSender<Told>,
+) {
+    if let Some(hands) = &mut hands {
+        let settled = hands.recover_open();
+        if told.send(Told::Input(Box::new(Input::Restarted { settled }))).is_err() {
+            return;
+        }
+    }
+    while let Ok(order) = orders.recv() {
+        let answered = order.is_answered();
+        let answer = match &mut hands {
+            Some(hands) => obey(hands, watched, vault, order),
+            None => refuse(order),
+        };
+        if answered && answer.is_none_or(|answer| told.send(answer).is_err()) {
+            return;
+        }
+    }
+}
+
+fn obey(hands: &mut Hands<'_>, watched: &[Watch], vault: &Vault, order: Order) -> Option<Told> {
+    let input = match order {
+        Order::Prepare { action, incident, what } => {
+            if let Some(path) = path_of(&what) {
+                vault.pin(std::slice::from_ref(path)); // an open incident's versions outlive retention
+            }
+            hands.prepare(action, incident, what)
+        }
+        Order::Commit { action, verdict } => hands.commit(action, verdict),
+        Order::Verify { incident, what } => hands.verify(incident, &what, watched),
+        Order::Adopt(reflexed) => {
+            let outcome = match hands.adopt(&reflexed) {
+                Ok(()) => reflexed.outcome(),
+                Err(error) => Outcome::Failed(format!("stopped, but not written down: {error}")),
+            };
+            Input::Outcome { action: reflexed.action, outcome }
+        }
+        Order::Undo(target) => return Some(undo(hands, target)),
+        Order::Forget { action } => {
+            hands.forget(action);
+            return None;
+        }
+        Order::Renew { action } => {
+            hands.renew(action);
+            return None;
+        }
+    };
+    Some(Told::Input(Box::new(input)))
+}
+
+fn undo(hands: &mut Hands<'_>, target: UndoTarget) -> Told {
+    let undone = match target {
+        UndoTarget::Action(action) => vec![hands.undo_action(action)],
+        UndoTarget::Incident(incident) => hands.undo_incident(incident),
+    };
+    // What cannot be undone at all (a process that was ended) is told, and does not make the rest a failure.
+    let done = undone.iter().all(|one| !one.reversible || !matches!(one.outcome, Outcome::Failed(_) | Outcome::Reverted(_)));
+    let line = |one: &Undone| format!("action {}: {}", one.action, super::report::outcome(&one.outcome));
+    let mut lines: Vec<String> = undone.iter().map(line).collect();
+    if lines.is_empty() {
+        lines.push("nothing was done that could be undone".to_owned());
+    }
+    let paths = undone.into_iter().filter_map(|one| one.path).collect();
+    Told::Undone { target, lines, done, paths }
+}
+
+/// Nothing may act in this scope; the guard says so before it comes to this.
+fn refuse(order: Order) -> Option<Told> {
+    const WHY: &str = "this scope is watched, never acted upon (`this_host = false`)";
+    let input = match order {
+        Order::Prepare { action, .. } => Input::Unprepared { action, why: WHY.to_owned() },
+        Order::Commit { action, .. } => {
+            Input::Outcome { action, outcome: Outcome::Failed(WHY.to_owned()) }
+        }
+        Order::Verify { incident, .. } => Input::Proven { incident, checks: Vec::new() },
+        Order::Adopt(reflexed) => {
+            Input::Outcome { action: reflexed.action, outcome: Outcome::Failed(WHY.to_owned()) }
+        }
+        Order::Undo(target) => return Some(Told::Undone { target, lines: vec![WHY.to_owned()], done: false, paths: Vec::new() }),
+        Order::Forget { .. } | Order::Renew { .. } => return None,
+    };
+    Some(Told::Input(Box::new(input)))
+}

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the agent tells its readers: the published view, losses as events, answers in words.
+
+use super::setup::House;
+use super::Options;
+use std::collections::BTreeMap;
+use thymus_control::View;
+use thymus_control::view::{Baseline, Check, Doctor, Health, Tree, UNCOVERED_MAX, Uncovered};
+use thymus_engine::Timestamp;
+use thymus_engine::action::Outcome;
+use thymus_engine::engine::Engine;
+use thymus_engine::event::Loss;
+use thymus_engine::input::Command;
+use thymus_host::scope::Scope;
+use thymus_host::sense::{self, HookState, Sensors};
+use thymus_host::vault::{Counters, Coverage, Vault};
+
+/// Everything that a view is made from.
+pub(super) struct Sources<'a> {
+    pub(super) options: &'a Options,
+    pub(super) house: &'a House,
+    pub(super) engine: &'a Engine,
+    pub(super) sensors: &'a Sensors,
+    pub(super) vault: &'a Vault,
+    /// As of a while ago: it is long, and changes slowly.
+    pub(super) coverage: &'a Coverage,
+    /// Why no pre-images are taken; `None` when they are.
+    pub(super) no_pre_images: Option<&'a str>,
+    pub(super) started: Timestamp,
+    pub(super) baseline_done: bool,
+}
+
+/// Before the first tick.
+pub(super) fn starting(house: &House, engine: &Engine) -> View {
+    View {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        scope: scope_in_words(house.scope()),
+        started: sense::now(),
+        boot_to_unix_ns: sense::boot_to_unix_ns(),
+        engine: engine.view(),
+        counters: BTreeMap::from([("ready".to_owned(), 0)]),
+        doctor: Doctor::default(),
+        baseline: Baseline::default(),
+    }
+}
+
+pub(super) fn view(sources: &Sources<'_>) -> View {
+    let mut view = starting(sources.house, sources.engine);
+    view.started = sources.started;
+    let vault = sources.vault.counters();
+    let losses = sources.sensors.losses();
+    let journal = sources.house.journal().losses();
+    let lost = losses.ring + losses.fanotify + losses.unreadable;
+    let more = [
+        ("ready", u64::from(sources.baseline_done)),
+        ("events_lost", lost),
+        ("events_ring_lost", losses.ring),
+        ("events_fanotify_lost", losses.fanotify),
+        ("events_unreadable", losses.unreadable),
+        ("sense_evicted", losses.evicted),
+        ("journal_lost", journal),
+        ("vault_versions", vault.versions),
+        ("vault_captures", vault.captures),
+        ("vault_queued", vault.queued),
+        ("vault_queue_full", vault.queue_full),
+        ("vault_quota_stops", vault.quota_stops),
+        ("vault_gone", vault.gone),
+        ("vault_inexact", vault.inexact),
+        ("vault_permission_events", vault.permission_events),
+        ("vault_permission_captures", vault.permission_captures),
+        ("vault_permission_deadlines", vault.permission_deadlines),
+        ("vault_stored_bytes", vault.stored_bytes),
+    ];
+    view.counters.extend(more.map(|(name, count)| (name.to_owned(), count)));
+    view.baseline = baseline(sources.coverage, &vault, sources.options.config.vault.quota_mb.get() << 20);
+    view.doctor = doctor(sources, &vault, journal);
+    view
+}
+
+fn scope_in_words(scope: &Scope) -> String {
+    let may = if scope.acting().is_some() { "may act" } else { "watches only" };
+    if scope.is_whole_host() {
+        return format!("this host, {may}");
+    }
+    format!("cgroup {} with root {}, {may}", scope.cgroup_path().display(), scope.root_path().display())
+}
+
+fn baseline(coverage: &Coverage, vault: &Counters, quota_bytes: u64) -> Baseline {
+    let tree = |tree: &thymus_host::vault::TreeCoverage| Tree {
+        path: tree.tree.clone(),
+        files: tree.files + tree.missing_count,
+        covered: tree.files,
+        bytes: tree.bytes,
+    };
+    let missing = coverage.trees.iter().flat_map(|tree| tree.missing.iter().cloned());
+    let windows = coverage.windows.iter().map(|window| (window.path.clone(), window.reason.clone()));
+    let uncovered: Vec<Uncovered> =
+        missing.chain(windows).map(|(path, why)| Uncovered { path, why }).take(UNCOVERED_MAX).collect();
+    let all = coverage.trees.iter().map(|tree| tree.missing_count).sum::<u64>() + coverage.windows.len() as u64 + coverage.omitted;
+    Baseline {
+        trees: coverage.trees.iter().map(tree).collect(),
+        stored_bytes: vault.stored_bytes,
+        quota_bytes,
+        uncovered_omitted: all.saturating_sub(uncovered.len() as u64),
+        uncovered,
+    }
+}
+
+fn doctor(sources: &Sources<'_>, vault: &Counters, journal_lost: u64) -> Doctor {
+    let mut checks: Vec<Check> = sources.sensors.hooks().iter().map(of_hook).collect();
+    let mut check = |name: &str, state, detail: String| checks.push(Check { name: name.to_owned(), state, detail });
+    let losses = sources.sensors.losses();
+    match losses.ring + losses.fanotify + losses.unreadable {
+        0 => check("sensor losses", Health::Good, "no event was lost".to_owned()),
+        _ => check(
+            "sensor losses",
+            Health::Limited,
+            format!(
+                "lost: {} records of the kernel's ring, {} overflows of fanotify, {} that could not be read; \
+                 what happened then was not seen",
+                losses.ring, losses.fanotify, losses.unreadable
+            ),
+        ),
+    }
+    match (sources.no_pre_images, sources.house.scope().acting().is_some()) {
+        (Some(why), _) => {
+            check("vault pre-images", Health::Limited, format!("none are taken: {why}; versions are taken after each change"));
+        }
+        (None, true) => check("vault pre-images", Health::Good, "taken before each write".to_owned()),
+        (None, false) => check(
+            "vault pre-images",
+            Health::Limited,
+            "none are taken: this scope is watched, never acted upon; versions are taken after each change".to_owned(),
+        ),
+    }
+    match (vault.queue_full, vault.quota_stops) {
+        (0, 0) => check("vault", Health::Good, format!("{} versions, {} bytes", vault.versions, vault.stored_bytes)),
+        (full, quota) => check(
+            "vault",
+            Health::Limited,
+            format!("{quota} versions without content for lack of space (raise `quota_mb` or free the disk), {full} because the queue was full"),
+        ),
+    }
+    match journal_lost {
+        0 => check("journal", Health::Good, "every input is recorded".to_owned()),
+        lost => check("journal", Health::Broken, format!("{lost} inputs could not be recorded: is the disk full? A replay is not exact")),
+    }
+    for problem in sources.house.problems() {
+        check("configuration", Health::Limited, problem.to_string());
+    }
+    Doctor { checks }
+}
+
+fn of_hook(hook: &sense::Hook) -> Check {
+    let (state, detail) = match &hook.state {
+        HookState::Attached => (Health::Good, "attached".to_owned()),
+        HookState::Replaced(by) => (Health::Limited, format!("refused; {by} instead, which is less precise about {}", hook.blind_to)),
+        HookState::Refused(why) => (Health::Limited, format!("refused ({why}): {} cannot be seen", hook.blind_to)),
+    };
+    Check { name: format!("sensor {}", hook.name), state, detail }
+}
+
+/// What the vault lost since the last look.
+pub(super) fn losses(before: &Counters, now: &Counters, since: Timestamp, until: Timestamp) -> Vec<Loss> {
+    let lost = [
+        ("vault/queue", now.queue_full.saturating_sub(before.queue_full)),
+        ("vault/quota", now.quota_stops.saturating_sub(before.quota_stops)),
+        ("vault/deadline", now.permission_deadlines.saturating_sub(before.permission_deadlines)),
+    ];
+    let lost = lost.into_iter().filter(|(_, count)| *count > 0);
+    lost.map(|(source, count)| Loss { source: source.to_owned(), count, since, until }).collect()
+}
+
+/// What a command did, for the person who gave it.
+pub(super) fn said(command: &Command) -> String {
+    match command {
+        Command::Approve { action } => format!("action {action} is approved"),
+        Command::Deny { action } => format!("action {action} is denied"),
+        Command::Hold { why, .. } => format!("held: nothing is done automatically ({why})"),
+        Command::Release => "released".to_owned(),
+        Command::ChangeBegin { who, .. } => format!("a change by {who} is open"),
+        Command::ChangeEnd => "the change is closed".to_owned(),
+        Command::Mode(mode) => format!("mode {mode:?}").to_lowercase(),
+        Command::Judge { incident, true_positive: true } => format!("incident {incident} is judged true"),
+        Command::Judge { incident, true_positive: false } => format!("incident {incident} is judged a false alarm"),
+        Command::Undone { incident } => format!("incident {incident} is undone"),
+        Command::BaselineAccepted { paths } => format!("{} paths are wanted as they are", paths.len()),
+    }
+}
+
+pub(super) fn outcome(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Success => "done".to_owned(),
+        Outcome::DoesNotExist => "was so already".to_owned(),
+        Outcome::Reverted(why) => format!("failed and put back: {why}"),
+        Outcome::Failed(why) => format!("failed: {why}"),
+        Outcome::Undone => "undone".to_owned(),
+    }
+}

@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What an agent needs before its first event: scope, state directory, journal, warden, the engine as it was.
+
+use super::{Options, ScopeChoice};
+use crate::config::{Config, Problem};
+use anyhow::{Context, Result, bail};
+use rustix::fs::{FlockOperation, Mode as Permission, OFlags};
+use std::cell::RefCell;
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use thymus_engine::engine::Engine;
+use thymus_engine::event::Event;
+use thymus_engine::input::Configuration;
+use thymus_engine::{HostPath, ProcessKey};
+use thymus_host::journal::{self, Journal};
+use thymus_host::perform::{Hands, VaultVersions};
+use thymus_host::recover::Watch;
+use thymus_host::respond::Reflex;
+use thymus_host::scope::Scope;
+use thymus_host::sense::{self, OpenIntent};
+use thymus_host::system::Probe;
+use thymus_host::system::linux::Linux;
+use thymus_host::vault::{self, Intent, Vault};
+use thymus_host::warden::{Leases, Warden};
+
+/// LIMIT: bytes of the guarded host's `/etc/passwd` that are read for the names of administrators.
+const PASSWD_BYTES_MAX: u64 = 1 << 20;
+
+/// The agent's house on this machine. Everything in it outlives the threads.
+#[derive(Debug)]
+pub(super) struct House {
+    state: PathBuf,
+    /// Held for the agent's life: a second agent on the same state is refused.
+    _lock: std::fs::File,
+    own: ProcessKey,
+    scope: Scope,
+    journal: Journal,
+    leases: Leases,
+    warden: RefCell<Warden>,
+    /// Events from before, brought back by replay.
+    engine: RefCell<Option<(Engine, u64)>>,
+    /// What was found wrong on the way; shown by `doctor`.
+    problems: RefCell<Vec<Problem>>,
+}
+
+impl House {
+    pub(super) fn open(options: &Options) -> Result<Self> {
+        let state = options.config.state.get().clone();
+        let lock = claim(&state)?;
+        let scope = match &options.scope {
+            ScopeChoice::Host => Scope::this_host(options.config.this_host)?,
+            ScopeChoice::Cgroup(cgroup) => Scope::cgroup(cgroup, &options.root)?,
+        };
+        let mut problems = options.problems.clone();
+        let (journal, _, untrusted) = Journal::open_or_quarantine(&state.join("journal"))
+            .with_context(|| format!("cannot open the journal in `{}`", state.display()))?;
+        if let Some(found) = untrusted {
+            tracing::error!(problem = %found, "the journal cannot be trusted; it was moved aside, and a new one begun");
+            problems.push(Problem {
+                path: found.file,
+                place: None,
+                message: format!("at byte {}: {}", found.offset, found.what),
+                instead: "a new journal; the old one was moved aside, as evidence".to_owned(),
+            });
+        }
+        let table = state.join("leases");
+        let leases = Leases::open(&table).context("cannot open the table of leases")?;
+        let warden = Warden::start(Path::new("/proc/self/exe"), &table).context("cannot start the warden")?;
+        let engine = remembered(&journal).unwrap_or_else(|error| {
+            tracing::error!(%error, "the engine starts anew: what it knew cannot be brought back");
+            problems.push(Problem {
+                path: state.join("journal"),
+                place: None,
+                message: format!("{error:#}"),
+                instead: "an engine that knows nothing from before".to_owned(),
+            });
+            (Engine::new(), 1)
+        });
+        Ok(Self {
+            state,
+            _lock: lock,
+            own: sense::process_key(std::process::id()).context("cannot read our own start time from /proc")?,
+            scope,
+            journal,
+            leases,
+            warden: RefCell::new(warden),
+            engine: RefCell::new(Some(engine)),
+            problems: RefCell::new(problems),
+        })
+    }
+
+    pub(super) fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    pub(super) fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.state.join(name)
+    }
+
+    pub(super) fn problems(&self) -> Vec<Problem> {
+        self.problems.borrow().clone()
+    }
+
+    /// The engine as it was when the last agent ended, and the number of the next event. Once.
+    pub(super) fn engine(&self) -> Result<(Engine, u64)> {
+        self.engine.borrow_mut().take().context("the engine is given out once")
+    }
+
+    /// A vault that was altered is kept as evidence, and a new one is begun: guarding goes on.
+    pub(super) fn vault(&self, config: &Config) -> Result<Vault> {
+        let directory = self.path("vault");
+        match Vault::open(&directory, &self.scope, self.vault_options(config)) {
+            Err(error @ vault::Error::Altered { .. }) => {
+                let aside = Vault::set_aside(&directory).context("cannot move the altered vault aside")?;
+                tracing::error!(%error, aside = %aside.display(), "the vault cannot be trusted; a new one is begun");
+                self.problems.borrow_mut().push(Problem {
+                    path: directory.clone(),
+                    place: None,
+                    message: error.to_string(),
+                    instead: format!("a new vault; the old one is at `{}`", aside.display()),
+                });
+                Ok(Vault::open(&directory, &self.scope, self.vault_options(config))?)
+            }
+            opened => opened.with_context(|| format!("cannot open the vault in `{}`", directory.display())),
+        }
+    }
+
+    fn vault_options(&self, config: &Config) -> vault::Options {
+        let texts = |globs: &[crate::config::Glob]| globs.iter().map(|glob| glob.get().clone()).collect::<Vec<_>>();
+        let mut excluded = texts(&config.protect.exclude);
+        excluded.extend(self.own_paths().iter().map(ToString::to_string));
+        vault::Options {
+            protected: config.protect.trees.iter().map(|tree| tree.get().clone()).collect(),
+            excluded,
+            append_only: texts(&config.protect.append_only),
+            quota_bytes: config.vault.quota_mb.get() << 20,
+            file_bytes_max: config.vault.file_mb_max.get() << 20,
+            retention: vault::RETENTION_DEFAULT,
+        }
+    }
+
+    /// Our own state and socket, as paths below the guarded root; none when they lie outside of it.
+    fn own_paths(&self) -> Vec<HostPath> {
+        if !self.scope.is_whole_host() {
+            return Vec::new();
+        }
+        let state = self.state.to_string_lossy();
+        vec![HostPath::from(&*state)]
+    }
+
+    /// The door to the host; none when this scope is watched only.
+    fn system(&self) -> Result<Option<Linux<'_>>> {
+        let Some(acting) = self.scope.acting() else { return Ok(None) };
+        let keep = self.path("keep");
+        let system = Linux::new(acting, &keep, &self.never_touch());
+        system.map(Some).with_context(|| format!("cannot open the keep `{}`", keep.display()))
+    }
+
+    /// The agent and the warden.
+    fn never_touch(&self) -> Vec<ProcessKey> {
+        std::iter::once(self.own).chain(sense::process_key(self.warden.borrow().pid())).collect()
+    }
+
+    pub(super) fn reflex(&self) -> Result<Option<Reflex<'_>>> {
+        let Some(system) = self.system()? else { return Ok(None) };
+        let reflex = Reflex::open(Box::new(system), self.leases.clone(), &self.path("reflex"));
+        Ok(Some(reflex.context("cannot open the ring of reflexes")?))
+    }
+
+    pub(super) fn hands<'a>(&'a self, vault: &'a Vault) -> Result<Option<Hands<'a>>> {
+        let Some(system) = self.system()? else { return Ok(None) };
+        let versions = VaultVersions::new(vault);
+        Ok(Some(Hands::new(Box::new(system), self.journal.clone(), Box::new(versions), self.leases.clone())))
+    }
+
+    /// This agent, as the engine knows it.
+    pub(super) fn own_key(&self) -> ProcessKey {
+        self.own
+    }
+
+    /// Something stands at this path below the guarded root.
+    pub(super) fn exists(&self, path: &HostPath) -> bool {
+        use rustix::fs::ResolveFlags;
+        let beneath = path.as_bytes().strip_prefix(b"/").unwrap_or(path.as_bytes());
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat2(self.scope.root(), beneath, flags, Permission::empty(), resolve).is_ok()
+    }
+
+    /// What the engine needs to know.
+    pub(super) fn configuration(&self, options: &Options) -> Configuration {
+        let config = &options.config;
+        Configuration {
+            mode: config.mode,
+            scope_permits_action: self.scope.acting().is_some(),
+            administrators: self.administrators(config),
+            protected: config.protect.trees.iter().map(|tree| tree.get().clone()).collect(),
+            append_only: config.protect.append_only.iter().map(|glob| glob.get().clone()).collect(),
+            change_tools: config.change.tools.iter().map(|tool| tool.get().clone()).collect(),
+            never_touch: self.never_touch(),
+            never_touch_paths: self.own_paths(),
+            policies: options.policies.clone(),
+            boot_to_unix_ns: sense::boot_to_unix_ns(),
+        }
+    }
+
+    /// Names to numbers, by the guarded host's own users. A name that it does not know is nobody, and is said.
+    fn administrators(&self, config: &Config) -> Vec<u32> {
+        let users = self.read_beneath("etc/passwd").unwrap_or_default();
+        let uid_of = |name: &str| {
+            users.lines().find_map(|line| {
+                let mut fields = line.split(':');
+                (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok()).flatten()
+            })
+        };
+        let mut found = Vec::new();
+        for name in &config.administrators {
+            match uid_of(name.get()) {
+                Some(uid) => found.push(uid),
+                None => self.problems.borrow_mut().push(Problem {
+                    path: PathBuf::from("/etc/passwd"),
+                    place: None,
+                    message: format!("found no user `{}`, expected one: it is in `administrators`", name.get()),
+                    instead: "nobody: that name authorises nothing".to_owned(),
+                }),
+            }
+        }
+        found
+    }
+
+    fn read_beneath(&self, path: &str) -> Option<String> {
+        use rustix::fs::ResolveFlags;
+        use std::io::Read;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = rustix::fs::openat2(self.scope.root(), path, flags, Permission::empty(), resolve).ok()?;
+        let mut text = String::new();
+        std::fs::File::from(file).take(PASSWD_BYTES_MAX).read_to_string(&mut text).ok()?;
+        Some(text)
+    }
+
+    /// Once a tick: the journal to the kernel, a checkpoint when one is due, the warden alive.
+    pub(super) fn tend(&self, engine: &Engine, next_event: u64) {
+        if self.journal.wants_checkpoint() {
+            let now = sense::now();
+            let written = checkpoint(engine, next_event).map(|bytes| self.journal.checkpoint(now, &bytes));
+            if !matches!(written, Ok(Ok(()))) {
+                tracing::warn!("no checkpoint was written: the next start replays more");
+            }
+        }
+        if let Err(error) = self.journal.flush() {
+            tracing::warn!(%error, "the journal could not be written");
+        }
+        match self.warden.borrow_mut().ensure() {
+            Ok(false) => {}
+            Ok(true) => tracing::warn!("the warden had ended and was started again"),
+            Err(error) => tracing::error!(%error, "there is no warden: leases end only while the agent lives"),
+        }
+    }
+}
+
+/// Makes the state directory, for root alone, and claims it.
+fn claim(state: &Path) -> Result<std::fs::File> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(state)
+        .with_context(|| format!("cannot make the state directory `{}`", state.display()))?;
+    std::fs::set_permissions(state, std::fs::Permissions::from_mode(0o700))
+        .with_context(|| format!("cannot close `{}` to others", state.display()))?;
+    let path = state.join("lock");
+    let mut lock = std::fs::File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .with_context(|| format!("cannot open `{}`", path.display()))?;
+    if rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
+        bail!("another agent uses `{}`: end it first, or give this one a state directory of its own", state.display());
+    }
+    lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id())).context("cannot write the lock")?;
+    Ok(lock)
+}
+
+/// The engine and the number of the next event, as one checkpoint.
+fn checkpoint(engine: &Engine, next_event: u64) -> postcard::Result<Vec<u8>> {
+    postcard::to_stdvec(&(next_event, engine))
+}
+
+/// Brings the engine back: the newest checkpoint, then every input after it. Effects were carried out then, not now.
+fn remembered(journal: &Journal) -> Result<(Engine, u64)> {
+    let journal::Replay { checkpoint, inputs } = journal.replay().context("cannot read the journal")?;
+    let (mut next_event, mut engine) = match checkpoint {
+        Some((_, bytes)) => postcard::from_bytes::<(u64, Engine)>(&bytes).context("cannot read a checkpoint")?,
+        None => (1, Engine::new()),
+    };
+    let mut effects = Vec::new();
+    for input in inputs {
+        let (now, input) = input.context("cannot read a recorded input")?;
+        if let thymus_engine::Input::Event(Event { id, .. }) = &input {
+            next_event = next_event.max(id.0 + 1);
+        }
+        engine.step(now, input, &mut effects);
+        effects.clear();
+    }
+    Ok((engine, next_event))
+}
+
+/// Services that must answer before an incident counts as healed.
+pub(super) fn watched(config: &Config) -> Vec<Watch> {
+    let watch = |service: &crate::config::Service| {
+        let http = service.url.as_ref().map(|url| {
+            let rest = url.get().strip_prefix("http://127.0.0.1").unwrap_or_default();
+            let (port, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
+            let port = port.strip_prefix(':').and_then(|port| port.parse().ok()).unwrap_or(80);
+            Probe::Http { port, path: path.to_owned() }
+        });
+        let probe = http.or(service.tcp.map(|port| Probe::Tcp { port }));
+        Watch { unit: service.unit.get().clone(), probe }
+    };
+    config.service.iter().map(watch).collect()
+}
+
+/// What a thread is about to do to a file, in the vault's words.
+pub(super) fn intent_of(call: Option<OpenIntent>) -> Intent {
+    match call {
+        None => Intent::Unknown,
+        Some(call) if call.may_truncate() => Intent::Truncate,
+        Some(call) if call.may_write() => Intent::Write,
+        Some(_) => Intent::Read,
+    }
+}
