@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The agent, started beside or inside a twin, and asked only through its own API, as an operator would.
+
+use crate::report::Placement;
+use crate::twin::Twin;
+use crate::{Doing, Error, Result, wait_until};
+use serde::Deserialize;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+use thymus_engine::{Incident, IncidentId};
+
+/// What of a twin belongs to an agent inside it, thus to nobody's comparison.
+pub const OWN: [&str; 5] =
+    ["/var/lib/thymus", "/etc/thymus", "/usr/local/sbin/thymus", "/etc/systemd/system/thymus.service", "/run/thymus"];
+
+/// Until the agent answers and its vault holds the baseline.
+const READY_LIMIT: Duration = Duration::from_secs(180);
+
+const UNIT: &str = "[Unit]\nDescription=Thymus\n[Service]\nExecStart=/usr/local/sbin/thymus up --mode autonomous\n\
+    Delegate=no\nKillMode=process\n";
+
+/// The agent of one twin; it ends with the twin.
+#[derive(Debug)]
+pub struct Agent<'a> {
+    twin: &'a Twin,
+    thymus: PathBuf,
+    socket: PathBuf,
+}
+
+/// The parts of `thymus status --json` that a report needs.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Status {
+    #[serde(default)]
+    pub counters: BTreeMap<String, u64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Summary {
+    id: IncidentId,
+}
+
+#[derive(Debug, Deserialize)]
+struct Told {
+    incident: Incident,
+}
+
+#[derive(Debug, Deserialize)]
+struct Baseline {
+    trees: Vec<Tree>,
+    #[serde(default)]
+    uncovered: Vec<serde_json::Value>,
+    #[serde(default)]
+    uncovered_omitted: u64,
+}
+
+#[derive(Debug, Deserialize)]
+struct Tree {
+    files: u64,
+    covered: u64,
+}
+
+fn configuration(inside: bool) -> String {
+    format!(
+        "mode = \"autonomous\"\nthis_host = {inside}\nadministrators = [\"ops\"]\n\n\
+         [[service]]\nunit = \"nginx.service\"\ntcp = 80\nurl = \"http://127.0.0.1/health\"\n\n\
+         [[service]]\nunit = \"ssh.service\"\ntcp = 22\n"
+    )
+}
+
+/// Before the boot: what an agent inside needs on the twin's disk. `thymus` is the agent's program.
+pub fn install(twin: &Twin, thymus: &Path) -> Result<()> {
+    let program = std::fs::read(thymus).doing("read", thymus)?;
+    twin.plant("/usr/local/sbin/thymus", &program, 0o755, 0)?;
+    twin.plant("/etc/thymus/thymus.toml", configuration(true).as_bytes(), 0o600, 0)?;
+    twin.plant("/etc/systemd/system/thymus.service", UNIT.as_bytes(), 0o644, 0)
+}
+
+impl<'a> Agent<'a> {
+    /// Starts the agent of a booted twin and waits until it guards. `Placement::None` has none.
+    pub fn start(twin: &'a Twin, placement: Placement, thymus: &Path) -> Result<Option<Self>> {
+        let socket = match placement {
+            Placement::None => return Ok(None),
+            Placement::Inside => {
+                twin.inside(&["systemctl", "start", "thymus.service"])?;
+                PathBuf::from(format!("/proc/{}/root/run/thymus/api.sock", twin.leader()))
+            }
+            Placement::Outside => {
+                let directory = twin.directory().join("agent");
+                std::fs::create_dir_all(&directory).doing("make the directory", &directory)?;
+                let config = directory.join("thymus.toml");
+                std::fs::write(&config, configuration(false)).doing("write", &config)?;
+                let log = directory.join("log");
+                let log = std::fs::File::create(&log).doing("open", log)?;
+                let errors = log.try_clone().doing("open", &directory)?;
+                let socket = directory.join("api.sock");
+                let mut scope = std::ffi::OsString::from("cgroup:");
+                scope.push(twin.cgroup());
+                let mut command = twin.tool(&thymus.to_string_lossy());
+                command.arg("--socket").arg(&socket).args(["up", "--mode", "autonomous", "--scope"]).arg(scope);
+                command.arg("--root").arg(twin.root()).arg("--state").arg(directory.join("state"));
+                command.arg("--config").arg(&config);
+                command.stdin(Stdio::null()).stdout(log).stderr(errors);
+                // Ends with the twin's tools, by their cgroup; whoever is first collects it.
+                command.spawn().map_err(|source| Error::Spawn { program: thymus.display().to_string(), source })?;
+                socket
+            }
+        };
+        let agent = Self { twin, thymus: thymus.to_owned(), socket };
+        let mut last = None;
+        let ready = wait_until("the agent guards and its baseline is complete", READY_LIMIT, || {
+            match agent.ask::<Baseline>(&["baseline"]) {
+                Ok(answers) => {
+                    let of = |count: fn(&Tree) -> u64| {
+                        answers.iter().flat_map(|baseline| &baseline.trees).map(count).sum::<u64>()
+                    };
+                    let named =
+                        answers.iter().map(|one| one.uncovered.len() as u64 + one.uncovered_omitted).sum::<u64>();
+                    let (files, covered) = (of(|tree| tree.files), of(|tree| tree.covered));
+                    last = Some(format!("{covered} of {files} files are covered"));
+                    files > 0 && covered + named >= files
+                }
+                Err(error) => {
+                    last = Some(error.to_string());
+                    false
+                }
+            }
+        });
+        match ready {
+            Err(Error::Deadline { what, limit }) => {
+                let what = format!("{what} ({}); it said: {}", last.unwrap_or_default(), agent.said());
+                Err(Error::Deadline { what, limit })
+            }
+            other => other.map(|()| Some(agent)),
+        }
+    }
+
+    /// The end of the agent's own log.
+    #[must_use]
+    pub fn said(&self) -> String {
+        let outside = std::fs::read_to_string(self.twin.directory().join("agent/log"));
+        let journal = || self.twin.inside(&["journalctl", "-u", "thymus", "-n", "40", "-o", "cat", "--no-pager"]);
+        let text = outside.or_else(|_| journal()).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().rev().take(40).collect();
+        lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+
+    fn ask<T: for<'de> Deserialize<'de>>(&self, command: &[&str]) -> Result<Vec<T>> {
+        let mut thymus = Command::new(&self.thymus);
+        thymus.arg("--socket").arg(&self.socket).arg("--json").args(command).stdin(Stdio::null());
+        let done = thymus.output();
+        let done = done.map_err(|source| Error::Spawn { program: self.thymus.display().to_string(), source })?;
+        let text = String::from_utf8_lossy(&done.stdout);
+        let wrong = |why: String| Error::Agent { command: command.join(" "), why };
+        let answers: std::result::Result<Vec<T>, _> =
+            text.lines().filter(|line| !line.is_empty()).map(serde_json::from_str).collect();
+        let answers = answers.map_err(|error| wrong(error.to_string()))?;
+        // A status of 1 also says "something is not well": then there is an answer.
+        if answers.is_empty() && !done.status.success() {
+            return Err(wrong(String::from_utf8_lossy(&done.stderr).trim().to_owned()));
+        }
+        Ok(answers)
+    }
+
+    pub fn status(&self) -> Result<Status> {
+        Ok(self.ask(&["status"])?.pop().unwrap_or_default())
+    }
+
+    /// Every incident, whole.
+    pub fn incidents(&self) -> Result<Vec<Incident>> {
+        let mut all = Vec::new();
+        for summary in self.ask::<Summary>(&["incidents"])? {
+            let told = self.ask::<Told>(&["incidents", &summary.id.to_string()])?;
+            all.extend(told.into_iter().map(|told| told.incident));
+        }
+        Ok(all)
+    }
+
+    /// Keeps the agent from acting, as a person would.
+    pub fn hold(&self) -> Result<()> {
+        self.ask::<serde_json::Value>(&["hold", "--for", "10m", "--why", "drill: respond after the attack"]).map(drop)
+    }
+
+    pub fn release(&self) -> Result<()> {
+        self.ask::<serde_json::Value>(&["release"]).map(drop)
+    }
+
+    /// One action or incident undone, as a person would.
+    pub fn undo(&self, what: &str) -> Result<()> {
+        self.ask::<serde_json::Value>(&["undo", what]).map(drop)
+    }
+}

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a drill found: one JSON object a run, or a page for a person.
+
+use serde::Serialize;
+use std::fmt;
+use thymus_engine::path::HostPath;
+
+/// Where the agent stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Placement {
+    /// On the machine, guarding the twin as a host guards its containers.
+    Outside,
+    /// In the twin, as the host itself, where a root attacker can reach it.
+    Inside,
+    /// No agent: the attack runs unhindered (how the drill tests itself).
+    None,
+}
+
+/// How far the agent came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Stage {
+    Undetected,
+    Open,
+    Contained,
+    Restored,
+    Healed,
+    Stuck,
+    /// Nothing to find, and nothing was done.
+    Quiet,
+    NotApplicable,
+}
+
+/// One run of one drill. Times are milliseconds, `None` when that never came; all counts are of distinct paths or processes.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    pub scenario: String,
+    /// ATT&CK techniques that the attack used.
+    pub techniques: Vec<String>,
+    pub seed: u64,
+    pub agent: Placement,
+    pub stage: Stage,
+    /// Why the stage is not `healed` (or `quiet`), or what else is wrong.
+    pub why: Option<String>,
+    pub detected: bool,
+    pub detected_by: Vec<String>,
+    pub techniques_found: Vec<String>,
+    /// From the attack's first step to the first finding.
+    pub time_to_detect_ms: Option<u64>,
+    /// From the first finding of the incident to its containment.
+    pub time_to_contain_ms: Option<u64>,
+    /// From containment to healed.
+    pub time_to_heal_ms: Option<u64>,
+    /// Place of the true root among the incident's hypotheses, 1 = first.
+    pub root_rank: Option<usize>,
+    /// Of the objects that the agent named, how many the attack touched. 0.0..=1.0, `None` when it named none.
+    pub reach_precision: Option<f64>,
+    /// Of the objects that the attack touched, how many the agent named. 0.0..=1.0, `None` when it touched none.
+    pub reach_recall: Option<f64>,
+    /// What the attack set out to touch.
+    pub objects_in_scope: usize,
+    pub objects_tampered_at_containment: Option<usize>,
+    /// What it did touch, by its own record.
+    pub objects_tampered: usize,
+    /// Of those, how many are again as in the reference (append-only logs: no line is missing).
+    pub objects_restored_exactly: usize,
+    /// Of those, how many carry benign changes too and have exactly these.
+    pub objects_merged: usize,
+    /// Left to a person, with the reason.
+    pub objects_shown: usize,
+    /// What is left of the attack.
+    pub residue: Vec<HostPath>,
+    pub attacker_processes_left: usize,
+    pub cleanup_oracle: CleanupOracle,
+    pub benign_changes: usize,
+    pub benign_changes_lost: Vec<HostPath>,
+    pub benign_processes_harmed: usize,
+    pub service_downtime_ms: u64,
+    /// Bytes of benign content that were there before and are not now.
+    pub bytes_lost: u64,
+    pub actions: Vec<ActionLine>,
+    pub events: u64,
+    pub events_lost: u64,
+    /// Paths that differ between the two references, thus say nothing.
+    pub noise: Vec<HostPath>,
+    /// Noise below a protected tree: then the references prove nothing.
+    pub noise_forbidden: Vec<HostPath>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CleanupOracle {
+    Agrees,
+    Differs,
+    None,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct ActionLine {
+    pub action: String,
+    pub target: String,
+    pub verdict: String,
+    pub reasons: Vec<String>,
+    pub undoable: bool,
+    /// Whether undoing it was tried and worked; `None`: not tried.
+    pub undone_ok: Option<bool>,
+}
+
+impl Report {
+    /// What must hold after an attack: all found, all undone, nothing else touched.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        let clean = self.residue.is_empty()
+            && self.benign_changes_lost.is_empty()
+            && self.benign_processes_harmed == 0
+            && self.attacker_processes_left == 0
+            && self.events_lost == 0
+            && self.noise_forbidden.is_empty()
+            && self.noise.len() <= crate::oracle::NOISE_MAX;
+        let finished = if self.objects_in_scope == 0 {
+            self.stage == Stage::Quiet && self.actions.is_empty()
+        } else {
+            self.stage == Stage::Healed
+                && self.root_rank == Some(1)
+                && self.objects_restored_exactly == self.objects_tampered
+        };
+        clean && finished
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = |time: Option<u64>| time.map_or_else(|| "never".to_owned(), |time| format!("{time} ms"));
+        let verdict = if self.holds() { "holds" } else { "DOES NOT HOLD" };
+        writeln!(
+            f,
+            "{} seed {}, agent {}: {} ({verdict})",
+            self.scenario,
+            self.seed,
+            lower(&self.agent),
+            lower(&self.stage)
+        )?;
+        if let Some(why) = &self.why {
+            writeln!(f, "  why              {why}")?;
+        }
+        writeln!(
+            f,
+            "  found            {} after the first step, contained {} later, healed {} after that; true root is number {}",
+            ms(self.time_to_detect_ms),
+            ms(self.time_to_contain_ms),
+            ms(self.time_to_heal_ms),
+            self.root_rank.map_or_else(|| "-".to_owned(), |rank| rank.to_string())
+        )?;
+        writeln!(
+            f,
+            "  objects          {} tampered, {} restored exactly ({} of them merged), {} shown to a person",
+            self.objects_tampered, self.objects_restored_exactly, self.objects_merged, self.objects_shown
+        )?;
+        writeln!(
+            f,
+            "  attack           {} paths left, {} processes left",
+            self.residue.len(),
+            self.attacker_processes_left
+        )?;
+        paths(f, "residue", &self.residue)?;
+        writeln!(
+            f,
+            "  others' work     {} changes, {} lost; {} processes harmed; web down for {} ms",
+            self.benign_changes,
+            self.benign_changes_lost.len(),
+            self.benign_processes_harmed,
+            self.service_downtime_ms
+        )?;
+        paths(f, "lost", &self.benign_changes_lost)?;
+        write!(
+            f,
+            "  events           {} seen, {} lost; {} actions; {} paths of noise",
+            self.events,
+            self.events_lost,
+            self.actions.len(),
+            self.noise.len()
+        )
+    }
+}
+
+/// LIMIT: paths shown of one list to a person; JSON has them all.
+const PATHS_SHOWN_MAX: usize = 20;
+
+fn paths(f: &mut fmt::Formatter<'_>, word: &str, list: &[HostPath]) -> fmt::Result {
+    for path in list.iter().take(PATHS_SHOWN_MAX) {
+        writeln!(f, "    {word} {path}")?;
+    }
+    if list.len() > PATHS_SHOWN_MAX {
+        writeln!(f, "    and {} more", list.len() - PATHS_SHOWN_MAX)?;
+    }
+    Ok(())
+}
+
+fn lower(value: &impl Serialize) -> String {
+    serde_json::to_value(value).ok().and_then(|value| value.as_str().map(str::to_owned)).unwrap_or_default()
+}

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Everything that looks like an attack and is none: an administrator, a package, users in their own homes. Nothing may be done about it.
+
+use super::{Actor, Material, Names, Plan, Scenario, Step, pace, public_key, step};
+use crate::random::Random;
+use std::time::Duration;
+
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "benign",
+    about: "every legitimate look-alike: keys, units, cron, setuid, accounts, PAM, sshd, profile, packages, log rotation",
+    benign: true,
+    plan,
+};
+
+/// How long one round of work takes in a soak.
+const ROUND: Duration = Duration::from_secs(60);
+
+fn plan(random: &mut Random, material: Material<'_>) -> Plan {
+    let mut names = Names::new(random);
+    let rounds = material.soak.map_or(1, |soak| (soak.as_secs() / ROUND.as_secs()).max(1));
+    let mut benign = Vec::new();
+    let mut units: Vec<String> = ["nginx", "ssh", "cron", "rsyslog"].map(str::to_owned).into();
+    for round in 0..rounds {
+        let mut steps = work(random, &mut names, round, &mut units);
+        random.shuffle(&mut steps);
+        pace(&mut steps, random, 400);
+        if material.soak.is_some() {
+            let each = ROUND.as_millis() / (steps.len() as u128 + 1);
+            let each = u64::try_from(each).unwrap_or(0);
+            for step in &mut steps {
+                step.pause = Duration::from_millis(random.between(each / 2, each));
+            }
+        }
+        benign.append(&mut steps);
+    }
+    Plan {
+        planted: Vec::new(),
+        escalation: String::new(),
+        source: "127.0.0.66".to_owned(),
+        benign,
+        attack_user: Vec::new(),
+        attack_root: Vec::new(),
+        shared: Vec::new(),
+        units,
+    }
+}
+
+fn work(random: &mut Random, names: &mut Names, round: u64, units: &mut Vec<String>) -> Vec<Step> {
+    let ops = |title: &str, script: String, paths: &[&str]| step(Actor::Ops, title, script, paths);
+    let mut steps = Vec::new();
+
+    let key = public_key(random, "ops@console");
+    steps.push(ops(
+        "the administrator adds keys to his account and root's",
+        format!(
+            "echo '{key}' >>~/.ssh/authorized_keys; echo '{key}' | sudo tee -a /root/.ssh/authorized_keys >/dev/null"
+        ),
+        &["/home/ops/.ssh/authorized_keys", "/root/.ssh/authorized_keys"],
+    ));
+
+    let unit = names.take();
+    steps.push(ops(
+        "the administrator installs a service and a timer",
+        format!(
+            "printf '#!/bin/sh\\nwhile sleep 20; do :; done\\n' | sudo tee /usr/local/sbin/{unit} >/dev/null && sudo chmod 755 /usr/local/sbin/{unit} && \
+             printf '[Service]\\nExecStart=/usr/local/sbin/{unit}\\n[Install]\\nWantedBy=multi-user.target\\n' | sudo tee /etc/systemd/system/{unit}.service >/dev/null && \
+             printf '[Timer]\\nOnActiveSec=1h\\nUnit={unit}.service\\n[Install]\\nWantedBy=timers.target\\n' | sudo tee /etc/systemd/system/{unit}.timer >/dev/null && \
+             sudo systemctl daemon-reload && sudo systemctl enable --now {unit}.service {unit}.timer"
+        ),
+        &[&format!("/etc/systemd/system/{unit}.service"), &format!("/etc/systemd/system/{unit}.timer"), &format!("/usr/local/sbin/{unit}")],
+    ));
+    units.push(unit);
+
+    let job = names.take();
+    steps.push(ops(
+        "the administrator adds cron lines",
+        format!(
+            "echo '{} 4 * * * root true' | sudo tee /etc/cron.d/{job} >/dev/null; echo '{} 5 * * * root true' | sudo tee -a /etc/crontab >/dev/null",
+            random.below(60),
+            random.below(60)
+        ),
+        &[&format!("/etc/cron.d/{job}"), "/etc/crontab"],
+    ));
+
+    let tool = names.take();
+    steps.push(ops(
+        "the administrator installs a setuid tool and a capability",
+        format!(
+            "sudo install -m 4755 /usr/bin/id /usr/local/bin/{tool} && sudo cp /usr/bin/uptime /usr/local/bin/{tool}-up && sudo setcap cap_net_raw=ep /usr/local/bin/{tool}-up"
+        ),
+        &[&format!("/usr/local/bin/{tool}"), &format!("/usr/local/bin/{tool}-up")],
+    ));
+
+    let (user, uid) = (random.word(7), 2000 + round);
+    steps.push(ops(
+        "the administrator makes an account",
+        format!("sudo useradd -m -u {uid} -s /bin/bash {user} && sudo usermod -aG sudo {user}"),
+        &["/etc/passwd", "/etc/shadow", "/etc/group", "/etc/gshadow"],
+    ));
+    steps.push(ops(
+        "the administrator changes PAM, sshd and the profile",
+        format!(
+            "echo '# round {round}' | sudo tee -a /etc/pam.d/su >/dev/null; echo 'ClientAliveInterval {}' | sudo tee -a /etc/ssh/sshd_config >/dev/null; \
+             sudo systemctl reload ssh; echo 'export SHOP={round}' | sudo tee /etc/profile.d/shop.sh >/dev/null",
+            random.between(30, 300)
+        ),
+        &["/etc/pam.d/su", "/etc/ssh/sshd_config", "/etc/profile.d/shop.sh"],
+    ));
+
+    let package = names.take();
+    steps.push(ops(
+        "the administrator installs a package",
+        format!(
+            "d=$(mktemp -d) && mkdir -p $d/p/DEBIAN $d/p/usr/bin $d/p/lib/systemd/system && \
+             printf 'Package: {package}\\nVersion: 1.{round}\\nArchitecture: all\\nMaintainer: Ops <ops@shop.example>\\nDescription: a part of the shop\\n' >$d/p/DEBIAN/control && \
+             printf '#!/bin/sh\\nchmod 4755 /usr/bin/{package}\\n' >$d/p/DEBIAN/postinst && chmod 755 $d/p/DEBIAN/postinst && \
+             cp /usr/bin/id $d/p/usr/bin/{package} && printf '[Service]\\nExecStart=/usr/bin/{package}\\n' >$d/p/lib/systemd/system/{package}.service && \
+             dpkg-deb --root-owner-group -b $d/p $d/p.deb && sudo dpkg -i $d/p.deb; s=$?; rm -rf $d; exit $s",
+        )
+        .replace("exit $s", "(exit $s)"),
+        &[&format!("/usr/bin/{package}")],
+    ));
+    steps.push(ops(
+        "the administrator rotates the logs and clears his history",
+        "sudo logrotate -f /etc/logrotate.d/rsyslog; rm -f ~/.bash_history".to_owned(),
+        &[],
+    ));
+    steps.push(ops(
+        "the administrator deploys pages",
+        format!(
+            "sudo cp -a /var/www/shop /var/www/shop.new && sudo sed -i 's/five/{}/' /var/www/shop.new/*.html && \
+             sudo mv /var/www/shop /var/www/shop.old && sudo mv /var/www/shop.new /var/www/shop && sudo rm -rf /var/www/shop.old && sudo systemctl reload nginx",
+            random.word(4)
+        ),
+        &["/var/www/shop/index.html"],
+    ));
+    steps.push(step(
+        Actor::Bob,
+        "bob changes his own key, crontab and profile",
+        format!(
+            "echo '{}' >>~/.ssh/authorized_keys; (crontab -l; echo '{} 6 * * * true') | crontab -; echo 'export N={round}' >>~/.profile",
+            public_key(random, "bob@laptop"),
+            random.below(60)
+        ),
+        &["/home/bob/.ssh/authorized_keys", "/home/bob/.profile"],
+    ));
+    steps.push(step(
+        Actor::Alice,
+        "alice unpacks, runs and removes a tool of her own",
+        format!(
+            "mkdir -p ~/w && cd ~/w && printf '#!/bin/sh\\necho {0}\\n' >t && chmod 755 t && tar -cf t.tar t && rm t && tar -xf t.tar && ./t && rm -rf ~/w && echo {0} >>~/notes.txt",
+            random.word(5)
+        ),
+        &["/home/alice/notes.txt"],
+    ));
+    steps
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+//! People in a twin: everybody comes through sshd with a key, so that the way in tells nobody apart.
+//!
+//! The client runs on the machine, in the twin's network namespace alone, from a loopback address of its own.
+
+use crate::twin::Twin;
+use crate::{Doing, Error, Result, interrupt, output};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::{Duration, Instant};
+
+/// The ordinary users of a twin, with their numbers, as the base makes them.
+pub const USERS: [(&str, u32); 3] = [("ops", 1000), ("alice", 1001), ("bob", 1002)];
+
+/// LIMIT: lines of a session's answer that wait to be read.
+const LINES_MAX: usize = 4_096;
+
+/// One key pair a user, made for one drill and planted in all its twins.
+#[derive(Debug)]
+pub struct Keys {
+    directory: PathBuf,
+}
+
+impl Keys {
+    pub fn make(directory: &Path) -> Result<Self> {
+        std::fs::create_dir_all(directory).doing("make the directory", directory)?;
+        let keys = Self { directory: directory.to_owned() };
+        for (user, _) in USERS {
+            let private = keys.private(user);
+            output(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", user, "-f"]).arg(&private))?;
+        }
+        Ok(keys)
+    }
+
+    fn private(&self, user: &str) -> PathBuf {
+        self.directory.join(user)
+    }
+
+    /// Lets each user in with their own key.
+    pub fn plant(&self, twin: &Twin) -> Result<()> {
+        for (user, uid) in USERS {
+            let public = self.directory.join(format!("{user}.pub"));
+            let text = std::fs::read(&public).doing("read", public)?;
+            twin.plant(&format!("/home/{user}/.ssh/authorized_keys"), &text, 0o600, uid)?;
+        }
+        Ok(())
+    }
+}
+
+/// A shell at the other end of an ssh connection. One command at a time; each is answered before the next is sent.
+#[derive(Debug)]
+pub struct Session {
+    user: String,
+    client: Child,
+    input: ChildStdin,
+    lines: Receiver<Vec<u8>>,
+    /// Ends an answer; not a word that anybody would print.
+    token: String,
+}
+
+/// What a command said, and its exit status.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: i32,
+    pub lines: Vec<String>,
+}
+
+impl Session {
+    /// Logs in as `user` from `source`, a loopback address.
+    pub fn open(twin: &Twin, keys: &Keys, user: &str, source: &str, token: &str) -> Result<Self> {
+        let mut client = twin.tool("nsenter");
+        client
+            .args(["-t", &twin.leader().to_string(), "-n", "ssh", "-F", "none", "-T", "-b", source, "-i"])
+            .arg(keys.private(user))
+            .args(["-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"])
+            .args(["-o", "LogLevel=ERROR", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"])
+            .arg(format!("{user}@127.0.0.1"))
+            .env_remove("SSH_AUTH_SOCK")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        let mut client = client.spawn().map_err(|source| Error::Spawn { program: "ssh".into(), source })?;
+        let (Some(input), Some(answers)) = (client.stdin.take(), client.stdout.take()) else {
+            return Err(Error::SessionEnded { user: user.to_owned(), why: "no pipes".to_owned() });
+        };
+        let (sender, lines) = sync_channel(LINES_MAX);
+        std::thread::spawn(move || {
+            for line in BufReader::new(answers).split(b'\n') {
+                let Ok(line) = line else { return };
+                if sender.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut session = Self { user: user.to_owned(), client, input, lines, token: token.to_owned() };
+        session.run(":", Duration::from_secs(20))?;
+        Ok(session)
+    }
+
+    /// Runs `script` in the shell and waits for its end.
+    pub fn run(&mut self, script: &str, limit: Duration) -> Result<Answer> {
+        let token = self.token.clone();
+        self.send(&format!("{{ {script}\n}} </dev/null 2>&1\nprintf '\\n%s %s\\n' {token} $?\n"))?;
+        self.answer(limit)
+    }
+
+    /// Runs a command that becomes a shell reading the same input (such as `sudo …`); what follows goes to that shell.
+    pub fn become_shell(&mut self, command: &str, limit: Duration) -> Result<Answer> {
+        let token = self.token.clone();
+        self.send(&format!("{command}\n"))?;
+        self.send(&format!("printf '\\n%s %s\\n' {token} $?\n"))?;
+        self.answer(limit)
+    }
+
+    fn send(&mut self, text: &str) -> Result<()> {
+        let sent = self.input.write_all(text.as_bytes()).and_then(|()| self.input.flush());
+        sent.map_err(|error| self.ended(error.to_string()))
+    }
+
+    fn answer(&self, limit: Duration) -> Result<Answer> {
+        let deadline = Instant::now() + limit;
+        let mut lines = Vec::new();
+        loop {
+            interrupt::check()?;
+            match self.lines.recv_timeout(Duration::from_millis(50)) {
+                Ok(line) => {
+                    let line = String::from_utf8_lossy(&line).into_owned();
+                    let status = line.strip_prefix(&self.token).and_then(|rest| rest.trim().parse().ok());
+                    if let Some(status) = status {
+                        return Ok(Answer { status, lines });
+                    }
+                    if !line.is_empty() {
+                        lines.push(line);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
+                Err(RecvTimeoutError::Timeout) => {
+                    return Err(self.ended(format!("no answer within {limit:?}; so far: {}", lines.join(" | "))));
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(self.ended(format!("the connection closed; before that: {}", lines.join(" | "))));
+                }
+            }
+        }
+    }
+
+    fn ended(&self, why: String) -> Error {
+        Error::SessionEnded { user: self.user.clone(), why }
+    }
+
+    /// Logs out.
+    pub fn close(mut self) {
+        // Either may have ended already; then there is nothing to close.
+        let _ = self.input.write_all(b"exit\nexit\n");
+        drop(self.input);
+        let deadline = Instant::now() + Duration::from_secs(5);
+        while Instant::now() < deadline && self.client.try_wait().is_ok_and(|status| status.is_none()) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let _ = self.client.kill();
+        let _ = self.client.wait();
+    }
+}

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Tests with real twins, in order, one at a time. Needs root and what `make setup` installs.
+//!
+//! `cargo test -p thymus-drill --test twins -- [NAME]` runs those whose sentence contains NAME.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, ExitCode, Stdio};
+use thymus_drill::base::{self, Disk};
+use thymus_drill::run::AgentChoice;
+use thymus_drill::twin::{self, Confinement, Twin};
+use thymus_drill::{Options, RespondAfter, Stage, hardening, interrupt, scenario};
+
+const TESTS: [(&str, fn()); 7] = [
+    ("root inside a twin cannot change the machine", hardened),
+    ("a twin without a user namespace gives an agent what it needs and no device", inside_capabilities),
+    ("a twin that ended leaves nothing", normal_end),
+    ("an interrupted harness leaves nothing", interrupted),
+    ("what a killed harness left, the next one removes", killed),
+    ("without an agent every tampered path is residue, and nothing else is", every_tampered_path_is_residue),
+    ("benign work alone is quiet", benign_is_quiet),
+];
+
+fn main() -> ExitCode {
+    interrupt::listen();
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.first().map(String::as_str) == Some("hold-a-twin") {
+        hold();
+        return ExitCode::SUCCESS;
+    }
+    let filter = arguments.iter().find(|argument| !argument.starts_with('-'));
+    let chosen = TESTS.iter().filter(|(name, _)| filter.is_none_or(|filter| name.contains(filter.as_str())));
+    let (mut passed, mut failed) = (0, 0);
+    for (name, test) in chosen {
+        let begin = std::time::Instant::now();
+        if std::panic::catch_unwind(test).is_ok() {
+            passed += 1;
+            println!("test {name} ... ok ({:.1} s)", begin.elapsed().as_secs_f32());
+        } else {
+            failed += 1;
+            println!("test {name} ... FAILED");
+        }
+    }
+    println!(
+        "\ntest result: {}. {passed} passed; {failed} failed; 0 ignored; 0 measured; {} filtered out",
+        if failed == 0 { "ok" } else { "FAILED" },
+        TESTS.len() - passed - failed
+    );
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What the machine shows of twins must be nothing.
+fn assert_clean() {
+    assert_eq!(twin::traces(&base::cache()), Vec::<String>::new());
+}
+
+fn hardened() {
+    let disk = Disk::open(&base::cache()).unwrap();
+    hardening::prove(&disk).unwrap_or_else(|error| panic!("{error}"));
+}
+
+fn inside_capabilities() {
+    let disk = Disk::open(&base::cache()).unwrap();
+    let mut twin = Twin::new(&disk, "caps").unwrap();
+    twin.boot(Confinement::Capabilities).unwrap();
+    let status = twin.inside(&["cat", "/proc/1/status"]).unwrap();
+    let bounding = status.lines().find_map(|line| line.strip_prefix("CapBnd:")).unwrap();
+    let has = u64::from_str_radix(bounding.trim(), 16).unwrap();
+    // capabilities(7): what an agent needs, and what nobody in a twin may have
+    for (name, bit, wanted) in [
+        ("CAP_BPF", 39, true),
+        ("CAP_PERFMON", 38, true),
+        ("CAP_SYS_ADMIN", 21, true),
+        ("CAP_SYS_PTRACE", 19, true),
+        ("CAP_DAC_READ_SEARCH", 2, true),
+        ("CAP_SYS_TIME", 25, false),
+        ("CAP_SYS_MODULE", 16, false),
+        ("CAP_SYS_RAWIO", 17, false),
+        ("CAP_MKNOD", 27, false),
+        ("CAP_AUDIT_CONTROL", 30, false),
+    ] {
+        assert_eq!(has >> bit & 1 == 1, wanted, "{name}");
+    }
+    let devices = twin.inside(&["systemd-run", "--quiet", "--pipe", "--wait", "find", "/dev", "-type", "b"]).unwrap();
+    assert_eq!(devices.trim(), "");
+}
+
+fn normal_end() {
+    {
+        let disk = Disk::open(&base::cache()).unwrap();
+        let mut twin = Twin::new(&disk, "end").unwrap();
+        twin.boot(Confinement::UserNamespace).unwrap();
+        assert!(!twin::traces(&base::cache()).is_empty(), "a running twin shows");
+    }
+    assert_clean();
+}
+
+/// The other side of the two tests below: a harness with a running twin that waits for its end.
+fn hold() {
+    let disk = Disk::open(&base::cache()).unwrap();
+    let mut twin = Twin::new(&disk, "held").unwrap();
+    twin.boot(Confinement::UserNamespace).unwrap();
+    println!("ready");
+    while interrupt::check().is_ok() {
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+fn start_holder() -> Child {
+    let program = std::env::current_exe().unwrap();
+    let mut holder = Command::new(program).arg("hold-a-twin").stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    holder
+}
+
+fn interrupted() {
+    let mut holder = start_holder();
+    let pid = holder.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    assert!(holder.wait().unwrap().success());
+    assert_clean();
+}
+
+fn killed() {
+    let mut holder = start_holder();
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+    assert!(!twin::traces(&base::cache()).is_empty(), "the twin outlives its harness");
+    drop(Disk::open(&base::cache()).unwrap());
+    assert_clean();
+}
+
+fn without_agent(scenario: &str, seed: u64) -> thymus_drill::Report {
+    let options = Options {
+        scenarios: vec![scenario::named(scenario).unwrap()],
+        seed,
+        runs: 1,
+        agent: AgentChoice::None,
+        respond_after: RespondAfter::Detection,
+        soak: None,
+        thymus: Path::new("/nonexistent").to_owned(),
+        cache: base::cache(),
+    };
+    let mut reports = Vec::new();
+    thymus_drill::run(&options, &|line| println!("  {line}"), |report| reports.push(report.clone())).unwrap();
+    println!("{}", reports[0]);
+    assert_clean();
+    reports.remove(0)
+}
+
+fn seed() -> u64 {
+    std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1)
+}
+
+fn every_tampered_path_is_residue() {
+    let report = without_agent("persistence", seed());
+    assert!(report.objects_tampered > 25, "{report}");
+    assert_eq!(report.residue.len(), report.objects_tampered, "{report}");
+    assert_eq!(report.objects_restored_exactly, 0, "{report}");
+    assert_eq!(report.benign_changes_lost, Vec::new(), "{report}");
+    assert_eq!(report.benign_processes_harmed, 0, "{report}");
+    assert_eq!(report.noise_forbidden, Vec::new(), "{report}");
+    assert!(report.attacker_processes_left > 0, "{report}");
+    assert_eq!(report.stage, Stage::Undetected);
+    assert!(!report.holds());
+}
+
+fn benign_is_quiet() {
+    let report = without_agent("benign", seed());
+    assert!(report.holds(), "{report}");
+}
