@@ -36,7 +36,11 @@ try machine-processes grep -aq 'systemd-nspaw[n]' $(ls -d /proc/[0-9]*/cmdline)
 try machine-files test -e "$OUTSIDE"
 try oom-score sh -c 'echo -900 >/proc/self/oom_score_adj'
 try rlimit prlimit --nofile=9999999:9999999 true
-try cgroup-escape sh -c 'mkdir /mnt/c && mount -t cgroup -o pids none /mnt/c'
+mkdir -p /root/c && for h in pids memory devices freezer; do mount -t cgroup -o $h none /root/c 2>/dev/null && break; done
+try cgroup-make mkdir /root/c/x
+try cgroup-limit sh -c 'for f in pids.max memory.limit_in_bytes; do test ! -e /root/c/$f || echo 99999 >/root/c/$f || exit 1; done; test -e /root/c/pids.max'
+try cgroup-join sh -c 'echo $$ >/root/c/cgroup.procs'
+umount /root/c 2>/dev/null
 try nice sh -c 'nice -n -20 sh -c "test \$(nice) -lt 0"'
 umount /mnt 2>/dev/null
 true

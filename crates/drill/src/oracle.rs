@@ -74,9 +74,15 @@ pub fn is_nobodys(path: &HostPath) -> bool {
         || crate::agent::OWN.iter().any(|own| path.is_within(own.as_bytes()))
 }
 
-/// Compares. `benign` are the paths that people changed on purpose.
+/// Compares. `benign` are the paths that people changed on purpose, with their content before anybody did anything
+/// (empty for what was not there).
 #[must_use]
-pub fn judge(attacked: Disk<'_>, references: [Disk<'_>; 2], truth: &Truth, benign: &BTreeSet<HostPath>) -> Findings {
+pub fn judge(
+    attacked: Disk<'_>,
+    references: [Disk<'_>; 2],
+    truth: &Truth,
+    benign: &BTreeMap<HostPath, Vec<u8>>,
+) -> Findings {
     let mut found = Findings::default();
     let [reference, other] = references;
     for path in differences(reference, other) {
@@ -93,14 +99,14 @@ pub fn judge(attacked: Disk<'_>, references: [Disk<'_>; 2], truth: &Truth, benig
         .collect();
     let tampered = truth.tampered();
     for path in &different {
-        if tampered.contains(path) || !benign.contains(path) {
+        let before = benign.get(path);
+        if tampered.contains(path) || before.is_none() {
             found.residue.insert(path.clone());
         }
-        if benign.contains(path) && benign_part_lost(attacked, reference, path) {
+        let lost = before.map_or(0, |before| benign_bytes_lost(attacked, reference, path, before));
+        if lost > 0 || before.is_some() && !tampered.contains(path) {
             found.benign_lost.insert(path.clone());
-        }
-        if !tampered.contains(path) && benign.contains(path) {
-            found.benign_lost.insert(path.clone());
+            found.bytes_lost += lost;
         }
     }
     for (path, before) in &truth.logs {
@@ -113,7 +119,7 @@ pub fn judge(attacked: Disk<'_>, references: [Disk<'_>; 2], truth: &Truth, benig
     for path in &tampered {
         if !found.residue.contains(path) && !found.noise.contains(path) {
             found.restored_exactly.insert(path.clone());
-            if benign.contains(path) {
+            if benign.contains_key(path) {
                 found.merged.insert(path.clone());
             }
         }
@@ -121,32 +127,45 @@ pub fn judge(attacked: Disk<'_>, references: [Disk<'_>; 2], truth: &Truth, benig
     found
 }
 
-/// Whether lines that people put into a file (it has them in the reference) are not in it.
-fn benign_part_lost(attacked: Disk<'_>, reference: Disk<'_>, path: &HostPath) -> bool {
-    let Some(wanted) = snapshot::read(reference.root, path) else { return false };
+/// Bytes of the lines that people put into a file (the reference has them, `before` did not) and that are not in it now.
+fn benign_bytes_lost(attacked: Disk<'_>, reference: Disk<'_>, path: &HostPath, before: &[u8]) -> u64 {
+    let Some(wanted) = snapshot::read(reference.root, path).map(|wanted| undated(&wanted)) else { return 0 };
     let found = snapshot::read(attacked.root, path).unwrap_or_default();
-    let has: BTreeSet<&[u8]> = found.split(|byte| *byte == b'\n').collect();
-    wanted.split(|byte| *byte == b'\n').any(|line| !has.contains(line))
+    let lines = |bytes: &[u8]| bytes.split(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect::<BTreeSet<Vec<u8>>>();
+    let (had, has) = (lines(before), lines(&found));
+    let lost = |line: &&Vec<u8>| !had.contains(*line) && !has.contains(*line);
+    lines(&wanted).iter().filter(lost).map(|line| line.len() as u64).sum()
 }
 
 fn differences(one: Disk<'_>, other: Disk<'_>) -> Vec<HostPath> {
     let paths: BTreeSet<&HostPath> = one.holds.keys().chain(other.holds.keys()).collect();
     let differ = |path: &&&HostPath| {
         let (a, b) = (one.holds.get(**path), other.holds.get(**path));
-        a != b && !same_index(one, other, path)
+        a != b && !same_in_essence(one, other, path)
     };
     paths.iter().filter(differ).map(|path| (*path).clone()).collect()
 }
 
-/// A git index holds a cache of file times and inodes, which no two twins share.
-fn same_index(one: Disk<'_>, other: Disk<'_>, path: &HostPath) -> bool {
-    if !path.as_bytes().ends_with(b"/.git/index") {
+/// Whether two files say the same although their bytes differ by nature: a git index caches times and inodes, which no two
+/// twins share; a crontab's header has the second in which it was installed.
+fn same_in_essence(one: Disk<'_>, other: Disk<'_>, path: &HostPath) -> bool {
+    let essence: fn(&[u8]) -> Option<Vec<u8>> = if path.as_bytes().ends_with(b"/.git/index") {
+        snapshot::git_index
+    } else if path.is_within(b"/var/spool/cron/crontabs") {
+        |bytes| Some(undated(bytes))
+    } else {
         return false;
-    }
+    };
     let (Some(a), Some(b)) = (one.holds.get(path), other.holds.get(path)) else { return false };
     let meta = |entry: &snapshot::Entry| (entry.mode, entry.uid, entry.gid, entry.attributes.clone());
-    let essence = |disk: Disk<'_>| snapshot::read(disk.root, path).and_then(|bytes| snapshot::git_index(&bytes));
+    let essence = |disk: Disk<'_>| snapshot::read(disk.root, path).and_then(|bytes| essence(&bytes));
     meta(a) == meta(b) && essence(one).is_some() && essence(one) == essence(other)
+}
+
+/// A crontab without the line that says when it was installed.
+fn undated(bytes: &[u8]) -> Vec<u8> {
+    let dated = |line: &&[u8]| line.starts_with(b"# (") && line.windows(14).any(|part| part == b" installed on ");
+    bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| !dated(line)).flatten().copied().collect()
 }
 
 /// Length of a record of wtmp and btmp (`struct utmp`), which have no lines.
@@ -233,7 +252,8 @@ mod tests {
         let reference = Disk { holds: &one_holds, root: one.path() };
         let other = Disk { holds: &two_holds, root: two.path() };
         let attacked = Disk { holds: &hit_holds, root: hit.path() };
-        let benign: BTreeSet<HostPath> = ["/etc/mixed", "/etc/c"].map(HostPath::from).into();
+        let before = [("/etc/mixed", "keep\n"), ("/etc/c", "x\n")];
+        let benign = before.map(|(path, content)| (HostPath::from(path), content.as_bytes().to_vec())).into();
         let found = judge(attacked, [reference, other], &truth(&["/etc/evil", "/etc/a", "/etc/mixed"]), &benign);
         assert_eq!(paths(&found.residue), ["/etc/evil", "/etc/mixed"]);
         assert_eq!(paths(&found.benign_lost), ["/etc/c", "/etc/mixed"]);
@@ -248,7 +268,7 @@ mod tests {
         let (two, two_holds) = tree(&[("/etc/a", "2")]);
         let reference = Disk { holds: &one_holds, root: one.path() };
         let other = Disk { holds: &two_holds, root: two.path() };
-        let found = judge(reference, [reference, other], &Truth::default(), &BTreeSet::new());
+        let found = judge(reference, [reference, other], &Truth::default(), &BTreeMap::new());
         assert_eq!(paths(&found.noise_forbidden), ["/etc/a"]);
     }
 

@@ -110,7 +110,11 @@ fn one(disk: &Disk, options: &Options, scenario: &Scenario, seed: u64, tell: Tel
 
     tell(&format!("{} seed {seed}: two reference twins, with the same work and no attack", scenario.name));
     let (one, two) = std::thread::scope(|scope| {
-        let other = scope.spawn(|| reference(disk, "second", confinement, cast));
+        let other = scope.spawn(|| {
+            // In other seconds than the first, so that what depends on the time of day shows as noise.
+            pause(Duration::from_millis(1_100))?;
+            reference(disk, "second", confinement, cast)
+        });
         let one = reference(disk, "first", confinement, cast);
         (one, other.join())
     });
@@ -121,6 +125,7 @@ fn one(disk: &Disk, options: &Options, scenario: &Scenario, seed: u64, tell: Tel
     }
     cast.plant(&twin)?;
     let logs = logs_of(&twin.root())?;
+    let benign = benign_paths(&plan, &twin.root());
     tell("the twin boots");
     twin.boot(confinement)?;
     let agent = Agent::start(&twin, placement, &options.thymus)?;
@@ -130,7 +135,6 @@ fn one(disk: &Disk, options: &Options, scenario: &Scenario, seed: u64, tell: Tel
     tell("comparing the disks");
     let root = twin.root();
     let holds = snapshot::take(&root, &oracle::is_nobodys)?;
-    let benign = benign_paths(&plan);
     let disk_of = |reference: &'_ (Twin, Snapshot)| reference.0.root();
     let (root_one, root_two) = (disk_of(&one), disk_of(&two));
     let mut findings = oracle::judge(
@@ -145,8 +149,10 @@ fn one(disk: &Disk, options: &Options, scenario: &Scenario, seed: u64, tell: Tel
     Ok(report(scenario, seed, placement, &plan, played, findings, benign.len()))
 }
 
-fn benign_paths(plan: &Plan) -> BTreeSet<HostPath> {
-    plan.benign.iter().flat_map(|step| &step.paths).map(|path| HostPath::from(path.as_str())).collect()
+/// What people will change, with the content before anybody does anything.
+fn benign_paths(plan: &Plan, root: &Path) -> BTreeMap<HostPath, Vec<u8>> {
+    let paths = plan.benign.iter().flat_map(|step| &step.paths).map(|path| HostPath::from(path.as_str()));
+    paths.map(|path| (path.clone(), snapshot::read(root, &path).unwrap_or_default())).collect()
 }
 
 /// Every log's content before the boot.

@@ -364,7 +364,10 @@ pub fn traces(cache: &Path) -> Vec<String> {
         let line = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
         let line = String::from_utf8_lossy(&line).replace('\0', " ");
         let group = std::fs::read_to_string(entry.path().join("cgroup")).unwrap_or_default();
-        if pid != std::process::id() && (line.contains(PREFIX) || group.contains(PREFIX)) {
+        let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
+        // A zombie has ended; only the machine's init has not looked yet.
+        let ended = stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z'));
+        if pid != std::process::id() && !ended && (line.contains(PREFIX) || group.contains(PREFIX)) {
             found.push(format!("process {pid} {line}"));
         }
     }
