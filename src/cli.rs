@@ -9,6 +9,7 @@ mod baseline;
 mod change;
 mod config;
 mod doctor;
+mod drill;
 mod explain;
 #[cfg(test)]
 mod golden;
@@ -64,6 +65,7 @@ enum Command {
     Release(hold::Release),
     Change(change::Change),
     Baseline(baseline::Baseline),
+    Drill(drill::Drill),
     Journal(journal::Journal),
     Policy(policy::Policy),
     Config(config::Config),
@@ -134,6 +136,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Release(release) => release.run(&desk),
         Command::Change(change) => change.run(&desk),
         Command::Baseline(baseline) => baseline.run(&desk),
+        Command::Drill(drill) => drill.run(&desk),
         Command::Journal(journal) => journal.run(&desk),
         Command::Policy(policy) => policy.run(&desk),
         Command::Config(config) => config.run(&desk),

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+
+use super::{Desk, show};
+use clap::{Args, Subcommand, ValueEnum};
+use std::process::ExitCode;
+use std::time::Duration;
+use thymus_drill::{AgentChoice, Options, RespondAfter};
+
+/// Attack a disposable twin of a host and report what is left of the attack, and of everybody else's work.
+///
+/// Needs root and what `make setup` installs. Nothing of a drill reaches this machine: a twin has namespaces of its own
+/// and no route out, which is proven each time before the attack begins.
+#[derive(Debug, Args)]
+pub(super) struct Drill {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Name every drill.
+    List,
+    /// Make the base that all twins are copies of, if it is not there. Takes a minute or two.
+    Base,
+    /// Run drills; exits with 1 when a report does not hold.
+    Run(Run),
+}
+
+#[derive(Debug, Args)]
+struct Run {
+    /// Drills, or `all`.
+    #[arg(value_name = "NAME", required = true)]
+    names: Vec<String>,
+    /// What the first run's order, names, times and steps are drawn from; each further run takes the next number.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// How many runs.
+    #[arg(long, value_name = "K", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    runs: u32,
+    /// When the agent may act.
+    #[arg(long, value_name = "WHEN", default_value = "detection")]
+    respond_after: When,
+    /// Where the agent stands.
+    #[arg(long, value_name = "WHERE", default_value = "alternating")]
+    agent: Where,
+    /// How long benign work goes on, in drills without an attack: a number with s, m, h or d.
+    #[arg(long, value_name = "SPAN", value_parser = show::parse_span)]
+    soak: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum When {
+    /// As soon as it is sure.
+    Detection,
+    /// When the attack is over, so that all damage is done first.
+    AttackEnd,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Where {
+    /// On this machine, guarding the twin as a host guards its containers.
+    Outside,
+    /// In the twin, as the host itself.
+    Inside,
+    /// Outside for even seeds, inside for odd ones.
+    Alternating,
+    /// Nowhere: shows what the attack does.
+    None,
+}
+
+impl Drill {
+    pub(super) fn run(&self, desk: &Desk) -> anyhow::Result<ExitCode> {
+        match &self.what {
+            What::List => {
+                for (name, about) in thymus_drill::run::list() {
+                    let row = serde_json::json!({ "name": name, "about": about });
+                    desk.tell(&row, |_| format!("{name:<12} {about}\n"))?;
+                }
+                Ok(ExitCode::SUCCESS)
+            }
+            What::Base => {
+                let image = thymus_drill::base::make(&thymus_drill::base::cache())?;
+                desk.tell(&serde_json::json!({ "image": image }), |_| format!("{image}\n"))?;
+                Ok(ExitCode::SUCCESS)
+            }
+            What::Run(run) => run.run(desk),
+        }
+    }
+}
+
+impl Run {
+    fn run(&self, desk: &Desk) -> anyhow::Result<ExitCode> {
+        thymus_drill::interrupt::listen();
+        let options = Options {
+            scenarios: thymus_drill::run::named(&self.names)?,
+            seed: self.seed,
+            runs: self.runs,
+            agent: match self.agent {
+                Where::Outside => AgentChoice::Outside,
+                Where::Inside => AgentChoice::Inside,
+                Where::Alternating => AgentChoice::Alternating,
+                Where::None => AgentChoice::None,
+            },
+            respond_after: match self.respond_after {
+                When::Detection => RespondAfter::Detection,
+                When::AttackEnd => RespondAfter::AttackEnd,
+            },
+            soak: self.soak.map(Duration::from_nanos),
+            thymus: std::env::current_exe()?,
+            cache: thymus_drill::base::cache(),
+        };
+        let narrate = |line: &str| {
+            if !desk.json {
+                super::warn(&format!("{}\n", show::plain(line)));
+            }
+        };
+        let (mut runs, mut hold) = (0, 0);
+        let mut told = Ok(());
+        thymus_drill::run(&options, &narrate, |report| {
+            runs += 1;
+            hold += usize::from(report.holds());
+            if told.is_ok() {
+                told = desk.tell(report, |report| format!("{report}\n"));
+            }
+        })?;
+        told?;
+        if !desk.json && runs > 1 {
+            super::print(&format!("{hold} of {runs} runs hold\n"))?;
+        }
+        Ok(super::exit(hold == runs))
+    }
+}
