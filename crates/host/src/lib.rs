@@ -11,6 +11,7 @@ pub mod recover;
 pub mod respond;
 pub mod scope;
 pub mod sense;
+pub mod signals;
 pub mod system;
 pub mod vault;
 pub mod warden;
