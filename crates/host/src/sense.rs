@@ -237,7 +237,10 @@ impl Sensors {
         self.records.clear();
         self.programs.drain(&mut self.records)?;
         let scope = &self.scope;
-        let modified = self.files.wants_modified() || time.since_ns(self.drained_modified) >= MODIFIED_EVERY_NS;
+        let truncated = |bytes| wire::record(bytes).is_some_and(|record| calls::is_truncation(record.head.class));
+        let modified = self.files.wants_modified()
+            || kernel::each(&self.records).any(truncated)
+            || time.since_ns(self.drained_modified) >= MODIFIED_EVERY_NS;
         let reading = now();
         let mut named = Vec::new();
         self.names.drain(scope, modified, &mut named)?;
@@ -270,7 +273,7 @@ impl Sensors {
     /// The guarded host mounts and unmounts: its file systems are watched as they come.
     fn follow_mounts(&mut self, time: Timestamp) -> Result<(), Error> {
         self.mounts_read = time;
-        let mounts = Mounts::read(&self.scope)?;
+        let mounts = Mounts::read(&self.scope, self.mounts.leader())?;
         if mounts == self.mounts {
             return Ok(());
         }
@@ -339,7 +342,7 @@ fn watch(epoll: &OwnedFd, fd: BorrowedFd<'_>) -> Result<(), Error> {
 pub fn hooks_available(scope: &Scope) -> Vec<Hook> {
     let mut hooks = kernel::available(scope.cgroup_id());
     let mut names = Names::new();
-    if let Ok(mounts) = Mounts::read(scope) {
+    if let Ok(mounts) = Mounts::read(scope, None) {
         names.follow(scope, &mounts);
     }
     hooks.extend(names.hooks());

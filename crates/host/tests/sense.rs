@@ -482,3 +482,30 @@ fn a_link_gives_an_unnamed_file_its_first_name() {
     assert_eq!(story(&seen), ["Create /named", "Close /named"]);
     assert!(files(&seen).all(|file| file.kind == FileKind::Regular));
 }
+
+#[test]
+fn users_are_shown_as_their_own_namespace_has_them() {
+    let ground = Ground::new("users");
+    let script = "read x; exec perl -e 'use POSIX; POSIX::setuid(5) or die'";
+    let mut unshare = ground.command("unshare");
+    unshare.args(["-U", "-p", "-f", "--kill-child", "/bin/sh", "-c", script]);
+    let mut unshare = unshare.stdin(std::process::Stdio::piped()).spawn().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let leader = loop {
+        assert!(Instant::now() < deadline, "timed out waiting until the namespace has a first process");
+        if let Some(pid) = ground.scope().leader() {
+            break pid;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    std::fs::write(format!("/proc/{leader}/uid_map"), "0 0 1\n1 100000 65535\n").unwrap();
+    std::fs::write(format!("/proc/{leader}/gid_map"), "0 0 1\n1 100000 65535\n").unwrap();
+    let mut sensors = ground.start();
+    drop(unshare.stdin.take());
+    assert!(unshare.wait().unwrap().success());
+    let seen = collect(&mut sensors, "perl has ended", ended("perl"));
+    let change = processes(&seen).find(|one| one.activity == ProcessActivityId::SetUserId).unwrap();
+    assert_eq!((change.process.key.pid, change.process.user.uid), (leader, 5));
+    let exec = processes(&seen).find(|one| one.activity == ProcessActivityId::Exec).unwrap();
+    assert_eq!(exec.process.user.uid, 0);
+}

@@ -137,6 +137,11 @@ pub(super) fn class(number: u16) -> Option<Class> {
     CALLS.iter().map(|(class, ..)| *class).find(|class| *class as u16 == number)
 }
 
+/// A call that cuts a file off by its path: only `FAN_MODIFY` has its name.
+pub(super) fn is_truncation(number: u16) -> bool {
+    number == Truncate as u16
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -37,7 +37,8 @@ pub(super) struct Mounts {
 }
 
 impl Mounts {
-    pub(super) fn read(scope: &Scope) -> Result<Self, Error> {
+    /// `leader` is the one of the last time: it is looked for again only when it is gone.
+    pub(super) fn read(scope: &Scope, leader: Option<u32>) -> Result<Self, Error> {
         let own = table("/proc/self/mountinfo")?;
         let root = scope.root_path().canonicalize().unwrap_or_else(|_| scope.root_path().to_owned());
         let root = trimmed(root.as_os_str().as_bytes());
@@ -50,7 +51,7 @@ impl Mounts {
             let within = [trimmed(&holder.within), rest].concat();
             mounts.push(Mount { within, point: Vec::new(), ..holder.clone() });
         }
-        let leader = scope.leader();
+        let leader = leader.filter(|pid| leads(*pid)).or_else(|| scope.leader());
         let others = match leader {
             Some(pid) => table(&format!("/proc/{pid}/mountinfo")).unwrap_or_default(),
             None => own
@@ -126,6 +127,13 @@ pub(super) fn kernel_device(device: u64) -> u64 {
 pub(super) fn readlink(fd: impl AsFd) -> Option<Vec<u8>> {
     let link = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
     Some(rustix::fs::readlink(link, Vec::new()).ok()?.into_bytes())
+}
+
+/// Still the first process of a pid namespace.
+fn leads(pid: u32) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+    numbers.split_whitespace().skip(1).last() == Some("1")
 }
 
 fn trimmed(path: &[u8]) -> &[u8] {

@@ -189,10 +189,10 @@ impl Processes {
             })
             .ok()?;
         let (head, path, base) = found?;
-        Some(self.from_task(&head, &path, &base, mounts))
+        Some(self.as_found(&head, &path, &base, mounts))
     }
 
-    fn from_task(&mut self, head: &RecordHead, path: &[u8], base: &[u8], mounts: &Mounts) -> Process {
+    fn as_found(&mut self, head: &RecordHead, path: &[u8], base: &[u8], mounts: &Mounts) -> Process {
         let command = std::fs::read(format!("/proc/{}/cmdline", head.pid)).unwrap_or_default();
         let endpoint = std::fs::read(format!("/proc/{}/environ", head.pid)).ok().and_then(|text| peer(&text));
         Process {
@@ -224,7 +224,7 @@ impl Processes {
         }
         tasks.sort_by_key(|(head, ..)| (head.start, head.pid));
         for (head, path, base) in &tasks {
-            let process = self.from_task(head, path, base, mounts);
+            let process = self.as_found(head, path, base, mounts);
             self.know(&process, true, false, Timestamp(head.time));
             out.push(told(Timestamp(head.time), ProcessActivityId::Inventory, process.parent, process, None));
         }
