@@ -15,7 +15,7 @@ use crate::system::{self, FileState, System, UnitState};
 use crate::warden::Leases;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use thymus_engine::action::{Facts, Outcome};
+use thymus_engine::action::{Facts, Merge, Outcome};
 use thymus_engine::incident::Verdict;
 use thymus_engine::input::Proof;
 use thymus_engine::{Action, ActionId, HostPath, IncidentId, Input, VersionId};
@@ -170,7 +170,11 @@ impl<'a> Hands<'a> {
         let Some(prepared) = self.prepared.remove(&action) else {
             return Input::Outcome { action, outcome: Outcome::Reverted("it was not prepared".to_owned()) };
         };
-        let Prepared { incident, what, mut before, .. } = prepared;
+        let Prepared { incident, what, mut before, facts } = prepared;
+        if let Merge::Conflict(why) | Merge::Missing(why) = facts.merge {
+            // Whoever permitted it: what is wanted is not known, so there is nothing to do.
+            return Input::Outcome { action, outcome: Outcome::Reverted(format!("nothing was done: {why}")) };
+        }
         let time = self.system.now();
         let intent =
             Intent { action, incident, what: what.clone(), verdict: Some(verdict), before: before.clone(), time };
@@ -338,3 +342,7 @@ pub fn path_of(what: &Action) -> Option<&HostPath> {
         | Action::ReloadService { .. } => None,
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests;

@@ -305,16 +305,27 @@ pub fn settle_open(system: &mut dyn System, path: &HostPath, captured: &Before, 
     let settled = tidy(system, path, captured).and_then(|()| {
         let found = system.look(path)?;
         if same(found.as_ref(), captured.wanted.as_ref()) {
-            Ok(Outcome::Success)
-        } else {
-            revert(system, path, captured)
+            return Ok(Outcome::Success);
         }
+        if let (Some(found), Some(before)) = (&found, &captured.before)
+            && !captured.in_place
+            && half_set(found, captured)
+        {
+            system.place(path, Some(found), before)?;
+        }
+        revert(system, path, captured)
     });
     match settled {
         Ok(Outcome::Undone) => Outcome::Reverted(why.to_owned()),
         Ok(outcome) => outcome,
         Err(error) => Outcome::Failed(format!("{why}, and it could not be put back: {}", error.in_words())),
     }
+}
+
+/// Stopped while the attributes of one object were set one after the other: the object itself is one of the two.
+fn half_set(found: &FileState, captured: &Before) -> bool {
+    let object = |state: &FileState| (state.kind, state.content, state.target.clone(), state.special);
+    captured.before.iter().chain(&captured.wanted).any(|state| object(state) == object(found))
 }
 
 fn tidy(system: &mut dyn System, path: &HostPath, captured: &Before) -> Result<()> {

@@ -26,7 +26,7 @@ pub struct Linux<'a> {
     /// Ourselves, the warden: never signalled.
     never_touch: Vec<ProcessKey>,
     #[cfg(test)]
-    pub(super) fault: tree::Fault,
+    pub(in crate::system) fault: tree::Fault,
 }
 
 impl<'a> Linux<'a> {

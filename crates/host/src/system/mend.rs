@@ -9,13 +9,17 @@ pub(super) fn appended<'n>(now: &'n [u8], before: &[u8], after: &[u8]) -> Option
     if let Some(rest) = now.strip_prefix(longer).or_else(|| now.strip_prefix(shorter)) {
         return Some(rest);
     }
-    let done = now.iter().zip(after).take_while(|(one, other)| one == other).count();
-    if done >= before.len() {
+    interrupted(now, before, after).or_else(|| interrupted(now, after, before))
+}
+
+/// As far as it came, `now` is `to`; behind that it still is `from`.
+fn interrupted<'n>(now: &'n [u8], from: &[u8], to: &[u8]) -> Option<&'n [u8]> {
+    let done = now.iter().zip(to).take_while(|(one, other)| one == other).count();
+    if done >= from.len() {
         // Stopped while it grew beyond what was there.
         return (now.len() == done).then_some(&[]);
     }
-    let rest = now.get(done..)?;
-    rest.strip_prefix(&before[done..])
+    now.get(done..)?.strip_prefix(&from[done..])
 }
 
 #[cfg(test)]
@@ -30,7 +34,9 @@ mod tests {
             for done in 0..=after.len() {
                 let mut now = after[..done].to_vec();
                 now.extend_from_slice(before.get(done..).unwrap_or_default());
+                // Seen from either side: it is finished, or it is taken back.
                 assert!(appended(&now, before, after).is_some_and(<[u8]>::is_empty), "stopped at {done}");
+                assert!(appended(&now, after, before).is_some_and(<[u8]>::is_empty), "stopped at {done}");
             }
             for state in [before, after] {
                 let now = [state, b"five\n"].concat();

@@ -38,7 +38,7 @@ fn failed(doing: &'static str, pid: u32) -> impl Fn(Errno) -> Error {
 
 impl Reader {
     pub(super) fn new(scope: &Scope) -> Self {
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let cgroup = (!scope.is_whole_host()).then(|| {
             let path = scope.cgroup_path();
             let mounts = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(Path::new);

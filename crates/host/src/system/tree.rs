@@ -31,7 +31,7 @@ pub(super) struct Tree<'a> {
 /// Lets a test stop a write between any two of its steps.
 #[cfg(test)]
 #[derive(Debug, Default)]
-pub(super) struct Fault {
+pub(in crate::system) struct Fault {
     pub(super) seen: std::cell::Cell<usize>,
     /// The step that fails.
     pub(super) at: std::cell::Cell<Option<usize>>,
@@ -42,7 +42,7 @@ pub(super) struct Fault {
 }
 
 #[cfg(test)]
-pub(super) struct Race(pub(super) Box<dyn FnMut(usize) + Send>);
+pub(in crate::system) struct Race(pub(super) Box<dyn FnMut(usize) + Send>);
 
 #[cfg(test)]
 impl std::fmt::Debug for Race {
@@ -330,7 +330,19 @@ impl Tree<'_> {
         let held = self.hold(place, name)?;
         let held = held.ok_or_else(|| failed("find what was just made for", place.path)(Errno::NOENT))?;
         let made = FileState { kind: wanted.kind, ..FileState::default() };
-        self.set_metadata(&held, place.path, &made, wanted)
+        // Not yet its inode flags: what is immutable cannot be moved to its place.
+        self.set_metadata(&held, place.path, &made, &FileState { flags: 0, ..wanted.clone() })
+    }
+
+    /// The last touch to what stands in its place.
+    fn lock(&self, place: &Place<'_>, wanted: &FileState) -> Result<()> {
+        self.step()?;
+        if wanted.flags == 0 {
+            return Ok(());
+        }
+        let held = self.hold(place, place.name)?;
+        let held = held.ok_or_else(|| failed("find what was just made for", place.path)(Errno::NOENT))?;
+        self.set_flags(&held, place.path, wanted.flags)
     }
 
     /// Owner before mode before attributes: changing the owner clears set-id bits and capabilities, an ACL is part of the mode.
@@ -428,7 +440,7 @@ impl Tree<'_> {
                 });
             }
             moved?;
-            self.step()?;
+            self.lock(&place, wanted)?;
             return self.sync(&place);
         };
         // The same object with other metadata keeps its inode: daemons may hold it open. Not when it has more names: one of
@@ -476,6 +488,7 @@ impl Tree<'_> {
             });
         }
         finished?;
+        self.lock(place, wanted)?;
         self.sync(place)
     }
 
@@ -649,3 +662,7 @@ fn copy(mut from: File, to: &mut File) -> io::Result<Digest> {
     }
     Ok(Digest(*hasher.finalize().as_bytes()))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests;

@@ -1,0 +1,360 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One harness for all actions: a new one joins by being listed in [`cases`].
+
+use super::*;
+use crate::recover::Watch;
+use crate::system::sim::{Crashed, Fault, Sim, State};
+use crate::system::{Life, UnitState};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use tempfile::TempDir;
+use thymus_engine::action::{Authored, Expected, Merge, RestoreFile};
+use thymus_engine::incident::Decision;
+use thymus_engine::{HostPath, ProcessKey, Timestamp};
+
+/// Versions of a test's own.
+#[derive(Clone, Debug, Default)]
+struct Chain(BTreeMap<VersionId, (Option<FileState>, Vec<u8>)>);
+
+impl Chain {
+    fn add(&mut self, state: Option<FileState>, content: &[u8]) -> VersionId {
+        let id = VersionId(self.0.len() as u64 + 1);
+        self.0.insert(id, (state, content.to_vec()));
+        id
+    }
+}
+
+impl Versions for Chain {
+    fn state(&self, version: VersionId) -> Result<Option<FileState>, String> {
+        self.0.get(&version).map(|(state, _)| state.clone()).ok_or_else(|| format!("no version {version}"))
+    }
+
+    fn content(&self, version: VersionId) -> Result<Vec<u8>, String> {
+        self.0.get(&version).map(|(_, content)| content.clone()).ok_or_else(|| format!("no version {version}"))
+    }
+}
+
+/// A host that was attacked, and what to do about it.
+struct Case {
+    name: &'static str,
+    sim: Sim,
+    versions: Chain,
+    what: Action,
+    /// What a crash leaves need not be what was before: a kill has no undo, a service manager is asked again.
+    exact_after_crash: bool,
+}
+
+impl Case {
+    fn new(name: &'static str, build: impl FnOnce(&Sim, &mut Chain) -> Action) -> Self {
+        let (sim, mut versions) = (Sim::default(), Chain::default());
+        let what = build(&sim, &mut versions);
+        let exact_after_crash = matches!(what, Action::RestoreFile(_) | Action::QuarantineFile { .. });
+        Self { name, sim, versions, what, exact_after_crash }
+    }
+}
+
+fn tree_of_processes(sim: &Sim) -> Vec<ProcessKey> {
+    sim.spawn(1, 0);
+    let root = sim.spawn(100, 1);
+    sim.spawn(101, 100);
+    sim.spawn(102, 101);
+    sim.spawn(103, 1);
+    vec![root]
+}
+
+fn restore(path: &str, base: VersionId, later: &[(VersionId, bool)], append_only: bool) -> Action {
+    let later = later.iter().map(|(version, attack)| Authored { version: *version, attack: *attack }).collect();
+    Action::RestoreFile(RestoreFile { path: HostPath::from(path), base, later, append_only })
+}
+
+/// Every action, each in the shapes in which it differs.
+fn cases() -> Vec<Case> {
+    vec![
+        Case::new("suspend", |sim, _| Action::SuspendProcesses { processes: tree_of_processes(sim) }),
+        Case::new("terminate", |sim, _| Action::TerminateProcesses { processes: tree_of_processes(sim) }),
+        Case::new("end session", |sim, _| {
+            let processes = tree_of_processes(sim);
+            Action::EndSession { leader: sim.spawn(99, 1), processes }
+        }),
+        Case::new("restore exactly", |sim, versions| {
+            let base = versions.add(Some(sim.write("/etc/a", b"good\n", 0o644)), b"good\n");
+            let bad = versions.add(Some(sim.write("/etc/a", b"bad\n", 0o4755)), b"bad\n");
+            restore("/etc/a", base, &[(bad, true)], false)
+        }),
+        Case::new("restore what was deleted", |sim, versions| {
+            let base = versions.add(Some(sim.write("/etc/a", b"good\n", 0o644)), b"good\n");
+            sim.delete("/etc/a");
+            let gone = versions.add(None, b"");
+            restore("/etc/a", base, &[(gone, true)], false)
+        }),
+        Case::new("restore the attributes alone", |sim, versions| {
+            let base = versions.add(Some(sim.write("/etc/a", b"good\n", 0o644)), b"good\n");
+            let bad = versions.add(Some(sim.write("/etc/a", b"good\n", 0o4777)), b"good\n");
+            restore("/etc/a", base, &[(bad, true)], false)
+        }),
+        Case::new("merge", |sim, versions| {
+            let (one, two, three) =
+                (&b"a\nb\nc\nd\ne\n"[..], &b"evil\na\nb\nc\nd\ne\n"[..], &b"evil\na\nb\nc\nd\ne\nmine\n"[..]);
+            let base = versions.add(Some(sim.write("/etc/a", one, 0o644)), one);
+            let bad = versions.add(Some(sim.write("/etc/a", two, 0o644)), two);
+            let mine = versions.add(Some(sim.write("/etc/a", three, 0o644)), three);
+            restore("/etc/a", base, &[(bad, true), (mine, false)], false)
+        }),
+        Case::new("mend a log", |sim, versions| {
+            let (one, two) = (&b"first\nsecond\nthird\n"[..], &b"third\nfourth\n"[..]);
+            let base = versions.add(Some(sim.write("/var/log/a", one, 0o640)), one);
+            let bad = versions.add(Some(sim.write("/var/log/a", two, 0o640)), two);
+            restore("/var/log/a", base, &[(bad, true)], true)
+        }),
+        Case::new("quarantine", |sim, versions| {
+            let bad =
+                versions.add(Some(sim.write("/etc/cron.d/x", b"* * * * * root x\n", 0o644)), b"* * * * * root x\n");
+            Action::QuarantineFile { path: HostPath::from("/etc/cron.d/x"), expected: bad }
+        }),
+        Case::new("remove a unit", |sim, _| {
+            sim.write("/etc/systemd/system/x.service", b"[Service]\n", 0o644);
+            sim.set_unit("x.service", active());
+            Action::RemoveUnit { unit: "x.service".to_owned() }
+        }),
+        Case::new("reload a service", |sim, _| {
+            sim.write("/etc/systemd/system/x.service", b"[Service]\n", 0o644);
+            sim.set_unit("x.service", active());
+            Action::ReloadService { unit: "x.service".to_owned() }
+        }),
+    ]
+}
+
+fn active() -> UnitState {
+    UnitState { load: "loaded".into(), active: "active".into(), file: "static".into(), main_pid: 0, can_reload: true }
+}
+
+/// The agent's side: what a crash ends and the next start opens again.
+struct Agent {
+    directory: TempDir,
+}
+
+impl Agent {
+    fn new() -> Self {
+        Self { directory: TempDir::with_prefix("thymus-").unwrap() }
+    }
+
+    fn start(&self, case: &Case) -> Hands<'static> {
+        let (journal, _) = Journal::open(&self.directory.path().join("journal")).unwrap();
+        let leases = self.leases();
+        Hands::new(Box::new(case.sim.clone()), journal, Box::new(case.versions.clone()), leases)
+    }
+
+    fn leases(&self) -> Leases {
+        Leases::open(&self.directory.path().join("leases")).unwrap()
+    }
+}
+
+const ACTION: ActionId = ActionId(1);
+
+fn prepare(hands: &mut Hands<'_>, action: ActionId, what: &Action) -> Input {
+    hands.prepare(action, IncidentId(1), what.clone())
+}
+
+fn commit(hands: &mut Hands<'_>, action: ActionId) -> Outcome {
+    match hands.commit(action, Verdict { decision: Decision::Permit, reasons: Vec::new() }) {
+        Input::Outcome { outcome, .. } => outcome,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// The world after the action, undisturbed, and the steps of its capture and of its apply.
+fn undisturbed(case: &Case) -> (State, usize, usize) {
+    let agent = Agent::new();
+    let mut hands = agent.start(case);
+    case.sim.fault(None);
+    let Input::Prepared { facts, .. } = prepare(&mut hands, ACTION, &case.what) else { panic!("{}", case.name) };
+    assert_eq!(facts.as_expected, Expected::Yes, "{}", case.name);
+    assert!(matches!(facts.merge, Merge::Exact | Merge::Disjoint { .. }), "{}: {facts:?}", case.name);
+    let captured = case.sim.steps();
+    case.sim.fault(None);
+    assert_eq!(commit(&mut hands, ACTION), Outcome::Success, "{}", case.name);
+    (case.sim.state(), captured, case.sim.steps())
+}
+
+#[test]
+fn a_fault_at_any_step_leaves_the_host_as_it_was() {
+    for index in 0..cases().len() {
+        let (after, captured, applied) = undisturbed(&cases().remove(index));
+        for fault in [Fault::Before, Fault::After] {
+            for step in 0..captured {
+                let case = cases().remove(index);
+                let before = case.sim.state();
+                let agent = Agent::new();
+                let mut hands = agent.start(&case);
+                case.sim.fault(Some((step, fault)));
+                let _ = prepare(&mut hands, ACTION, &case.what);
+                assert_eq!(case.sim.state(), before, "{} captured, {fault:?} {step}", case.name);
+            }
+            for step in 0..applied {
+                let case = cases().remove(index);
+                let before = case.sim.state();
+                let agent = Agent::new();
+                let mut hands = agent.start(&case);
+                let _ = prepare(&mut hands, ACTION, &case.what);
+                case.sim.fault(Some((step, fault)));
+                let outcome = commit(&mut hands, ACTION);
+                let place = format!("{}, {fault:?} {step}: {outcome:?}", case.name);
+                match outcome {
+                    Outcome::Success | Outcome::DoesNotExist => assert_eq!(case.sim.state(), after, "{place}"),
+                    Outcome::Reverted(_) => assert_eq!(case.sim.state(), before, "{place}"),
+                    // A refusal of one process is told; what was stopped is held by its lease, what was killed stays so.
+                    Outcome::Failed(_) if matches!(case.what.tactic(), thymus_engine::action::Tactic::Isolate) => {
+                        assert!(hands.undo_action(ACTION).outcome == Outcome::Undone, "{place}");
+                        assert_eq!(case.sim.state(), before, "{place}");
+                    }
+                    Outcome::Failed(_) => assert!(!case.what.reversible(), "{place}"),
+                    Outcome::Undone => panic!("{place}"),
+                }
+                assert!(hands.journal.open_intents().is_empty(), "{place}");
+            }
+        }
+    }
+}
+
+#[test]
+fn after_a_crash_at_any_step_the_next_start_leaves_nothing_open() {
+    for index in 0..cases().len() {
+        let (after, _, applied) = undisturbed(&cases().remove(index));
+        for step in 0..applied {
+            let case = cases().remove(index);
+            let before = case.sim.state();
+            let agent = Agent::new();
+            let mut hands = agent.start(&case);
+            let _ = prepare(&mut hands, ACTION, &case.what);
+            case.sim.fault(Some((step, Fault::Crash)));
+            let crash = catch_unwind(AssertUnwindSafe(|| commit(&mut hands, ACTION)));
+            assert!(crash.is_err_and(|crash| crash.is::<Crashed>()), "{}, {step}", case.name);
+            drop(hands);
+            case.sim.fault(None);
+            let mut hands = agent.start(&case);
+            let settled = hands.recover_open();
+            let place = format!("{}, crash at {step}: {settled:?}", case.name);
+            assert_eq!(settled.len(), 1, "{place}");
+            assert!(hands.journal.open_intents().is_empty(), "{place}");
+            if case.exact_after_crash {
+                match &settled[0].1 {
+                    Outcome::Success => assert_eq!(case.sim.state(), after, "{place}"),
+                    Outcome::Reverted(_) => assert_eq!(case.sim.state(), before, "{place}"),
+                    other => panic!("{other:?}: {place}"),
+                }
+                let _ = hands.undo_action(ACTION);
+                assert_eq!(case.sim.state(), before, "{place}");
+            }
+            // Whoever is stopped is held by a lease, so it will be continued.
+            for state in case.sim.state().processes.values().filter(|state| state.life == Life::Stopped) {
+                assert!(agent.leases().hold(state.key, Timestamp(0)), "{place}");
+            }
+        }
+    }
+}
+
+#[test]
+fn applying_twice_is_applying_once_and_reverting_twice_is_reverting_once() {
+    for case in cases() {
+        let before = case.sim.state();
+        let agent = Agent::new();
+        let mut hands = agent.start(&case);
+        prepare(&mut hands, ACTION, &case.what);
+        assert_eq!(commit(&mut hands, ACTION), Outcome::Success, "{}", case.name);
+        let after = case.sim.state();
+        prepare(&mut hands, ActionId(2), &case.what);
+        let again = commit(&mut hands, ActionId(2));
+        assert!(!matches!(again, Outcome::Failed(_)), "{}: {again:?}", case.name);
+        assert_eq!(case.sim.state(), after, "{}", case.name);
+        for round in 0..2 {
+            let undone = hands.undo_incident(IncidentId(1));
+            assert_eq!(undone.len(), 2, "{}", case.name);
+            if case.what.reversible() {
+                assert_eq!(case.sim.state(), before, "{}, round {round}: {undone:?}", case.name);
+            } else {
+                assert_eq!(case.sim.state(), after, "{}: the dead stay dead", case.name);
+            }
+        }
+        assert!(hands.journal.is_incident_undone(IncidentId(1)));
+    }
+}
+
+#[test]
+fn what_others_changed_meanwhile_is_never_overwritten() {
+    for case in cases().into_iter().filter(|case| case.exact_after_crash && case.name != "mend a log") {
+        let path = path_of(&case.what).unwrap().to_string();
+        let agent = Agent::new();
+        let mut hands = agent.start(&case);
+        prepare(&mut hands, ACTION, &case.what);
+        case.sim.write(&path, b"an administrator was here\n", 0o600);
+        let outcome = commit(&mut hands, ACTION);
+        assert!(!matches!(outcome, Outcome::Success), "{}: {outcome:?}", case.name);
+        assert_eq!(case.sim.read(&path).unwrap(), b"an administrator was here\n", "{}", case.name);
+        let undone = hands.undo_action(ACTION);
+        assert_ne!(undone.outcome, Outcome::Success, "{}", case.name);
+        assert_eq!(case.sim.read(&path).unwrap(), b"an administrator was here\n", "{}", case.name);
+    }
+}
+
+#[test]
+fn a_log_keeps_what_is_appended_while_it_is_mended_and_while_that_is_undone() {
+    let case = cases().into_iter().find(|case| case.name == "mend a log").unwrap();
+    let agent = Agent::new();
+    let mut hands = agent.start(&case);
+    prepare(&mut hands, ACTION, &case.what);
+    case.sim.write("/var/log/a", b"third\nfourth\nfifth\n", 0o640);
+    assert_eq!(commit(&mut hands, ACTION), Outcome::Success);
+    let mended = String::from_utf8(case.sim.read("/var/log/a").unwrap()).unwrap();
+    for line in ["first", "second", "third", "fourth", "fifth"] {
+        assert_eq!(mended.lines().filter(|found| *found == line).count(), 1, "{mended}");
+    }
+    case.sim.write("/var/log/a", format!("{mended}sixth\n").as_bytes(), 0o640);
+    assert_eq!(hands.undo_action(ACTION).outcome, Outcome::Undone);
+    assert_eq!(case.sim.read("/var/log/a").unwrap(), b"third\nfourth\nfifth\nsixth\n");
+}
+
+#[test]
+fn a_restoration_whose_target_is_not_known_changes_nothing_even_when_it_is_permitted() {
+    let case = Case::new("missing", |sim, versions| {
+        let bad = versions.add(Some(sim.write("/etc/a", b"bad\n", 0o644)), b"bad\n");
+        restore("/etc/a", VersionId::UNKNOWN, &[(bad, true)], false)
+    });
+    let before = case.sim.state();
+    let agent = Agent::new();
+    let mut hands = agent.start(&case);
+    let Input::Prepared { facts, .. } = prepare(&mut hands, ACTION, &case.what) else { panic!() };
+    assert!(matches!(facts.merge, Merge::Missing(_)), "{facts:?}");
+    assert!(matches!(commit(&mut hands, ACTION), Outcome::Reverted(_)));
+    assert_eq!(case.sim.state(), before);
+}
+
+#[test]
+fn the_proof_holds_only_while_nothing_is_as_the_attack_left_it() {
+    let case = cases().into_iter().find(|case| case.name == "restore exactly").unwrap();
+    case.sim.set_unit("nginx.service", active());
+    let killed = case.sim.spawn(100, 1);
+    let agent = Agent::new();
+    let mut hands = agent.start(&case);
+    prepare(&mut hands, ACTION, &case.what);
+    commit(&mut hands, ACTION);
+    let proof = Proof {
+        processes: vec![killed],
+        actions: vec![ACTION],
+        paths: vec![HostPath::from("/etc/a")],
+        since: Timestamp(0),
+    };
+    let watched = [Watch { unit: "nginx.service".into(), probe: None }];
+    let mut holds = |hands: &mut Hands<'_>| match hands.verify(IncidentId(1), &proof, &watched) {
+        Input::Proven { checks, .. } => checks.iter().all(|check| check.holds),
+        other => panic!("{other:?}"),
+    };
+    assert!(!holds(&mut hands), "a process of the attack lives");
+    prepare(&mut hands, ActionId(2), &Action::TerminateProcesses { processes: vec![killed] });
+    commit(&mut hands, ActionId(2));
+    assert!(holds(&mut hands));
+    case.sim.write("/etc/a", b"bad\n", 0o4755);
+    assert!(!holds(&mut hands), "the file is bad again");
+    case.sim.write("/etc/a", b"good\n", 0o644);
+    assert!(holds(&mut hands));
+    case.sim.set_unit("nginx.service", UnitState { active: "failed".into(), ..active() });
+    assert!(!holds(&mut hands), "the service failed");
+}

@@ -1,0 +1,387 @@
+// SPDX-License-Identifier: Apache-2.0
+//! On a real ext4 in a loop image. Needs root.
+
+use super::*;
+use crate::recover::file::{Before, apply, revert, settle_open};
+use crate::scope::Scope;
+use crate::system::System;
+use crate::system::linux::Linux;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use tempfile::TempDir;
+use thymus_engine::action::Outcome;
+
+/// A scope of its own: an ext4 image, mounted, and a cgroup. Gone when dropped, also when the test fails.
+struct Image {
+    directory: TempDir,
+    cgroup: PathBuf,
+}
+
+fn run(program: &str, arguments: &[&std::ffi::OsStr]) {
+    let output = Command::new(program).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{program} {arguments:?} (as root?): {}", String::from_utf8_lossy(&output.stderr));
+}
+
+impl Image {
+    fn new() -> Self {
+        static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let directory = TempDir::with_prefix("thymus-tree-").unwrap();
+        let mount = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(Path::new);
+        let mount = mount.into_iter().find(|mount| mount.join("cgroup.procs").exists()).unwrap();
+        let cgroup = mount.join(format!("thymus-tree-{}-{number}", std::process::id()));
+        std::fs::create_dir(&cgroup).unwrap();
+        let image = Self { directory, cgroup };
+        let file = image.directory.path().join("image");
+        File::create(&file).unwrap().set_len(24 << 20).unwrap();
+        std::fs::create_dir(image.root()).unwrap();
+        run("mkfs.ext4", &["-q".as_ref(), "-F".as_ref(), file.as_os_str()]);
+        run("mount", &["-o".as_ref(), "loop".as_ref(), file.as_os_str(), image.root().as_os_str()]);
+        std::fs::create_dir(image.root().join("etc")).unwrap();
+        image
+    }
+
+    fn root(&self) -> PathBuf {
+        self.directory.path().join("root")
+    }
+
+    fn scope(&self) -> Scope {
+        Scope::cgroup(&self.cgroup, &self.root()).unwrap()
+    }
+
+    fn linux<'a>(&self, scope: &'a Scope) -> Linux<'a> {
+        Linux::new(scope.acting().unwrap(), &self.directory.path().join("keep"), &[]).unwrap()
+    }
+
+    fn leftovers(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.root().join("etc")).unwrap().flatten();
+        let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        names.filter(|name| name.starts_with(".thymus-")).collect()
+    }
+}
+
+impl Drop for Image {
+    fn drop(&mut self) {
+        let _ = Command::new("chattr").arg("-R").arg("-f").arg("-i").arg("-a").arg(self.root()).status();
+        let _ = Command::new("umount").arg("-l").arg(self.root()).status();
+        let _ = std::fs::remove_dir(&self.cgroup);
+    }
+}
+
+type Prepare = fn(&Path, bool);
+
+fn put(path: &Path, content: &str, mode: u32) {
+    std::fs::write(path, content).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+}
+
+fn chattr(flag: &str, path: &Path) {
+    run("chattr", &[flag.as_ref(), path.as_os_str()]);
+}
+
+/// What stands at `/etc/x`: first as it should be (`false`), then as the attack left it (`true`).
+fn transitions() -> Vec<(&'static str, bool, Prepare)> {
+    vec![
+        ("content and set-id", false, |x, bad| {
+            let _ = std::fs::remove_file(x);
+            put(x, if bad { "bad" } else { "good" }, if bad { 0o4755 } else { 0o640 });
+            std::os::unix::fs::chown(x, Some(if bad { 0 } else { 1_000 }), Some(7)).unwrap();
+        }),
+        ("attributes alone", false, |x, bad| {
+            put(x, "same", if bad { 0o666 } else { 0o600 });
+            let name = if bad { "user.bad" } else { "user.good" };
+            for name in ["user.bad", "user.good"] {
+                let _ = rustix::fs::removexattr(x, name);
+            }
+            rustix::fs::setxattr(x, name, b"value\0\xff", XattrFlags::empty()).unwrap();
+        }),
+        ("made by the attack", false, |x, bad| {
+            if bad {
+                put(x, "bad", 0o644)
+            }
+        }),
+        ("deleted by the attack", false, |x, bad| match bad {
+            true => std::fs::remove_file(x).unwrap(),
+            false => put(x, "good", 0o644),
+        }),
+        ("a file became a link", false, |x, bad| {
+            let _ = std::fs::remove_file(x);
+            match bad {
+                true => std::os::unix::fs::symlink("/etc/shadow", x).unwrap(),
+                false => put(x, "good", 0o644),
+            }
+        }),
+        ("a link points elsewhere", false, |x, bad| {
+            let _ = std::fs::remove_file(x);
+            std::os::unix::fs::symlink(if bad { "bad\nplace" } else { "good" }, x).unwrap();
+        }),
+        ("made immutable", false, |x, bad| {
+            put(x, if bad { "bad" } else { "good" }, 0o644);
+            if bad {
+                chattr("+i", x);
+            }
+        }),
+        ("a directory's attributes", false, |x, bad| {
+            std::fs::create_dir_all(x.join("kept")).unwrap();
+            std::fs::set_permissions(x, std::fs::Permissions::from_mode(if bad { 0o777 } else { 0o750 })).unwrap();
+        }),
+        ("a directory was taken away", false, |x, bad| match bad {
+            true => std::fs::remove_dir(x).unwrap(),
+            false => std::fs::create_dir(x).unwrap(),
+        }),
+        ("a fifo became a file", false, |x, bad| {
+            let _ = std::fs::remove_file(x);
+            match bad {
+                true => put(x, "bad", 0o644),
+                false => run("mkfifo", &[x.as_os_str()]),
+            }
+        }),
+        ("a log was cut", true, |x, bad| put(x, if bad { "three\nfour\n" } else { "one\ntwo\nthree\nfour\n" }, 0o640)),
+    ]
+}
+
+const X: &str = "/etc/x";
+
+/// Sets up a transition: what was captured of both states.
+fn set_up(image: &Image, linux: &mut Linux<'_>, prepare: Prepare, in_place: bool) -> Before {
+    let (path, x) = (HostPath::from(X), image.root().join("etc/x"));
+    let _ = Command::new("chattr").arg("-f").arg("-i").arg(&x).status();
+    let _ = std::fs::remove_dir_all(&x);
+    let _ = std::fs::remove_file(&x);
+    prepare(&x, false);
+    let wanted = linux.capture(&path).unwrap();
+    prepare(&x, true);
+    let before = linux.capture(&path).unwrap();
+    Before { before, wanted, in_place }
+}
+
+fn is(found: &Option<FileState>, state: &Option<FileState>) -> bool {
+    match (found, state) {
+        (None, None) => true,
+        (Some(found), Some(state)) => found.same(state),
+        _ => false,
+    }
+}
+
+#[test]
+fn everything_is_restored_to_the_bit_and_undone_to_the_bit() {
+    let image = Image::new();
+    let scope = image.scope();
+    let mut linux = image.linux(&scope);
+    let path = HostPath::from(X);
+    for (name, in_place, prepare) in transitions() {
+        let captured = set_up(&image, &mut linux, prepare, in_place);
+        assert!(!is(&captured.before, &captured.wanted), "{name} changes nothing");
+        assert_eq!(apply(&mut linux, &path, &captured).unwrap(), Outcome::Success, "{name}");
+        let found = linux.look(&path).unwrap();
+        assert!(is(&found, &captured.wanted), "{name}: {found:?}, wanted {:?}", captured.wanted);
+        if let (Some(found), Some(wanted), false) = (&found, &captured.wanted, in_place) {
+            assert_eq!(found.mtime, wanted.mtime, "{name}");
+        }
+        for _ in 0..2 {
+            assert_eq!(revert(&mut linux, &path, &captured).unwrap(), Outcome::Undone, "{name}");
+            let found = linux.look(&path).unwrap();
+            assert!(is(&found, &captured.before), "{name}: {found:?}, was {:?}", captured.before);
+        }
+        assert!(image.leftovers().is_empty(), "{name}: {:?}", image.leftovers());
+    }
+}
+
+#[test]
+fn a_fault_between_any_two_system_calls_is_put_back_and_a_crash_is_settled() {
+    let image = Image::new();
+    let scope = image.scope();
+    let path = HostPath::from(X);
+    for (name, in_place, prepare) in transitions() {
+        for crash in [false, true] {
+            let mut step = 0;
+            loop {
+                let mut linux = image.linux(&scope);
+                let captured = set_up(&image, &mut linux, prepare, in_place);
+                linux.fault.seen.set(0);
+                linux.fault.at.set(Some(step));
+                linux.fault.crash.set(crash);
+                let result = apply(&mut linux, &path, &captured);
+                if linux.fault.seen.get() <= step {
+                    assert!(result.is_ok());
+                    break;
+                }
+                let place = format!("{name}, {} at {step}: {result:?}", if crash { "crash" } else { "fault" });
+                // The next agent, or the same one going on.
+                let mut linux = image.linux(&scope);
+                let outcome = if crash {
+                    settle_open(&mut linux, &path, &captured, "it crashed")
+                } else {
+                    match revert(&mut linux, &path, &captured).unwrap() {
+                        Outcome::Undone => Outcome::Reverted(String::new()),
+                        other => other,
+                    }
+                };
+                let found = linux.look(&path).unwrap();
+                match outcome {
+                    Outcome::Success => assert!(is(&found, &captured.wanted), "{place}: {found:?}"),
+                    Outcome::Reverted(_) => assert!(is(&found, &captured.before), "{place}: {found:?}"),
+                    other => panic!("{place}: {other:?}"),
+                }
+                assert!(image.leftovers().is_empty(), "{place}: {:?}", image.leftovers());
+                step += 1;
+            }
+            assert!(step > 2, "{name} has steps");
+        }
+    }
+}
+
+#[test]
+fn hostile_names_are_restored_right() {
+    let image = Image::new();
+    let scope = image.scope();
+    let mut linux = image.linux(&scope);
+    let long = [b'n'; 255];
+    for name in [&b"new\nline"[..], b"\xff\xfe invalid", b"-rf", b" ", b"*", b"$(reboot)", b".thymus-new-x", &long] {
+        let path = HostPath::new(&[b"/etc/", name].concat());
+        let real = image.root().join("etc").join(std::ffi::OsStr::from_bytes(name));
+        put(&real, "good", 0o600);
+        let wanted = linux.capture(&path).unwrap();
+        put(&real, "bad", 0o777);
+        let before = linux.capture(&path).unwrap();
+        apply(&mut linux, &path, &Before { before, wanted, in_place: false }).unwrap();
+        assert_eq!(std::fs::read(&real).unwrap(), b"good", "{path}");
+        std::fs::remove_file(&real).unwrap();
+    }
+    for bad in ["etc/x", "/etc/../etc/x", "/etc/./x", "/etc//x", "/etc/x/", "/"] {
+        assert!(matches!(linux.look(&HostPath::from(bad)), Err(Error::Refused { .. })), "{bad}");
+    }
+}
+
+#[test]
+fn links_and_mount_points_on_the_way_are_refused_and_never_followed() {
+    let image = Image::new();
+    let scope = image.scope();
+    let mut linux = image.linux(&scope);
+    let outside = TempDir::with_prefix("thymus-outside-").unwrap();
+    std::fs::write(outside.path().join("x"), "outside").unwrap();
+    std::os::unix::fs::symlink(outside.path(), image.root().join("way")).unwrap();
+    std::os::unix::fs::symlink("etc", image.root().join("inner")).unwrap();
+    put(&image.root().join("etc/x"), "good", 0o644);
+    let state = linux.capture(&HostPath::from(X)).unwrap().unwrap();
+    for path in ["/way/x", "/inner/x", "/way/new"] {
+        let path = HostPath::from(path);
+        assert!(matches!(linux.look(&path), Err(Error::Refused { .. })), "{path}");
+        assert!(matches!(linux.place(&path, None, &state), Err(Error::Refused { .. })), "{path}");
+        assert!(matches!(linux.remove(&path, &state), Err(Error::Refused { .. })), "{path}");
+    }
+    std::fs::create_dir(image.root().join("mounted")).unwrap();
+    let mounted = image.root().join("mounted");
+    run("mount", &["-t".as_ref(), "tmpfs".as_ref(), "thymus-mounted".as_ref(), mounted.as_os_str()]);
+    let refused = ["/mounted/x", "/mounted"].map(|path| linux.look(&HostPath::from(path)));
+    let _ = Command::new("umount").arg(&mounted).status();
+    for refused in refused {
+        assert!(matches!(&refused, Err(Error::Refused { why, .. }) if why.contains("mount point")), "{refused:?}");
+    }
+    assert_eq!(std::fs::read(outside.path().join("x")).unwrap(), b"outside");
+    assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_hard_link_to_somebody_elses_file_is_taken_away_and_that_file_is_not_written() {
+    let image = Image::new();
+    let scope = image.scope();
+    let mut linux = image.linux(&scope);
+    let (x, victim) = (image.root().join("etc/x"), image.root().join("victim"));
+    for in_place in [false, true] {
+        put(&x, "good\n", 0o644);
+        let wanted = linux.capture(&HostPath::from(X)).unwrap();
+        put(&victim, "somebody's\n", 0o600);
+        std::fs::remove_file(&x).unwrap();
+        std::fs::hard_link(&victim, &x).unwrap();
+        let before = linux.capture(&HostPath::from(X)).unwrap();
+        let result = apply(&mut linux, &HostPath::from(X), &Before { before, wanted, in_place });
+        assert_eq!(std::fs::read(&victim).unwrap(), b"somebody's\n");
+        assert_eq!(std::fs::metadata(&victim).unwrap().mode() & 0o7777, 0o600);
+        if in_place {
+            assert!(matches!(result, Err(Error::Refused { .. })), "{result:?}");
+        } else {
+            assert_eq!(std::fs::read(&x).unwrap(), b"good\n");
+        }
+        std::fs::remove_file(&x).unwrap();
+    }
+}
+
+#[test]
+fn a_racing_attacker_cannot_lead_a_restoration_outside() {
+    let image = Image::new();
+    let scope = image.scope();
+    let mut linux = image.linux(&scope);
+    let outside = TempDir::with_prefix("thymus-outside-").unwrap();
+    let root = image.root();
+    std::fs::create_dir(root.join("etc/d")).unwrap();
+    put(&root.join("etc/d/x"), "good", 0o644);
+    let path = HostPath::from("/etc/d/x");
+    let wanted = linux.capture(&path).unwrap().unwrap();
+    let target = outside.path().to_owned();
+    std::os::unix::fs::symlink(&target, root.join("etc/link")).unwrap();
+    let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let racer = std::thread::spawn({
+        let (stop, root) = (std::sync::Arc::clone(&stop), root.clone());
+        move || {
+            let etc = File::open(root.join("etc")).unwrap();
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let _ = rustix::fs::renameat_with(&etc, "d", &etc, "link", RenameFlags::EXCHANGE);
+            }
+        }
+    });
+    let mut done = 0;
+    for _ in 0..3_000 {
+        let before = linux.look(&path).ok().flatten();
+        if let Some(before) = before
+            && linux.remove(&path, &before).is_ok()
+        {
+            done += 1;
+        }
+        done += u32::from(linux.place(&path, None, &wanted).is_ok());
+    }
+    stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    racer.join().unwrap();
+    assert!(done > 0, "the race was never won by us, so nothing was tried");
+    let found: Vec<_> = std::fs::read_dir(outside.path()).unwrap().flatten().map(|entry| entry.file_name()).collect();
+    assert!(found.is_empty(), "a restoration left the scope: {found:?}");
+}
+
+#[test]
+fn what_is_swapped_in_at_the_last_moment_is_put_back_and_not_lost() {
+    let image = Image::new();
+    let scope = image.scope();
+    let path = HostPath::from(X);
+    let x = image.root().join("etc/x");
+    for wanted_absent in [false, true] {
+        for at in 0..12 {
+            let mut linux = image.linux(&scope);
+            put(&x, "good", 0o644);
+            let wanted = linux.capture(&path).unwrap();
+            put(&x, "bad", 0o644);
+            let before = linux.capture(&path).unwrap();
+            let (swapped, source) = (x.clone(), image.root().join("etc/new"));
+            linux.fault.seen.set(0);
+            *linux.fault.race.borrow_mut() = Some(Race(Box::new(move |step| {
+                if step == at && swapped.exists() {
+                    std::fs::write(&source, "an administrator's").unwrap();
+                    std::fs::rename(&source, &swapped).unwrap();
+                }
+            })));
+            let wanted = if wanted_absent { None } else { wanted };
+            let result = apply(&mut linux, &path, &Before { before, wanted, in_place: false });
+            let raced = linux.fault.seen.get() > at;
+            let now = std::fs::read_to_string(&x).unwrap_or_default();
+            if raced && matches!(result, Err(Error::Changed { .. })) {
+                assert_eq!(now, "an administrator's", "swapped at {at}");
+            } else {
+                // Too late to matter: ours was done, theirs came after.
+                assert!(result.is_ok(), "{at}: {result:?}");
+            }
+            assert!(image.leftovers().is_empty());
+            let _ = std::fs::remove_file(&x);
+        }
+    }
+}
