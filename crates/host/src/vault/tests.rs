@@ -493,6 +493,42 @@ fn a_slow_capture_lets_its_waiter_pass_and_the_path_gets_a_window() {
 }
 
 #[test]
+fn a_store_on_the_file_system_that_it_guards_never_waits_for_itself() {
+    let disk = Disk::new(128);
+    let (scope, state) = (disk.scope(), disk.at("/etc/thymus"));
+    let vault = Vault::open(&state, &scope, options()).unwrap();
+    let protection = vault.protect(scope.acting().unwrap(), unknown_intent()).unwrap();
+    assert!(protection.is_active());
+    disk.shell("for n in $(seq 40); do head -c $((n * 4000)) /dev/urandom > etc/f$n; done");
+    vault.baseline().unwrap();
+    let workers: Vec<_> = (0..4)
+        .map(|worker| {
+            let script = format!(
+                "for n in $(seq {} 4 40); do cat etc/f$n > /dev/null; echo {worker} >> etc/f$n; \
+                 truncate -s 100 etc/f$n; cp etc/f$n etc/g$n; mv etc/g$n etc/h$n; rm etc/f$n; done",
+                worker + 1
+            );
+            Command::new("sh").args(["-ec", &script]).current_dir(&disk.root).spawn().unwrap()
+        })
+        .collect();
+    for number in 1..=40 {
+        let path = format!("/etc/f{number}");
+        let key = vault.latest(&HostPath::from(path.as_str())).map(|id| state_of(&vault, id).key).unwrap();
+        did(&vault, FileActivityId::Close, &path, key, boot_now());
+        vault.keep(&mut path.as_bytes()).unwrap();
+    }
+    for mut worker in workers {
+        assert!(worker.wait().unwrap().success());
+    }
+    vault.sync().unwrap();
+    assert!(vault.chain(&HostPath::from("/etc/thymus/versions")).is_empty());
+    for number in 1..=40 {
+        let first = vault.chain(&HostPath::from(format!("/etc/f{number}").as_str()))[0];
+        assert_eq!(content_of(&vault, first).len(), number * 4_000);
+    }
+}
+
+#[test]
 fn a_file_open_for_writing_before_protection_is_named() {
     let disk = Disk::new(32);
     disk.write("/etc/f", "one");
