@@ -117,7 +117,7 @@ impl Inner {
         }
         // A writer came first, and what stood there before it was stored while it waited.
         if let Ok(now) = &captured
-            && let Some(image) = self.gate().first_after(now.state.key.inode, Timestamp(0))
+            && let Some(image) = self.gate().first_after(now.state.key.inode, begun)
         {
             captured = Ok(Captured { state: image.state, stable: image.stable, grew: false });
         }

@@ -108,6 +108,13 @@ impl Gate {
         self.inodes.remove(&inode);
     }
 
+    /// An empty file that is about to be written: there is nothing to store of it before it is closed.
+    pub(super) fn begun(&mut self, inode: u64, now: Timestamp, log: bool) {
+        if self.inodes.len() < INODES_MAX {
+            self.inodes.entry(inode).or_insert(Known { stored: Some(now), log, ..Known::default() });
+        }
+    }
+
     pub(super) fn decide(&self, access: Access) -> Decision {
         let Some(known) = self.inodes.get(&access.inode) else {
             return if access.intent == Intent::Read { Decision::Allow } else { Decision::ByPath };

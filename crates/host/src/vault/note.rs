@@ -281,7 +281,7 @@ impl Inner {
                 return;
             }
             (self.gate().longest_between(inode, since, noted.time), "log, before it was opened or changed")
-        } else if latest.is_none() {
+        } else if latest.is_none() && !index.baseline_done {
             (self.gate().last_before(inode, noted.time), "before the first change")
         } else {
             return;

@@ -259,7 +259,7 @@ impl Group {
                 (false, false)
             }
             Decision::Capture | Decision::Join => (true, false),
-            Decision::ByPath => self.by_path(file, state.size),
+            Decision::ByPath => self.by_path(file, inode, state.size),
         };
         if !capture || is_ours(tid) {
             waiter.allow(&self.fanotify);
@@ -287,14 +287,13 @@ impl Group {
     }
 
     /// Not known by its inode: guarded, and a log, by its name? Names come through /proc and open nothing.
-    fn by_path(&self, file: BorrowedFd<'_>, size: u64) -> (bool, bool) {
+    fn by_path(&self, file: BorrowedFd<'_>, inode: u64, size: u64) -> (bool, bool) {
+        let Some(path) = self.path_of(file).filter(|path| self.inner.guards(path)) else { return (false, false) };
+        let log = self.inner.rules.is_log(&path);
         if size == 0 {
-            return (false, false);
+            self.inner.gate().begun(inode, boot_now(), log);
         }
-        match self.path_of(file) {
-            Some(path) if self.inner.guards(&path) => (true, self.inner.rules.is_log(&path)),
-            _ => (false, false),
-        }
+        (size > 0, log)
     }
 
     /// The file's present name below the guarded root.
@@ -316,7 +315,7 @@ impl Group {
         if ignored {
             let _ = self.fanotify.mark(MarkFlags::FAN_MARK_REMOVE | ignore_mark(), PRE_ACCESS, file, None::<&Path>);
         }
-        let (guarded, log) = if known { (true, false) } else { self.by_path(file, 1) };
+        let (guarded, log) = if known { (true, false) } else { self.by_path(file, inode, 1) };
         if !guarded {
             return;
         }

@@ -30,7 +30,7 @@ impl Disk {
         std::fs::create_dir(&root).unwrap();
         let mut make = Command::new("mke2fs");
         make.args(["-q", "-t", "ext4", "-d"]).arg(&tree).arg(&image).arg(format!("{megabytes}M"));
-        succeed(make.stderr(Stdio::null()));
+        succeed(make.stdout(Stdio::null()).stderr(Stdio::null()));
         succeed(Command::new("mount").args(["-o", "loop"]).arg(&image).arg(&root));
         Self { directory, root }
     }
