@@ -589,6 +589,15 @@ impl Case {
     /// Plans one path; true when the hands have it now.
     fn order_file(&mut self, desk: &mut Desk<'_>, path: &HostPath, net: Net) -> bool {
         let Some(object) = self.objects.get_mut(path) else { return false };
+        if net == Net::Nothing && object.action.is_none() && object.commits == 0 {
+            // Made and taken away again before anything was done about it.
+            self.objects.remove(path);
+            self.directories.remove(path);
+            if let Some(file) = desk.graph.file_mut(path) {
+                file.incident = None;
+            }
+            return false;
+        }
         let old = object.action.take();
         object.attempts += 1;
         if object.attempts > ATTEMPTS_MAX {
@@ -769,7 +778,12 @@ impl Case {
 
     /// What stands in the way of healing, in words.
     fn obstacle(&self, desk: &Desk<'_>) -> Option<String> {
-        let unresolved = || self.plan.unresolved.iter().filter_map(|id| Some((id, self.plan.steps.get(id)?)));
+        let moot = |step: &Step| {
+            let processes = processes_of(&step.action);
+            !processes.is_empty() && processes.iter().all(|key| !self.plan.live.contains(key))
+        };
+        let steps = || self.plan.unresolved.iter().filter_map(|id| Some((id, self.plan.steps.get(id)?)));
+        let unresolved = || steps().filter(|(_, step)| !moot(step));
         let asked = unresolved().filter(|(_, step)| step.state == Progressing::Asked).count();
         let mut reasons: Vec<String> = Vec::new();
         if asked > 0 {
@@ -1084,6 +1098,17 @@ impl Case {
                 desk.units += 1;
             }
         }
+    }
+
+    /// A person wants a path as it is.
+    pub(crate) fn accept(&mut self, desk: &mut Desk<'_>, path: &HostPath) {
+        if let Some(action) = self.objects.remove(path).and_then(|object| object.action) {
+            self.supersede(desk, action);
+        }
+        self.plan.later.remove(path);
+        self.plan.pending.remove(path);
+        self.plan.shown.remove(path);
+        self.dirty = true;
     }
 
     /// A person ended it: nothing more is done by itself, and what was asked is taken back.

@@ -29,6 +29,8 @@ pub const LINEAGE_MAX: usize = 32;
 pub const FINDINGS_MAX: usize = 128;
 /// LIMIT: subjects kept of one incident; further ones are stopped through their parents and counted as omitted.
 pub const SUBJECTS_MAX: usize = 4_096;
+/// LIMIT: of these, processes that have ended and left neither writes nor children behind.
+pub const TRACELESS_MAX: usize = 512;
 /// LIMIT: objects kept of one incident; further ones are counted as omitted.
 pub const OBJECTS_MAX: usize = 8_192;
 /// A cause loses half of its weight in so many nanoseconds (one day).
@@ -104,13 +106,21 @@ pub(crate) struct ObjectState {
 /// A walk over the past, resumable at any place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Search {
-    Processes { at: usize, found: bool },
-    Files { at: usize, found: bool },
+    /// `repeated`: a further pass, because the one before found something.
+    Processes {
+        at: usize,
+        found: bool,
+        repeated: bool,
+    },
+    Files {
+        at: usize,
+        found: bool,
+    },
 }
 
 impl Search {
     const fn begin() -> Self {
-        Self::Processes { at: 0, found: false }
+        Self::Processes { at: 0, found: false, repeated: false }
     }
 }
 
@@ -405,7 +415,9 @@ impl Case {
         self.why = "confirmed; looking for everything that belongs to it".to_owned();
         if let Some(Hypothesis { anchor, root }) = self.roots.first().cloned() {
             match anchor.branch {
-                Some(process) => self.add_subject(graph, process, format!("the root: {}", root.title)),
+                Some(process) => {
+                    self.add_subject(graph, process, format!("the root: {}", root.title));
+                }
                 None => self.take_invocation(graph, anchor.invocation, &root.title),
             }
         }
@@ -430,14 +442,18 @@ impl Case {
         }
     }
 
-    pub(crate) fn add_subject(&mut self, graph: &mut Graph, key: ProcessKey, reason: String) {
-        let Some(node) = graph.process_mut(key) else { return };
+    /// True when it was taken in.
+    pub(crate) fn add_subject(&mut self, graph: &mut Graph, key: ProcessKey, reason: String) -> bool {
+        let Some(node) = graph.process_mut(key) else { return false };
         if node.subject.is_some() {
-            return;
+            return false;
         }
-        if self.subjects.len() >= SUBJECTS_MAX {
-            self.omitted += 1;
-            return;
+        let traceless = !node.alive() && !node.left_traces();
+        if self.subjects.len() >= if traceless { TRACELESS_MAX } else { SUBJECTS_MAX } {
+            if !matches!(self.search, Some(Search::Processes { repeated: true, .. })) {
+                self.omitted += 1;
+            }
+            return false;
         }
         node.subject = Some(self.id);
         let state = SubjectState {
@@ -468,10 +484,11 @@ impl Case {
         }
         if past {
             self.search = Some(match self.search {
-                Some(Search::Processes { at, .. }) => Search::Processes { at, found: true },
+                Some(Search::Processes { at, repeated, .. }) => Search::Processes { at, found: true, repeated },
                 Some(Search::Files { .. }) | None => Search::begin(),
             });
         }
+        true
     }
 
     /// Goes on searching the past, at most `budget` places; returns what it used.
@@ -480,14 +497,14 @@ impl Case {
         while used < budget {
             match self.search {
                 None => break,
-                Some(Search::Processes { at, found }) if at >= graph.process_places() => {
+                Some(Search::Processes { at, found, .. }) if at >= graph.process_places() => {
                     // Another pass as long as one finds something: a writer may stand behind whoever ran its work.
                     self.search = Some(match found {
-                        true => Search::begin(),
+                        true => Search::Processes { at: 0, found: false, repeated: true },
                         false => Search::Files { at: 0, found: false },
                     });
                 }
-                Some(Search::Processes { at, found }) => {
+                Some(Search::Processes { at, found, repeated }) => {
                     used += 1;
                     let hit = graph
                         .process_at(at)
@@ -496,10 +513,8 @@ impl Case {
                             incident_of(graph, &configuration.never_touch, node.key).map(|hit| (node.key, hit))
                         })
                         .filter(|(_, (incident, _))| *incident == self.id);
-                    self.search = Some(Search::Processes { at: at + 1, found: found || hit.is_some() });
-                    if let Some((key, (_, reason))) = hit {
-                        self.add_subject(graph, key, reason);
-                    }
+                    let added = hit.is_some_and(|(key, (_, reason))| self.add_subject(graph, key, reason));
+                    self.search = Some(Search::Processes { at: at + 1, found: found || added, repeated });
                 }
                 Some(Search::Files { at, found }) if at >= graph.file_places() => {
                     self.search = found.then_some(Search::Files { at: 0, found: false });

@@ -4,6 +4,11 @@
 //! The same inputs give the same effects, bit for bit, also when the engine was stored and loaded in between.
 //! Policies are not stored: they are made again from their texts.
 
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+pub(crate) mod world;
+
 use crate::action::Outcome;
 use crate::decide::{BEGUN_PER_STEP_MAX, Desk};
 use crate::detect::{self, Context, Detectors};
@@ -188,6 +193,9 @@ impl Engine {
         }
         let Some(configuration) = &self.configuration else { return units };
         let mut findings = Vec::new();
+        if let Activity::Finding(finding) = &event.activity {
+            findings.push(finding.clone()); // claimed elsewhere: it counts like one of our own
+        }
         let context = Context { configuration, change_window: self.change.is_some() };
         self.detectors.observe(event, &self.graph, &context, &mut findings);
         for finding in findings {
@@ -422,9 +430,8 @@ impl Engine {
             Command::BaselineAccepted { paths } => {
                 for path in &paths {
                     self.graph.forget_writes(path);
-                    for case in self.cases.values_mut() {
-                        case.objects.remove(path);
-                        case.dirty = true;
+                    for id in self.active.clone() {
+                        self.with(id, out, |case, desk| case.accept(desk, path));
                     }
                 }
             }

@@ -8,11 +8,14 @@
 //! listener, cron, web servers) pass none: their children begin an invocation of their own. Reads carry none.
 //!
 //! Everything is bounded. Repeated events add nothing; what is finished, has written nothing that is kept and belongs
-//! to no incident goes first; each loss is counted. An eviction never changes what can be reached from what is kept.
+//! to no incident goes first; each loss is counted. Forgetting those changes nothing that can be reached from what is
+//! kept; forgetting a writer or a path may, and is counted apart.
 
 mod file;
 mod invocation;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use file::{FileNode, WRITES_PER_PATH_MAX, Write};
 pub(crate) use invocation::is_login_program;

@@ -1,0 +1,496 @@
+// SPDX-License-Identifier: Apache-2.0
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use super::world::{ALICE, OPS, World, configuration};
+use super::*;
+use crate::action::{Action, Authored, Expected, Merge};
+use crate::event::{FileKind, Origin};
+use crate::incident::{Decision, ObjectClass};
+use crate::path::HostPath;
+
+/// A whole intrusion by ssh; its shell still lives at the end.
+fn persistence(world: &mut World) -> ProcessKey {
+    let shell = world.login(ALICE, None);
+    world.run(shell, &["/usr/bin/tee"], |world, tee| {
+        world.write(tee, "/etc/sudoers.d/x");
+    });
+    world.find(shell, "foothold/sudoers", Confidence::Medium);
+    let root = world.fork(shell);
+    world.exec(root, &["/usr/bin/sudo", "bash"]);
+    world.run(root, &["/usr/bin/tee"], |world, tee| {
+        world.write(tee, "/root/.ssh/authorized_keys");
+        world.write(tee, "/etc/cron.d/job");
+        world.write(tee, "/etc/systemd/system/evil.service");
+        world.write(tee, "/etc/systemd/system/evil.timer");
+        world.create(tee, "/etc/systemd/system/timers.target.wants/evil.timer", FileKind::Symlink);
+        world.write(tee, "/etc/ld.so.preload");
+        world.write(tee, "/usr/local/bin/tool");
+        world.write(tee, "/etc/ssh/sshd_config");
+        world.write(tee, "/var/www/index.html");
+        world.create(tee, "/usr/local/lib/.hidden", FileKind::Directory);
+        world.write(tee, "/usr/local/lib/.hidden/kit");
+        world.write_unprotected(tee, "/tmp/stage");
+        world.write(tee, "/etc/scratch");
+        world.remove(tee, "/etc/scratch");
+    });
+    world.run(root, &["/usr/sbin/useradd"], |world, useradd| {
+        world.write(useradd, "/etc/passwd+");
+        world.rename(useradd, "/etc/passwd+", "/etc/passwd");
+    });
+    world.run(root, &["/usr/bin/sed"], |world, sed| {
+        world.write(sed, "/var/log/auth.log");
+    });
+    world.find(root, "foothold/cron", Confidence::Medium);
+    root
+}
+
+fn only(world: &World) -> Incident {
+    let mut confirmed: Vec<Incident> = world.incidents().into_iter().filter(|incident| incident.confirmed).collect();
+    assert_eq!(confirmed.len(), 1, "{confirmed:#?}");
+    confirmed.remove(0)
+}
+
+#[test]
+fn an_intrusion_is_stopped_undone_in_order_and_proven() {
+    let mut world = World::new(Mode::Autonomous);
+    persistence(&mut world);
+    world.settle();
+    let incident = only(&world);
+    assert_eq!(incident.stage, Stage::Healed, "{}", incident.why);
+    let orders = world.orders_given();
+    let expected = [
+        "quarantine /etc/ld.so.preload",
+        "quarantine /etc/systemd/system/timers.target.wants/evil.timer",
+        "quarantine /usr/local/lib/.hidden/kit",
+        "quarantine /etc/systemd/system/evil.service",
+        "quarantine /etc/systemd/system/evil.timer",
+        "quarantine /usr/local/bin/tool",
+        "quarantine /etc/cron.d/job",
+        "quarantine /etc/sudoers.d/x",
+        "quarantine /root/.ssh/authorized_keys",
+        "quarantine /usr/local/lib/.hidden",
+        "restore /etc/passwd",
+        "restore /etc/ssh/sshd_config",
+        "restore /var/log/auth.log",
+        "restore /var/www/index.html",
+        "remove evil.timer",
+        "remove evil.service",
+        "reload ssh.service",
+        "end session 3",
+        "verify",
+    ];
+    let after_the_stops: Vec<&String> = orders.iter().skip_while(|order| order.starts_with("reflex")).collect();
+    assert_eq!(after_the_stops, expected);
+    assert!(orders[0].starts_with("reflex"));
+    assert_eq!(incident.roots[0].kind, InvocationKind::Session);
+    assert!(incident.roots[0].title.contains("uid 1001") && incident.roots[0].title.contains("127.0.0.2"));
+    let class = |path: &str| {
+        incident.objects.iter().find(|object| object.path == HostPath::from(path)).map(|object| object.class)
+    };
+    assert_eq!(class("/tmp/stage"), Some(ObjectClass::Unprotected));
+    assert_eq!(class("/var/log/auth.log"), Some(ObjectClass::Log));
+    assert_eq!(class("/etc/passwd"), Some(ObjectClass::AttackOnly));
+    assert_eq!(class("/etc/scratch"), None, "made and taken away again");
+    assert_eq!(class("/etc/passwd+"), None, "a temporary name");
+    assert!(incident.subjects.iter().all(|subject| !subject.alive && !subject.reason.is_empty()));
+    assert!(incident.contained <= incident.restored && incident.restored <= incident.healed);
+}
+
+#[test]
+fn the_administrator_doing_the_same_is_left_alone() {
+    let mut world = World::new(Mode::Autonomous);
+    let shell = world.login(OPS, None);
+    for path in ["/etc/sudoers.d/x", "/etc/cron.d/job", "/etc/systemd/system/own.service", "/etc/ld.so.preload"] {
+        world.run(shell, &["/usr/bin/tee"], |world, tee| {
+            world.write(tee, path);
+            world.find(tee, path, Confidence::Medium);
+        });
+    }
+    world.settle();
+    assert_eq!(world.orders_given(), Vec::<String>::new());
+    assert!(world.incidents().iter().all(|incident| !incident.confirmed));
+}
+
+#[test]
+fn one_medium_finding_or_many_of_one_analytic_do_not_confirm() {
+    let mut world = World::new(Mode::Autonomous);
+    let shell = world.login(ALICE, None);
+    world.find(shell, "foothold/cron", Confidence::Low);
+    world.find(shell, "foothold/cron", Confidence::Medium);
+    world.find(shell, "foothold/cron", Confidence::Medium);
+    world.settle();
+    assert!(world.orders_given().is_empty());
+    world.find(shell, "foothold/key", Confidence::Medium);
+    world.settle();
+    assert_eq!(only(&world).stage, Stage::Healed);
+}
+
+#[test]
+fn what_the_attack_planted_joins_its_reach_when_it_runs() {
+    let mut world = World::new(Mode::Autonomous);
+    let shell = world.login(ALICE, None);
+    let line = world.write(shell, "/etc/cron.d/job");
+    world.write(shell, "/etc/systemd/system/evil.service");
+    let key = world.write(shell, "/root/.ssh/authorized_keys");
+    world.write(shell, "/usr/local/bin/tool");
+    world.exit(shell);
+    world.find(shell, "foothold/cron", Confidence::High);
+    // Before it is settled: a cron run, a unit, a login and an administrator who runs the planted tool.
+    let cron = world.fork(world.cron);
+    let origin = Origin { path: HostPath::from("/etc/cron.d/job"), version: line };
+    world.exec_of(cron, &["/usr/bin/sh", "-c", "x"], Some(origin), None);
+    let unit = world.fork(world.init);
+    world.exec_of(unit, &["/usr/bin/sleep", "9"], None, Some("evil.service"));
+    let origin = Origin { path: HostPath::from("/root/.ssh/authorized_keys"), version: key };
+    let intruder = world.login(0, Some(origin));
+    let admin = world.login(OPS, None);
+    let tool = world.fork(admin);
+    world.exec(tool, &["/usr/local/bin/tool"]);
+    let child = world.fork(tool);
+    let script = world.fork(admin);
+    world.exec(script, &["/usr/bin/bash", "/usr/local/bin/tool"]);
+    world.write(intruder, "/etc/later");
+    world.settle();
+    let incident = only(&world);
+    assert_eq!(incident.stage, Stage::Healed, "{}", incident.why);
+    let reason = |key: ProcessKey| {
+        incident.subjects.iter().find(|subject| subject.process == key).map(|subject| subject.reason.clone())
+    };
+    assert!(reason(cron).unwrap().contains("/etc/cron.d/job"));
+    assert!(reason(unit).unwrap().contains("/etc/systemd/system/evil.service"));
+    assert!(reason(intruder).is_some());
+    assert!(reason(tool).unwrap().contains("ran `/usr/local/bin/tool`"));
+    assert!(reason(child).unwrap().contains("child of"));
+    assert!(reason(script).unwrap().contains("ran `/usr/local/bin/tool`"));
+    assert_eq!(reason(admin), None, "the administrator's own shell is no subject");
+    assert!(world.orders_given().contains(&"quarantine /etc/later".to_owned()));
+}
+
+#[test]
+fn what_ran_before_the_verdict_is_found_in_the_past() {
+    let mut world = World::new(Mode::Autonomous);
+    let shell = world.login(ALICE, None);
+    let line = world.write(shell, "/etc/cron.d/job");
+    let cron = world.fork(world.cron);
+    let origin = Origin { path: HostPath::from("/etc/cron.d/job"), version: line };
+    world.exec_of(cron, &["/usr/bin/sh", "-c", "x"], Some(origin), None);
+    world.run(cron, &["/usr/bin/tee"], |world, tee| {
+        world.write(tee, "/usr/local/bin/second");
+    });
+    world.exit(cron);
+    let bystander = world.fork(world.cron);
+    world.exec(bystander, &["/usr/bin/sh", "-c", "y"]);
+    let second = world.fork(bystander);
+    world.exec(second, &["/usr/local/bin/second"]);
+    world.write(second, "/etc/third");
+    world.exit(shell);
+    world.find(second, "foothold/third", Confidence::High);
+    world.settle();
+    let incident = only(&world);
+    assert_eq!(incident.stage, Stage::Healed, "{}", incident.why);
+    assert_eq!(incident.roots[0].kind, InvocationKind::Session, "{:#?}", incident.roots);
+    let orders = world.orders_given();
+    for path in ["/etc/cron.d/job", "/usr/local/bin/second", "/etc/third"] {
+        assert!(orders.contains(&format!("quarantine {path}")), "{orders:#?}");
+    }
+    assert!(!incident.subjects.iter().any(|subject| subject.process == bystander));
+}
+
+#[test]
+fn lines_of_others_are_told_from_the_attacks() {
+    let mut world = World::new(Mode::Autonomous);
+    let (admin, shell) = (world.login(OPS, None), world.login(ALICE, None));
+    let first = world.write(admin, "/etc/app.conf");
+    let bad = world.write(shell, "/etc/app.conf");
+    let good = world.write(admin, "/etc/app.conf");
+    let own = world.write(admin, "/etc/own.conf");
+    world.facts.insert(HostPath::from("/etc/app.conf"), (Expected::Yes, Merge::Disjoint { kept: 1, removed: 1 }));
+    world.find(shell, "foothold/x", Confidence::High);
+    world.settle();
+    let incident = only(&world);
+    assert_eq!(incident.stage, Stage::Healed, "{}", incident.why);
+    let restore = incident.actions.iter().find_map(|record| match &record.action {
+        Action::RestoreFile(restore) => Some(restore.clone()),
+        _ => None,
+    });
+    let restore = restore.unwrap();
+    assert_eq!(restore.base, first);
+    let expected = [Authored { version: bad, attack: true }, Authored { version: good, attack: false }];
+    assert_eq!(restore.later, expected);
+    assert!(incident.objects.iter().any(|object| object.class == ObjectClass::Mixed));
+    assert!(own > good && !world.orders_given().iter().any(|order| order.contains("own.conf")));
+}
+
+#[test]
+fn a_conflict_is_shown_and_the_rest_goes_on() {
+    let mut world = World::new(Mode::Autonomous);
+    let (admin, shell) = (world.login(OPS, None), world.login(ALICE, None));
+    world.write(shell, "/etc/app.conf");
+    world.write(admin, "/etc/app.conf");
+    world.write(shell, "/etc/cron.d/job");
+    world.facts.insert(HostPath::from("/etc/app.conf"), (Expected::Yes, Merge::Conflict("the same line".into())));
+    world.find(shell, "foothold/x", Confidence::High);
+    world.settle();
+    let incident = only(&world);
+    assert_eq!(incident.stage, Stage::Stuck);
+    assert!(incident.why.contains("wait for a person") || incident.why.contains("was not done"), "{}", incident.why);
+    assert!(world.orders_given().contains(&"quarantine /etc/cron.d/job".to_owned()));
+    assert!(incident.subjects.iter().all(|subject| !subject.alive));
+}
+
+#[test]
+fn what_changed_under_our_hands_is_planned_again() {
+    let mut world = World::new(Mode::Autonomous);
+    let (admin, shell) = (world.login(OPS, None), world.login(ALICE, None));
+    let bad = world.write(shell, "/etc/app.conf");
+    world.facts.insert(HostPath::from("/etc/app.conf"), (Expected::Changed("a newer version".into()), Merge::Exact));
+    world.find(shell, "foothold/x", Confidence::High);
+    world.answer_all();
+    let good = world.write(admin, "/etc/app.conf");
+    world.settle();
+    let incident = only(&world);
+    assert_eq!(incident.stage, Stage::Healed, "{}", incident.why);
+    let last = incident.actions.iter().rev().find_map(|record| match &record.action {
+        Action::RestoreFile(restore) => Some(restore.later.clone()),
+        _ => None,
+    });
+    let expected = [Authored { version: bad, attack: true }, Authored { version: good, attack: false }];
+    assert_eq!(last.unwrap(), expected);
+}
+
+#[test]
+fn observing_proposes_everything_and_does_nothing() {
+    let mut world = World::new(Mode::Observe);
+    persistence(&mut world);
+    world.settle();
+    let incident = only(&world);
+    assert_eq!(incident.stage, Stage::Open);
+    assert!(incident.why.contains("wait for a person, for the mode is observe"), "{}", incident.why);
+    let orders = world.orders_given();
+    assert!(orders.iter().all(|order| order.starts_with("ask ")), "{orders:#?}");
+    assert!(orders.contains(&"ask remove_unit".to_owned()) && orders.contains(&"ask end_session".to_owned()));
+    assert!(incident.actions.iter().all(|record| record.verdict.decision == Decision::Ask));
+    // A person approves everything, one by one: the same end.
+    for record in incident.actions {
+        world.input(Input::Command(Command::Approve { action: record.id }));
+        world.answer_all();
+    }
+    world.settle();
+    assert_eq!(only(&world).stage, Stage::Healed, "{}", only(&world).why);
+}
+
+#[test]
+fn a_mode_that_permits_more_begins_what_waited() {
+    let mut world = World::new(Mode::Observe);
+    persistence(&mut world);
+    world.settle();
+    world.input(Input::Command(Command::Mode(Mode::Autonomous)));
+    world.settle();
+    assert_eq!(only(&world).stage, Stage::Healed, "{}", only(&world).why);
+}
+
+#[test]
+fn a_hold_stops_all_actions_until_it_is_released() {
+    let mut world = World::new(Mode::Autonomous);
+    world.input(Input::Command(Command::Hold { until: Timestamp(u64::MAX), why: "maintenance".into() }));
+    persistence(&mut world);
+    world.settle();
+    assert!(world.orders_given().is_empty(), "{:#?}", world.orders_given());
+    assert!(only(&world).why.contains("maintenance"), "{}", only(&world).why);
+    world.input(Input::Command(Command::Release));
+    world.settle();
+    assert_eq!(only(&world).stage, Stage::Healed, "{}", only(&world).why);
+}
+
+#[test]
+fn a_false_alarm_ends_the_incident_and_takes_questions_back() {
+    let mut world = World::new(Mode::Observe);
+    persistence(&mut world);
+    world.settle();
+    let incident = only(&world).id;
+    world.input(Input::Command(Command::Judge { incident, true_positive: false }));
+    world.input(Input::Command(Command::Mode(Mode::Autonomous)));
+    world.settle();
+    let incident = only(&world);
+    assert_eq!(incident.stage, Stage::Stuck);
+    assert!(incident.why.contains("false alarm"));
+    assert!(world.orders_given().iter().all(|order| order.starts_with("ask ")));
+    assert!(world.effects.iter().any(|effect| matches!(effect, Effect::Drop { .. })));
+}
+
+#[test]
+fn a_healed_incident_opens_again_when_more_of_it_shows() {
+    let mut world = World::new(Mode::Autonomous);
+    let shell = world.login(ALICE, None);
+    world.write(shell, "/usr/local/bin/tool");
+    let sleeper = world.fork(shell);
+    world.find(shell, "foothold/x", Confidence::High);
+    world.settle();
+    assert_eq!(only(&world).stage, Stage::Healed);
+    // A write of the dead that was reported late.
+    world.write(sleeper, "/etc/late");
+    assert_eq!(only(&world).stage, Stage::Contained);
+    world.settle();
+    assert_eq!(only(&world).stage, Stage::Healed, "{}", only(&world).why);
+    assert!(world.orders_given().contains(&"quarantine /etc/late".to_owned()));
+}
+
+#[test]
+fn a_file_held_open_by_a_subject_is_put_in_order_once_it_is_closed() {
+    let mut world = World::new(Mode::Autonomous);
+    let shell = world.login(ALICE, None);
+    world.begin_write(shell, "/etc/app.conf");
+    world.find(shell, "foothold/x", Confidence::High);
+    world.answer_all();
+    world.tick();
+    world.write(shell, "/etc/app.conf");
+    world.settle();
+    assert_eq!(only(&world).stage, Stage::Healed, "{}", only(&world).why);
+    assert!(world.orders_given().contains(&"restore /etc/app.conf".to_owned()));
+}
+
+#[test]
+fn a_written_file_without_any_recorded_version_is_shown() {
+    let mut world = World::new(Mode::Autonomous);
+    let shell = world.login(ALICE, None);
+    world.begin_write(shell, "/etc/app.conf");
+    world.find(shell, "foothold/x", Confidence::High);
+    world.settle();
+    let incident = only(&world);
+    assert_eq!(incident.stage, Stage::Stuck);
+    assert!(incident.why.contains("/etc/app.conf"), "{}", incident.why);
+}
+
+#[test]
+fn others_files_in_a_directory_of_the_attack_keep_it_there() {
+    let mut world = World::new(Mode::Autonomous);
+    let (admin, shell) = (world.login(OPS, None), world.login(ALICE, None));
+    world.create(shell, "/etc/new", FileKind::Directory);
+    world.write(shell, "/etc/new/bad");
+    world.write(admin, "/etc/new/good");
+    world.find(shell, "foothold/x", Confidence::High);
+    world.settle();
+    let orders = world.orders_given();
+    assert!(orders.contains(&"quarantine /etc/new/bad".to_owned()));
+    assert!(!orders.contains(&"quarantine /etc/new".to_owned()), "{orders:#?}");
+    assert_eq!(only(&world).stage, Stage::Stuck);
+}
+
+#[test]
+fn stopped_processes_are_renewed_with_every_tick_until_they_are_gone() {
+    let mut world = World::new(Mode::Guarded); // ending them asks a person
+    let shell = world.login(ALICE, None);
+    world.find(shell, "foothold/x", Confidence::High);
+    world.settle();
+    assert_eq!(only(&world).stage, Stage::Stuck);
+    let renewed = |world: &World| world.effects.iter().filter(|effect| matches!(effect, Effect::Renew { .. })).count();
+    let before = renewed(&world);
+    world.tick();
+    assert_eq!(renewed(&world), before + 1);
+    let asked =
+        only(&world).actions.iter().find(|record| matches!(record.action, Action::EndSession { .. })).unwrap().id;
+    world.input(Input::Command(Command::Approve { action: asked }));
+    world.settle();
+    assert_eq!(only(&world).stage, Stage::Healed, "{}", only(&world).why);
+    let before = renewed(&world);
+    world.tick();
+    assert_eq!(renewed(&world), before);
+}
+
+/// What a person would compare: nothing that depends on how often something was tried.
+fn end_state(world: &World) -> (Stage, Vec<(HostPath, ObjectClass)>, Vec<u32>) {
+    let incident = only(world);
+    assert!(incident.subjects.iter().all(|subject| !subject.alive));
+    (
+        incident.stage,
+        incident.objects.into_iter().map(|object| (object.path, object.class)).collect(),
+        incident.subjects.into_iter().map(|subject| subject.process.pid).collect(),
+    )
+}
+
+#[test]
+fn a_crash_at_any_input_reaches_the_same_end() {
+    let run = |crash_at: Option<usize>| {
+        let mut world = World::new(Mode::Autonomous);
+        world.crash_at = crash_at;
+        persistence(&mut world);
+        world.settle();
+        world
+    };
+    let whole = run(None);
+    let last = whole.inputs.iter().rposition(|(_, input)| !matches!(input, Input::Tick)).unwrap();
+    for at in 1..=last {
+        let crashed = run(Some(at));
+        assert_eq!(end_state(&crashed), end_state(&whole), "crash before input {at}: {:?}", whole.inputs[at]);
+    }
+}
+
+#[test]
+fn the_same_inputs_give_the_same_effects_also_when_stored_in_between() {
+    let mut world = World::new(Mode::Autonomous);
+    persistence(&mut world);
+    world.settle();
+    let stored = postcard::to_stdvec(&world.engine).unwrap();
+    for resume_every in [usize::MAX, 1, 7] {
+        let mut engine = Engine::new();
+        let mut effects = Vec::new();
+        for (count, (now, input)) in world.inputs.iter().enumerate() {
+            if count % resume_every == resume_every - 1 {
+                let bytes = postcard::to_stdvec(&engine).unwrap();
+                engine = postcard::from_bytes(&bytes).unwrap();
+            }
+            engine.step(*now, input.clone(), &mut effects);
+        }
+        assert_eq!(effects, world.effects, "stored every {resume_every} inputs");
+        assert_eq!(postcard::to_stdvec(&engine).unwrap(), stored, "stored every {resume_every} inputs");
+    }
+}
+
+#[test]
+fn a_step_stays_within_its_work_however_much_there_is_to_do() {
+    let mut world = World::new(Mode::Autonomous);
+    let shell = world.login(ALICE, None);
+    for number in 0..3_000 {
+        world.run(shell, &["/usr/bin/touch"], |world, touch| {
+            world.write(touch, &format!("/etc/many/{number}"));
+        });
+    }
+    let live: Vec<ProcessKey> = (0..600).map(|_| world.fork(shell)).collect();
+    world.find(shell, "foothold/x", Confidence::High);
+    world.settle();
+    let incident = only(&world);
+    assert_eq!(incident.stage, Stage::Healed, "{}", incident.why);
+    assert!(world.work_max <= STEP_WORK_MAX, "{} units in one step", world.work_max);
+    let quarantined = world.orders_given().iter().filter(|order| order.starts_with("quarantine")).count();
+    assert_eq!(quarantined, 3_000);
+    assert_eq!(live.len(), 600);
+}
+
+#[test]
+fn processes_of_the_agent_are_nobodys_authors() {
+    let mut configuration = configuration(Mode::Autonomous);
+    let ours = ProcessKey { boot: crate::id::BootId(7), pid: 4_000, start_time: Timestamp(5) };
+    configuration.never_touch = vec![ours];
+    let mut world = World::with(Engine::new(), configuration);
+    world.write(ours, "/etc/app.conf");
+    assert_eq!(world.engine.graph().last_writer(&HostPath::from("/etc/app.conf")), None);
+}
+
+#[test]
+fn incidents_that_meet_become_one() {
+    let mut world = World::new(Mode::Autonomous);
+    let shell = world.login(ALICE, None);
+    let line = world.write(shell, "/etc/cron.d/job");
+    let other = world.login(1_002, None);
+    let tool = world.write(other, "/usr/local/bin/tool");
+    let cron = world.fork(world.cron);
+    let origin = Origin { path: HostPath::from("/etc/cron.d/job"), version: line };
+    world.exec_of(cron, &["/usr/local/bin/tool"], Some(origin), None);
+    assert!(tool > line);
+    world.find(other, "foothold/tool", Confidence::Medium);
+    world.find(shell, "foothold/cron", Confidence::Medium);
+    assert_eq!(world.incidents().len(), 2);
+    world.find(cron, "exec/planted", Confidence::High);
+    world.settle();
+    assert!(world.incidents().iter().any(|incident| incident.stage == Stage::Healed));
+}
