@@ -816,6 +816,9 @@ impl Case {
     pub(crate) fn prepared(&mut self, desk: &mut Desk<'_>, id: ActionId, facts: &Facts) {
         self.dirty = true;
         let Some(step) = self.plan.steps.get(&id) else { return };
+        if step.state == Progressing::Committed {
+            return; // told twice
+        }
         if step.state != Progressing::Preparing || self.closed.is_some() {
             let reasons = vec!["it is not wanted any more".to_owned()];
             desk.out.push(Effect::Drop { action: id, verdict: Verdict { decision: Decision::Deny, reasons } });
@@ -1066,6 +1069,12 @@ impl Case {
             if let Action::SuspendProcesses { .. } = what {
                 self.plan.set(id, |step| step.state = Progressing::Superseded);
             } else {
+                if self.plan.steps.get(&id).is_some_and(|step| step.state == Progressing::Committed)
+                    && let Some(object) = path_of(&what).and_then(|path| self.objects.get_mut(path))
+                {
+                    object.commits = object.commits.saturating_sub(1); // the crash undid it or it never began
+                    object.committed = None;
+                }
                 self.plan.set(id, |step| step.state = Progressing::Preparing);
                 desk.out.push(Effect::Prepare { action: id, incident, what });
             }

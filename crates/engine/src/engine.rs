@@ -582,6 +582,7 @@ impl Engine {
             ("graph_files_evicted", graph.files_evicted),
             ("graph_protected_evicted", graph.protected_evicted),
             ("graph_invocations_evicted", graph.invocations_evicted),
+            ("graph_origins_evicted", graph.origins_evicted),
             ("graph_processes_refused", graph.processes_refused),
             ("graph_files_refused", graph.files_refused),
             ("graph_writes_dropped", graph.writes_dropped),

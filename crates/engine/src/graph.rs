@@ -74,6 +74,8 @@ pub struct Counters {
     /// Paths below protected trees forgotten: what was done to them before can no longer be attributed.
     pub protected_evicted: u64,
     pub invocations_evicted: u64,
+    /// Ended invocations forgotten although processes or writes name them.
+    pub origins_evicted: u64,
     /// Nothing could be evicted, so these were not taken up.
     pub processes_refused: u64,
     pub files_refused: u64,
@@ -445,14 +447,8 @@ impl Graph {
             self.join(leader, running);
             return;
         }
-        if self.invocations.len() >= self.limits.invocations
-            && let Some(old) = self.invocations.victim(EVICTION_LOOK_MAX, |_, invocation| {
-                let idle = invocation.references == 0 && invocation.ended.is_some();
-                (idle && !invocation.pinned && invocation.subject.is_none()).then_some(0)
-            })
-        {
-            self.invocations.remove(&old);
-            self.counters.invocations_evicted += 1;
+        if self.invocations.len() >= self.limits.invocations {
+            self.evict_invocation();
         }
         self.invocations_begun += 1;
         let id = InvocationId(self.invocations_begun);
@@ -843,6 +839,22 @@ impl Graph {
             }
         }
         true
+    }
+
+    fn evict_invocation(&mut self) {
+        let rank = |_: &InvocationId, invocation: &Invocation| {
+            let kept = invocation.pinned || invocation.suspect || invocation.subject.is_some();
+            (invocation.ended.is_some() && !kept).then_some(u8::from(invocation.references > 0))
+        };
+        let look = EVICTION_LOOK_MAX;
+        let victim = self.invocations.victim(look, rank).or_else(|| self.invocations.victim(16 * look, rank));
+        if let Some(gone) = victim.and_then(|id| self.invocations.remove(&id)) {
+            if gone.references > 0 {
+                self.counters.origins_evicted += 1;
+            } else {
+                self.counters.invocations_evicted += 1;
+            }
+        }
     }
 
     fn evict_file(&mut self) -> bool {

@@ -119,37 +119,38 @@ impl FileNode {
         time: Timestamp,
     ) -> Joined {
         let mut joined = Joined { released: Vec::new(), gained: false, dropped: false };
-        // What others wrote without having closed it is part of the recorded state too.
-        let pending = self.writes.iter().rev().take_while(|write| write.pending && write.writer != writer).count();
-        let settled = self.writes.len() - pending;
-        let (settled, open) = self.writes.split_at_mut(settled);
-        if let Some(first) = open.first_mut() {
-            first.before = if change.before == VersionId::UNKNOWN { first.before } else { change.before };
-        }
-        for write in open.iter_mut() {
+        // What was written without having been closed is part of the recorded state, whoever closes it.
+        let open = self.writes.iter().rev().take_while(|write| write.pending).count();
+        let settled = self.writes.len() - open;
+        let mut wrote = false;
+        for (place, write) in self.writes[settled..].iter_mut().enumerate() {
+            wrote |= write.writer == writer;
             write.pending = false;
-            write.first = change.after;
-            write.last = change.after;
+            if write.first == VersionId::UNKNOWN {
+                write.first = change.after;
+                if place == 0 && change.before != VersionId::UNKNOWN {
+                    write.before = change.before;
+                }
+                write.created |= place == 0 && change.created;
+            }
+            write.last = if change.after == VersionId::UNKNOWN { write.last } else { change.after };
+            write.removed = change.removed;
+            write.until = time;
         }
-        if let (Some(last), true) = (settled.last_mut(), open.is_empty())
+        if wrote || (open > 0 && !change.created && !change.removed) {
+            return joined; // a closer that did not write has no part in the version
+        }
+        if let Some(last) = self.writes.last_mut()
+            && open == 0
             && last.writer == writer
         {
             if last.first == VersionId::UNKNOWN {
                 last.first = change.after;
-                last.created |= change.created;
-                if change.before != VersionId::UNKNOWN {
-                    last.before = change.before;
-                }
             }
             last.last = if change.after == VersionId::UNKNOWN { last.last } else { change.after };
             last.removed = change.removed;
-            last.pending = false;
             last.until = time;
             return joined;
-        }
-        let closed_for_another = !open.is_empty() && !change.created && !change.removed;
-        if closed_for_another {
-            return joined; // the closer did not write: the version belongs to those who did
         }
         self.writes.push(Write {
             before: change.before,
