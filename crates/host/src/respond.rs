@@ -7,6 +7,8 @@
 pub mod session;
 pub mod suspend;
 pub mod terminate;
+#[cfg(test)]
+mod tests;
 mod tree;
 
 use crate::journal;

@@ -7,6 +7,8 @@
 //! (SIGTERM, SIGINT, SIGHUP): a unit for the agent should give it longer than one lease to end.
 
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use table::{LEASES_MAX, Leases};
 
