@@ -140,7 +140,7 @@ struct Family {
 /// A child that sleeps, one that writes, one with a child of its own: 5 processes with the shell.
 const TREE: &str = "sleep 1000 & sh -c 'while :; do echo x; done' & sh -c 'sleep 1000 & wait' & wait";
 /// Forks without end.
-const FORKING: &str = "while :; do sh -c 'sleep 0.02 & sleep 0.01' & sleep 0.005; done";
+const FORKING: &str = "sleep 1000 & while :; do sh -c 'sleep 0.02 & sleep 0.01' & sleep 0.005; done";
 
 impl Family {
     fn start(script: &str) -> Self {
