@@ -113,3 +113,24 @@ fn lines_end_where_their_words_end() {
     }
     none("space at the end of a line", places);
 }
+
+#[test]
+fn every_promise_names_a_test_or_a_constant_that_exists() {
+    let files = files();
+    let (_, page) = files.iter().find(|(path, _)| path == "SPECIFICATION.md").unwrap();
+    let code: String = files.iter().filter(|(path, _)| path.ends_with(".rs")).map(|(_, text)| text.as_str()).collect();
+    let mut missing = Vec::new();
+    for row in page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| ---")) {
+        let held_by = row.trim_end_matches(" |").rsplit("| ").next().unwrap_or_default();
+        for name in held_by.split('`').skip(1).step_by(2) {
+            let there = match name.rsplit_once("::") {
+                Some((_, constant)) => code.contains(&format!("const {constant}: ")),
+                None => name.starts_with("thymus ") || code.contains(&format!("fn {name}(")),
+            };
+            if !there {
+                missing.push(name.to_owned());
+            }
+        }
+    }
+    none("named in SPECIFICATION.md and not there", missing);
+}
