@@ -231,20 +231,27 @@ pub fn authority(process: ProcessKey, lineage: &dyn Lineage, context: &Context<'
         return Authority::ChangeWindow;
     }
     let invocation = lineage.invocation(process);
-    let (login, session) =
-        invocation.map_or((None, false), |found| (found.login, *found.kind == InvocationKind::Session));
-    if session && login.is_some_and(|uid| context.configuration.administrators.contains(&uid)) {
+    let login = invocation.and_then(|found| found.login);
+    let people = invocation.is_some_and(|found| match found.kind {
+        InvocationKind::Session => true,
+        // Terminals and multiplexers that a user's own service manager keeps.
+        InvocationKind::Unit(unit) => unit.starts_with("user@"),
+        InvocationKind::Cron | InvocationKind::Request | InvocationKind::Other => false,
+    });
+    if people && login.is_some_and(|uid| context.configuration.administrators.contains(&uid)) {
         return Authority::Administrator;
     }
     if programs(process, lineage).any(|program| context.configuration.change_tools.contains(program)) {
         return Authority::ChangeTool;
     }
-    let by_itself = match invocation.map(|found| found.kind) {
-        Some(InvocationKind::Unit(_) | InvocationKind::Cron | InvocationKind::Other) => true,
-        Some(InvocationKind::Session | InvocationKind::Request) | None => false,
-    };
+    let by_itself = invocation.is_some_and(|found| match found.kind {
+        InvocationKind::Unit(_) | InvocationKind::Other => login.is_none(),
+        // pam_loginuid(8) sets the login uid for cron's runs, too.
+        InvocationKind::Cron => true,
+        InvocationKind::Session | InvocationKind::Request => false,
+    });
     let as_root = lineage.process(process).is_some_and(|seen| seen.user.euid == 0);
-    if by_itself && as_root && login.is_none() { Authority::Machinery } else { Authority::Nobody }
+    if by_itself && as_root { Authority::Machinery } else { Authority::Nobody }
 }
 
 /// The program of `process` and of its ancestors, nearest first.

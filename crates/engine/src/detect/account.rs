@@ -25,7 +25,7 @@ impl Detector for Account {
     const META: Meta = Meta { name: "foothold/account", technique: "T1136.001", class_uid: FILE };
 
     fn observe(&mut self, look: &Look<'_>) -> Option<Claim> {
-        let path = look.arrival()?.path;
+        let path = look.arrival?.path;
         let accounts = matches!(
             path.as_bytes(),
             b"/etc/passwd" | b"/etc/shadow" | b"/etc/group" | b"/etc/gshadow" | b"/etc/subuid" | b"/etc/subgid"

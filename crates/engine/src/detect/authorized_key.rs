@@ -23,7 +23,7 @@ impl Detector for AuthorizedKey {
     const META: Meta = Meta { name: "foothold/authorized-key", technique: "T1098.004", class_uid: FILE };
 
     fn observe(&mut self, look: &Look<'_>) -> Option<Claim> {
-        let path = look.arrival()?.path;
+        let path = look.arrival?.path;
         if !is_key_file(path) {
             return None;
         }

@@ -22,11 +22,13 @@ impl Detector for Cron {
     const META: Meta = Meta { name: "foothold/cron", technique: "T1053.003", class_uid: FILE };
 
     fn observe(&mut self, look: &Look<'_>) -> Option<Claim> {
-        let path = look.arrival()?.path;
+        let path = look.arrival?.path;
         if !is_job(path) {
             return None;
         }
-        Some(look.claim(look.foothold(Confidence::Medium)?, path, "was changed"))
+        let mut claim = look.claim(look.foothold(Confidence::Medium)?, path, "was changed");
+        claim.technique = is_within_any(path, &AT).then_some("T1053.002");
+        Some(claim)
     }
 }
 
@@ -41,6 +43,9 @@ const TREES: [&[u8]; 9] = [
     b"/var/spool/cron",
     b"/var/spool/at",
 ];
+
+/// Jobs of `at`, run once.
+const AT: [&[u8]; 3] = [b"/var/spool/cron/atjobs", b"/var/spool/cron/atspool", b"/var/spool/at"];
 
 /// `crontab(1)` writes `tmp.XXXXXX` beside the crontab and renames it: the rename counts.
 fn is_job(path: &HostPath) -> bool {

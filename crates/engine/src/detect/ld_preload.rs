@@ -22,7 +22,7 @@ impl Detector for LdPreload {
     const META: Meta = Meta { name: "foothold/ld-preload", technique: "T1574.006", class_uid: FILE };
 
     fn observe(&mut self, look: &Look<'_>) -> Option<Claim> {
-        let path = look.arrival()?.path;
+        let path = look.arrival?.path;
         let confidence = match path.as_bytes() {
             // Not even what the system starts by itself has a reason to.
             b"/etc/ld.so.preload" => (!look.authority().is_authorised()).then_some(Confidence::High)?,

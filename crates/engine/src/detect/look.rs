@@ -17,6 +17,8 @@ pub struct Look<'a> {
     lineage: &'a dyn Lineage,
     /// Who did it.
     pub actor: ProcessKey,
+    /// What now stands at a path that did not before. A moved directory counts as itself, not as what is in it.
+    pub arrival: Option<Arrival<'a>>,
 }
 
 impl std::fmt::Debug for Look<'_> {
@@ -47,7 +49,11 @@ impl<'a> Look<'a> {
             | Activity::Remediation(_) => return None,
         };
         let own = context.configuration.never_touch.contains(&actor);
-        (!own).then_some(Self { event, context, lineage, actor })
+        let arrival = match &event.activity {
+            Activity::File(file) => arrival(file),
+            _ => None,
+        };
+        (!own).then_some(Self { event, context, lineage, actor, arrival })
     }
 
     #[must_use]
@@ -65,29 +71,6 @@ impl<'a> Look<'a> {
             Activity::Process(process) => Some(process),
             _ => None,
         }
-    }
-
-    /// What now stands at a path that did not before. Directories are only moved, never written.
-    #[must_use]
-    pub fn arrival(&self) -> Option<Arrival<'a>> {
-        let file = self.file()?;
-        let arrival = match file.activity {
-            FileActivityId::Close => Arrival { path: &file.file.path, change: file.change },
-            FileActivityId::Create if file.kind == FileKind::Symlink => {
-                Arrival { path: &file.file.path, change: file.change }
-            }
-            FileActivityId::Rename | FileActivityId::Link => {
-                Arrival { path: file.file_result.as_ref()?, change: file.change_result }
-            }
-            FileActivityId::Create
-            | FileActivityId::Update
-            | FileActivityId::Delete
-            | FileActivityId::SetAttributes
-            | FileActivityId::SetSecurity
-            | FileActivityId::Open => return None,
-        };
-        let same = |change: Change| change.before == change.after && !change.created && !change.removed;
-        (!arrival.change.is_some_and(same)).then_some(arrival)
     }
 
     /// The path whose name or content went away.
@@ -183,4 +166,24 @@ impl<'a> Look<'a> {
         };
         format!("{program}{uid}{work}")
     }
+}
+
+fn arrival(file: &FileActivity) -> Option<Arrival<'_>> {
+    let arrival = match file.activity {
+        FileActivityId::Close => Arrival { path: &file.file.path, change: file.change },
+        FileActivityId::Create if file.kind == FileKind::Symlink => {
+            Arrival { path: &file.file.path, change: file.change }
+        }
+        FileActivityId::Rename | FileActivityId::Link => {
+            Arrival { path: file.file_result.as_ref()?, change: file.change_result }
+        }
+        FileActivityId::Create
+        | FileActivityId::Update
+        | FileActivityId::Delete
+        | FileActivityId::SetAttributes
+        | FileActivityId::SetSecurity
+        | FileActivityId::Open => return None,
+    };
+    let same = |change: Change| change.before == change.after && !change.created && !change.removed;
+    (!arrival.change.is_some_and(same)).then_some(arrival)
 }

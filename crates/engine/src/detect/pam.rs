@@ -22,7 +22,7 @@ impl Detector for Pam {
     const META: Meta = Meta { name: "foothold/pam", technique: "T1556.003", class_uid: FILE };
 
     fn observe(&mut self, look: &Look<'_>) -> Option<Claim> {
-        let path = look.arrival()?.path;
+        let path = look.arrival?.path;
         if !is_pam(path) {
             return None;
         }

@@ -44,7 +44,7 @@ pub(super) fn privileged<'a>(look: &Look<'a>) -> Option<(&'a HostPath, Mode)> {
             (gains && !same).then_some((&file.file.path, mode))
         }
         FileActivityId::Close | FileActivityId::Rename | FileActivityId::Link => {
-            let path = look.arrival()?.path;
+            let path = look.arrival?.path;
             gains.then_some((path, mode))
         }
         FileActivityId::SetSecurity => {

@@ -23,7 +23,7 @@ impl Detector for ShellProfile {
     const META: Meta = Meta { name: "foothold/shell-profile", technique: "T1546.004", class_uid: FILE };
 
     fn observe(&mut self, look: &Look<'_>) -> Option<Claim> {
-        let path = look.arrival()?.path;
+        let path = look.arrival?.path;
         if !is_profile(path) {
             return None;
         }

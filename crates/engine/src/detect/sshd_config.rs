@@ -22,7 +22,7 @@ impl Detector for SshdConfig {
     const META: Meta = Meta { name: "foothold/sshd-config", technique: "T1556", class_uid: FILE };
 
     fn observe(&mut self, look: &Look<'_>) -> Option<Claim> {
-        let path = look.arrival()?.path;
+        let path = look.arrival?.path;
         if !is_server_config(path) {
             return None;
         }

@@ -22,7 +22,7 @@ impl Detector for Sudoers {
     const META: Meta = Meta { name: "privilege/sudoers", technique: "T1548.003", class_uid: FILE };
 
     fn observe(&mut self, look: &Look<'_>) -> Option<Claim> {
-        let path = look.arrival()?.path;
+        let path = look.arrival?.path;
         if !is_rule(path) {
             return None;
         }

@@ -29,7 +29,7 @@ impl Detector for SystemTool {
     const META: Meta = Meta { name: "impair/system-tool", technique: "T1554", class_uid: FILE };
 
     fn observe(&mut self, look: &Look<'_>) -> Option<Claim> {
-        let arrival = look.arrival();
+        let arrival = look.arrival;
         let path = arrival.map(|arrival| arrival.path).filter(|path| is_tool(path));
         let path = path.or_else(|| look.departure().filter(|path| is_tool(path)))?;
         let confidence = look.foothold(Confidence::Medium)?;

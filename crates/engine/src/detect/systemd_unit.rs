@@ -24,7 +24,7 @@ impl Detector for SystemdUnit {
     const META: Meta = Meta { name: "foothold/systemd-unit", technique: "T1543.002", class_uid: FILE };
 
     fn observe(&mut self, look: &Look<'_>) -> Option<Claim> {
-        let path = look.arrival()?.path;
+        let path = look.arrival?.path;
         if !is_unit(path) {
             return None;
         }

@@ -271,6 +271,23 @@ fn what_the_system_does_all_day_is_silent() {
 }
 
 #[test]
+fn roots_cron_runs_and_an_administrators_own_terminals_are_known() {
+    let mut world = World::new();
+    world.add(60, 1, "/usr/sbin/logrotate", (ROOT, ROOT), (InvocationKind::Cron, Some(ROOT)));
+    world.add(61, 1, "/usr/bin/bash", (ROOT, ROOT), (InvocationKind::Unit("user@1000.service".to_owned()), Some(OPS)));
+    world.add(
+        62,
+        1,
+        "/usr/bin/bash",
+        (ROOT, ROOT),
+        (InvocationKind::Unit("user@1001.service".to_owned()), Some(ALICE)),
+    );
+    assert_eq!(written(&world, 60, "/var/log/auth.log", ROOT), []);
+    assert_eq!(written(&world, 61, "/etc/cron.d/x", ROOT), []);
+    assert_eq!(written(&world, 62, "/etc/cron.d/x", ROOT)[0].1, Confidence::Medium);
+}
+
+#[test]
 fn a_user_who_changes_the_own_password_is_silent() {
     let mut world = World::new();
     world.add(30, USER, "/usr/bin/passwd", (ALICE, ROOT), (InvocationKind::Session, Some(ALICE)));

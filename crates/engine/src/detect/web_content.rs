@@ -23,7 +23,7 @@ impl Detector for WebContent {
 
     fn observe(&mut self, look: &Look<'_>) -> Option<Claim> {
         let shown = |path: &&HostPath| is_within_any(path, &[b"/var/www", b"/srv/www", b"/srv/http", b"/usr/share/nginx/html"]);
-        let path = look.arrival().map(|arrival| arrival.path).filter(shown);
+        let path = look.arrival.map(|arrival| arrival.path).filter(shown);
         let path = path.or_else(|| look.departure().filter(shown))?;
         Some(look.claim(look.foothold(Confidence::Medium)?, path, "was changed"))
     }
