@@ -193,7 +193,14 @@ fn check(name: &str) {
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(&path, &found).unwrap();
     }
-    assert_eq!(found, std::fs::read_to_string(&path).unwrap(), "{}", path.display());
+    let expected = std::fs::read_to_string(&path).unwrap();
+    let mut lines = (1..).zip(found.lines().map(Some).chain([None]).zip(expected.lines().map(Some).chain([None])));
+    if let Some((number, (found, expected))) = lines.find(|(_, (found, expected))| found != expected) {
+        panic!(
+            "{}:{number}\n   found {found:?}\nexpected {expected:?}\nUPDATE=1 rewrites; review the diff",
+            path.display()
+        );
+    }
 }
 
 #[test]
