@@ -264,6 +264,8 @@ struct Tally {
 #[derive(Debug)]
 struct Inner {
     root: OwnedFd,
+    /// The root again, open for reading: handles are opened by way of it.
+    mount: OwnedFd,
     /// How the guarded root is reached from here, empty for `/`: it is cut from what the kernel calls an event's file.
     root_prefix: Vec<u8>,
     options: Options,
@@ -380,6 +382,9 @@ impl Vault {
         }
         store.charge_record(log.bytes());
         let root = scope.root().try_clone().map_err(failed("hold", scope.root_path()))?;
+        let readable = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+        let mount = rustix::fs::openat(&root, ".", readable, rustix::fs::Mode::empty())
+            .map_err(|errno| failed("open", scope.root_path())(errno.into()))?;
         let index = loaded(records, &store);
         let root_path = std::fs::canonicalize(scope.root_path()).map_err(failed("resolve", scope.root_path()))?;
         let root_prefix = std::os::unix::ffi::OsStrExt::as_bytes(root_path.as_os_str());
@@ -389,6 +394,7 @@ impl Vault {
         let own = own.filter(|rest| rest.first() == Some(&b'/')).map(HostPath::new);
         let inner = Arc::new(Inner {
             root,
+            mount,
             root_prefix,
             rules: Rules::new(&options, own),
             options,

@@ -280,6 +280,32 @@ pub fn fuzz_name_events(bytes: &[u8]) {
     }
 }
 
+/// The handle of an open file, `O_PATH` included: the same inode can be reached by it from another mount.
+pub fn handle_of(file: BorrowedFd<'_>) -> io::Result<Handle> {
+    #[repr(C, align(8))]
+    struct Buffer {
+        handle_bytes: u32,
+        handle_type: i32,
+        bytes: [u8; HANDLE_BYTES_MAX],
+    }
+    let room = u32::try_from(HANDLE_BYTES_MAX).map_err(io::Error::other)?;
+    let mut buffer = Buffer { handle_bytes: room, handle_type: 0, bytes: [0; HANDLE_BYTES_MAX] };
+    let mut mount = 0;
+    // SAFETY: the callee reads an empty C string (AT_EMPTY_PATH: the descriptor itself is meant), and writes a
+    // `struct file_handle` of at most `handle_bytes` bytes and one int: `Buffer` has that layout and room, both live for
+    // the whole call, and the descriptor is borrowed, so it is open.
+    let done = unsafe {
+        let handle = (&raw mut buffer).cast();
+        libc::name_to_handle_at(file.as_raw_fd(), c"".as_ptr(), handle, &raw mut mount, libc::AT_EMPTY_PATH)
+    };
+    if done < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let length = usize::try_from(buffer.handle_bytes).map_err(io::Error::other)?;
+    let bytes = buffer.bytes.get(..length).ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
+    Ok(Handle { kind: buffer.handle_type, bytes: bytes.into() })
+}
+
 /// Opens what a handle names, as a place only (`O_PATH`). `mount` is any real descriptor on the same file system.
 pub fn open_handle(mount: BorrowedFd<'_>, handle: &Handle) -> io::Result<OwnedFd> {
     #[repr(C, align(8))]

@@ -5,6 +5,7 @@
 //! then opened for reading through it: no name is looked up twice, and no device, pipe or socket is ever opened.
 
 use super::{Digest, Error, Kind, State};
+use crate::sense::wire;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Statx, StatxFlags};
 use rustix::io::Errno;
@@ -137,12 +138,12 @@ pub(super) fn read(root: BorrowedFd<'_>, path: &HostPath, bytes_max: u64, keep: 
     match state.kind {
         Kind::Regular => {
             let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOATIME;
-            read_open(reopen(&object, flags).map_err(refused("opened"))?.as_fd(), bytes_max, keep)
+            let file = reopen(&object, flags).map_err(refused("opened"))?;
+            read_open(file.as_fd(), object.as_fd(), bytes_max, keep)
         }
         Kind::Directory => {
-            let directory = reopen(&object, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC);
-            state.xattrs = attributes(&Attributed::Open(directory.map_err(refused("opened"))?.as_fd()))
-                .map_err(refused("asked for its attributes"))?;
+            state.xattrs =
+                attributes(&Attributed::Place(object.as_fd())).map_err(refused("asked for its attributes"))?;
             Ok(Captured { state, stable: true, grew: false })
         }
         Kind::Symlink => {
@@ -176,20 +177,34 @@ pub(super) fn reopen(object: impl AsFd, flags: OFlags) -> rustix::io::Result<Own
     }
 }
 
-/// Reads an open regular file, from its start, without moving its position.
-pub(super) fn read_open(file: BorrowedFd<'_>, bytes_max: u64, keep: Keep<'_>) -> Result<Captured, Failure> {
+/// The same inode by way of the guarded root's own mount, as a place only. A file that was opened in the scope may come
+/// by a mount that shows other owners (idmapped, as containers are): what is recorded must be what is on disk.
+/// `mount` is a real descriptor of the root, not a place.
+pub(super) fn by_way_of(mount: BorrowedFd<'_>, file: BorrowedFd<'_>) -> Result<OwnedFd, Failure> {
+    let reached = wire::handle_of(file).and_then(|handle| wire::open_handle(mount, &handle));
+    reached.map_err(|error| Failure::Refused(format!("cannot be reached below the guarded root: {error}")))
+}
+
+/// Reads an open regular file, from its start, without moving its position; its state as `seen` shows it, which is the
+/// same inode.
+pub(super) fn read_open(
+    file: BorrowedFd<'_>,
+    seen: BorrowedFd<'_>,
+    bytes_max: u64,
+    keep: Keep<'_>,
+) -> Result<Captured, Failure> {
     let mut attempt = 0;
     loop {
         attempt += 1;
-        let before = metadata(&statx(file).map_err(refused("asked for its state"))?);
+        let before = metadata(&statx(seen).map_err(refused("asked for its state"))?);
         let too_large = || Failure::Refused(format!("larger than {bytes_max} bytes"));
         if before.size > bytes_max {
             return Err(too_large());
         }
         let mut source = FromStart { file, offset: 0 };
         let (digest, size) = keep(&mut source).map_err(Failure::Store)?.ok_or_else(too_large)?;
-        let xattrs = attributes(&Attributed::Open(file)).map_err(refused("asked for its attributes"))?;
-        let after = metadata(&statx(file).map_err(refused("asked for its state"))?);
+        let xattrs = attributes(&Attributed::Place(seen)).map_err(refused("asked for its attributes"))?;
+        let after = metadata(&statx(seen).map_err(refused("asked for its state"))?);
         let stable = size == after.size && (before.ctime_ns, before.size) == (after.ctime_ns, after.size);
         let grew = before.size <= size && size <= after.size;
         if stable || attempt == ATTEMPTS {
@@ -211,22 +226,27 @@ impl Read for FromStart<'_> {
     }
 }
 
-/// How attributes can be asked for: of a descriptor, or of the last component of a name below one.
+/// How attributes can be asked for: of a descriptor, which may be a place only, or of the last component of a name below one.
 enum Attributed<'a> {
-    Open(BorrowedFd<'a>),
+    Place(BorrowedFd<'a>),
     Named(Vec<u8>),
 }
 
 /// The kernel's limits: `XATTR_LIST_MAX`, `XATTR_SIZE_MAX`.
 const ATTRIBUTE_BYTES_MAX: usize = 64 << 10;
 
+/// A name that leads to exactly what a descriptor holds.
+fn at(object: &BorrowedFd<'_>) -> String {
+    format!("/proc/self/fd/{}", object.as_raw_fd())
+}
+
 fn attributes(of: &Attributed<'_>) -> rustix::io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
     let list = |buffer: &mut [u8]| match of {
-        Attributed::Open(object) => rustix::fs::flistxattr(object, buffer),
+        Attributed::Place(object) => rustix::fs::listxattr(at(object), buffer),
         Attributed::Named(name) => rustix::fs::llistxattr(name.as_slice(), buffer),
     };
     let get = |name: &[u8], buffer: &mut [u8]| match of {
-        Attributed::Open(object) => rustix::fs::fgetxattr(object, name, buffer),
+        Attributed::Place(object) => rustix::fs::getxattr(at(object), name, buffer),
         Attributed::Named(path) => rustix::fs::lgetxattr(path.as_slice(), name, buffer),
     };
     let mut small = [0; 1024];

@@ -139,7 +139,9 @@ impl Inner {
     /// Reads through the store, with this vault's limit.
     pub(super) fn read_open(&self, file: BorrowedFd<'_>) -> Result<Captured, Failure> {
         let limit = self.options.file_bytes_max;
-        self.counted(capture::read_open(file, limit, &mut |source| self.store.put(source, limit)))
+        self.counted(capture::by_way_of(self.mount.as_fd(), file).and_then(|seen| {
+            capture::read_open(file, seen.as_fd(), limit, &mut |source| self.store.put(source, limit))
+        }))
     }
 
     pub(super) fn read_path(&self, path: &HostPath) -> Result<Captured, Failure> {
