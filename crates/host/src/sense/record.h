@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
-// One record for everything the kernel tells us, and how it is filled. `wire.rs` has the same layout; a test compares
-// both with the BTF of the object.
+// One record for everything the kernel tells us, and how it is filled. `wire.rs` has the same layout; both
+// sides assert the same sizes and offsets when they are compiled.
 #pragma once
 #include "kernel.h"
 
@@ -46,6 +46,9 @@ struct record {
     u8 data[DATA_BYTES + DATA_SLACK];
 };
 #define RECORD_HEAD __builtin_offsetof(struct record, data)
+_Static_assert(RECORD_HEAD == 144, "as RecordHead in wire.rs");
+_Static_assert(__builtin_offsetof(struct record, kind) == 72, "as RecordHead in wire.rs");
+_Static_assert(__builtin_offsetof(struct record, path_bytes) == 128, "as RecordHead in wire.rs");
 
 #define NR_MAX 512
 
@@ -57,6 +60,7 @@ struct config {
     u8 classes_32[NR_MAX];  // by i386 number
     u16 numbers_32[NR_MAX]; // the x86-64 number of an i386 one
 };
+_Static_assert(sizeof(struct config) == 2064, "as Config in wire.rs");
 const volatile struct config config SEC(".rodata.config") = {};
 #define INITIAL_PID_NAMESPACE 0xEFFFFFFC
 
