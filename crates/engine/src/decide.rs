@@ -762,8 +762,11 @@ impl Case {
         let proof = &mut self.plan.proof;
         if self.stage == Stage::Restored && !proof.running && proof.not_before <= desk.now {
             proof.running = true;
-            let done =
-                |step: &Step| step.state == Progressing::Settled && !step.failed() && path_of(&step.action).is_some();
+            // Our own change made the path clean; what stands in its chain since is somebody else's, and stays.
+            let ours = |path: &HostPath| desk.graph.file(path).is_none_or(|file| file.writes.is_empty());
+            let done = |step: &Step| {
+                step.state == Progressing::Settled && !step.failed() && path_of(&step.action).is_some_and(ours)
+            };
             let what = Proof {
                 processes: self.subjects.keys().copied().collect(),
                 actions: self.plan.steps.iter().filter(|(_, step)| done(step)).map(|(id, _)| *id).collect(),

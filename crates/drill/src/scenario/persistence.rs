@@ -193,7 +193,7 @@ fn people(random: &mut Random, names: &mut Names, shared: Shared, units: &mut Ve
     steps.push(step(
         Actor::Alice,
         "alice rearranges her notes",
-        "sed -i 's/printer/plotter/' ~/notes.txt && cp ~/notes.txt ~/site/notes.bak",
+        "sed -i 's/printer/plotter/' ~/notes.txt && mkdir -p ~/site && cp ~/notes.txt ~/site/notes.bak",
         &["/home/alice/notes.txt", "/home/alice/site/notes.bak"],
     ));
 
