@@ -155,7 +155,7 @@ struct Rounds {
 }
 
 impl Rounds {
-    /// Continues what has lapsed under every action that held it; how many processes are still held.
+    /// Continues what has lapsed under every action that held it; how many processes that exist are still held.
     fn look(&mut self, leases: &[Lease], now: Timestamp) -> usize {
         let mut held: BTreeMap<(u32, u64), (ProcessKey, Timestamp)> = BTreeMap::new();
         for lease in leases {
@@ -167,7 +167,7 @@ impl Rounds {
         let mut left = 0;
         for (identity, (process, until)) in held {
             if until > now {
-                left += 1;
+                left += usize::from(is_there(process));
             } else if self.done.get(&identity) != Some(&until) {
                 let tries = self.tries.entry(identity).or_default();
                 *tries += 1;
@@ -190,13 +190,17 @@ fn resume(process: ProcessKey) -> Result<(), rustix::io::Errno> {
         Err(rustix::io::Errno::SRCH) => return Ok(()),
         opened => opened?,
     };
-    if !start_time(process.pid).is_some_and(|start_time| same_process(process, ProcessKey { start_time, ..process })) {
+    if !is_there(process) {
         return Ok(());
     }
     match rustix::process::pidfd_send_signal(&opened, Signal::CONT) {
         Err(rustix::io::Errno::SRCH) => Ok(()),
         sent => sent,
     }
+}
+
+fn is_there(process: ProcessKey) -> bool {
+    start_time(process.pid).is_some_and(|start_time| same_process(process, ProcessKey { start_time, ..process }))
 }
 
 /// Field 22 of `/proc/PID/stat`; the name before it may hold anything, so it is counted from the last parenthesis.
