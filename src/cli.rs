@@ -19,6 +19,7 @@ mod journal;
 mod judge;
 mod man;
 mod policy;
+mod replay;
 pub(crate) mod show;
 mod status;
 mod undo;
@@ -66,6 +67,7 @@ enum Command {
     Change(change::Change),
     Baseline(baseline::Baseline),
     Drill(drill::Drill),
+    Replay(replay::Replay),
     Journal(journal::Journal),
     Policy(policy::Policy),
     Config(config::Config),
@@ -137,6 +139,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Change(change) => change.run(&desk),
         Command::Baseline(baseline) => baseline.run(&desk),
         Command::Drill(drill) => drill.run(&desk),
+        Command::Replay(replay) => replay.run(&desk),
         Command::Journal(journal) => journal.run(&desk),
         Command::Policy(policy) => policy.run(&desk),
         Command::Config(config) => config.run(&desk),

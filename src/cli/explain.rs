@@ -168,7 +168,7 @@ fn actions(incident: &Incident) -> Vec<String> {
 }
 
 /// An action in words.
-fn what(action: &Action) -> String {
+pub(super) fn what(action: &Action) -> String {
     let processes = |processes: &[ProcessKey]| match processes {
         [one] => format!("process {}", one.pid),
         many => format!("{} processes", many.len()),
