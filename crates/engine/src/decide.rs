@@ -337,8 +337,8 @@ impl Case {
             self.plan.reconsidered.iter().take(usize::try_from(desk.room).unwrap_or(0)).copied().collect();
         for id in waiting {
             self.plan.reconsidered.remove(&id);
-            self.begin(desk, id);
-            if self.plan.busy.contains(&id) {
+            let planned_anew = self.reconsider_one(desk, id);
+            if planned_anew || self.plan.busy.contains(&id) {
                 self.plan.proof = Proving::default();
                 self.pass(desk, Milestone::Reopened, "what waited may be done now".to_owned());
             }
@@ -354,6 +354,29 @@ impl Case {
         if settled {
             self.conclude(desk);
         }
+    }
+
+    /// What waited is judged again; a path is planned anew, in the order of all paths and with what happened to it since.
+    /// True when it is planned anew.
+    fn reconsider_one(&mut self, desk: &mut Desk<'_>, id: ActionId) -> bool {
+        let Some(action) = self.plan.steps.get(&id).map(|step| step.action.clone()) else { return false };
+        if let Some(path) = path_of(&action) {
+            self.supersede(desk, id);
+            let Some(object) = self.objects.get_mut(path) else { return false };
+            object.action = None;
+            object.progress = Progress::Todo;
+            object.attempts = 0;
+            let net = net(desk, path);
+            self.plan.enqueue(place(path, &net, self.directories.contains(path)));
+            return true;
+        }
+        let over = !processes_of(&action).is_empty() && !processes_of(&action).iter().any(|key| self.plan.live.contains(key));
+        if over {
+            self.supersede(desk, id);
+            return false;
+        }
+        self.begin(desk, id);
+        false
     }
 
     /// Moves the stage on, if the table says so, and tells it.
@@ -1161,6 +1184,8 @@ impl Case {
             decided: step.decided,
             settled: step.settled,
         };
-        self.plan.steps.iter().map(record).collect()
+        // What another action took the place of before anything was done is no part of the story.
+        let told = |(_, step): &(&ActionId, &Step)| step.state != Progressing::Superseded || step.outcome.is_some();
+        self.plan.steps.iter().filter(told).map(record).collect()
     }
 }

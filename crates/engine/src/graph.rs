@@ -148,6 +148,9 @@ impl ProcessNode {
     }
 }
 
+/// Where unit files lie that a service manager reads, strongest first.
+const UNIT_TREES: [&str; 3] = ["/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system"];
+
 /// First change of a path since we watch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FirstSeen {
@@ -594,8 +597,8 @@ impl Graph {
         }
         // The agent may not know yet what started it; the places of unit files are no secret.
         let place =
-            ["/etc/systemd/system/", "/run/systemd/system/", "/usr/lib/systemd/system/"].into_iter().find_map(|tree| {
-                let path = HostPath::new([tree.as_bytes(), unit.as_bytes()].concat().as_slice());
+            UNIT_TREES.iter().find_map(|tree| {
+                let path = HostPath::new([tree.as_bytes(), b"/", unit.as_bytes()].concat().as_slice());
                 let write = self.files.get(&path).and_then(FileNode::last).filter(|write| !write.removed)?;
                 Some((crate::event::Origin { path, version: write.last }, (write.writer, write.invocation)))
             });
@@ -716,9 +719,29 @@ impl Graph {
         noted
     }
 
+    /// Who is behind a write. A service manager makes the links that enable a unit when it is asked to; they are the work
+    /// of whoever wrote the unit.
+    fn author(&self, path: &HostPath, actor: ProcessKey) -> (ProcessKey, InvocationId) {
+        let node = self.processes.get(&actor);
+        let asked = node.filter(|node| node.hub == Some(Hub::Manager)).and_then(|_| self.unit_writer(path));
+        asked.unwrap_or_else(|| (actor, node.map(|node| node.invocation).unwrap_or_default()))
+    }
+
+    /// Who wrote the unit that `…/systemd/system/TARGET.wants/UNIT` enables, when we saw it.
+    fn unit_writer(&self, link: &HostPath) -> Option<(ProcessKey, InvocationId)> {
+        let folder = link.parent();
+        if !(folder.ends_with(b".wants") || folder.ends_with(b".requires")) {
+            return None;
+        }
+        UNIT_TREES.iter().find_map(|tree| {
+            let unit = HostPath::new([tree.as_bytes(), b"/", link.file_name()].concat().as_slice());
+            let write = self.files.get(&unit).and_then(FileNode::last).filter(|write| !write.removed)?;
+            Some((write.writer, write.invocation))
+        })
+    }
+
     fn touch(&mut self, time: Timestamp, path: &HostPath, activity: &FileActivity) -> bool {
-        let writer = activity.actor;
-        let invocation = self.processes.get(&writer).map(|node| node.invocation).unwrap_or_default();
+        let (writer, invocation) = self.author(path, activity.actor);
         if !self.room_for(time, path, activity, false, activity.change.is_some()) {
             return false;
         }
@@ -735,8 +758,7 @@ impl Graph {
         change: Change,
         protected: bool,
     ) -> bool {
-        let writer = activity.actor;
-        let invocation = self.processes.get(&writer).map(|node| node.invocation).unwrap_or_default();
+        let (writer, invocation) = self.author(path, activity.actor);
         if !self.files.contains(path) && change.removed && !protected {
             self.counters.compacted += 1; // outside protected trees, what is gone leaves no trace to follow
             return false;
