@@ -24,6 +24,7 @@ use thymus_engine::{Action, ActionId, HostPath, IncidentId, Input, VersionId};
 pub const PREPARED_MAX: usize = 4_096;
 
 /// All that undo needs, one variant a kind of object.
+#[allow(clippy::large_enum_variant, reason = "few at a time; a box would be in every pattern")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Before {
     Processes(respond::Before),

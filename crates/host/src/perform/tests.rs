@@ -343,7 +343,7 @@ fn the_proof_holds_only_while_nothing_is_as_the_attack_left_it() {
         since: Timestamp(0),
     };
     let watched = [Watch { unit: "nginx.service".into(), probe: None }];
-    let mut holds = |hands: &mut Hands<'_>| match hands.verify(IncidentId(1), &proof, &watched) {
+    let holds = |hands: &mut Hands<'_>| match hands.verify(IncidentId(1), &proof, &watched) {
         Input::Proven { checks, .. } => checks.iter().all(|check| check.holds),
         other => panic!("{other:?}"),
     };

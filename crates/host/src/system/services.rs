@@ -7,7 +7,7 @@ use super::{Error, Probe, Result, UnitState, UnitVerb};
 use crate::scope::Scope;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
@@ -169,8 +169,8 @@ fn ask(probe: &Probe) -> std::io::Result<String> {
     stream.set_write_timeout(Some(PROBE_LIMIT))?;
     write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\nUser-Agent: thymus\r\n\r\n")?;
     let mut line = Vec::new();
-    // The status line is enough; one byte at a time, but never more than it can be.
-    for byte in stream.take(256).bytes() {
+    // The status line is enough, and it is never longer than this.
+    for byte in BufReader::new(stream.take(256)).bytes() {
         match byte? {
             b'\r' | b'\n' => break,
             byte => line.push(byte),
