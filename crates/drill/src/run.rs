@@ -307,7 +307,7 @@ fn play(twin: &Twin, agent: Option<&Agent<'_>>, cast: Cast<'_>, respond_after: R
     played.unsettled = attacked?;
     if let Some(agent) = agent {
         played.incidents = agent.incidents()?;
-        keep(&played.incidents);
+        keep(twin, &played.incidents);
         played.counters = agent.status()?.counters;
     }
     played.attackers_left = attackers_left(twin, &intruder);
@@ -678,13 +678,23 @@ fn report(
 }
 
 /// The least that any confirmed incident has come to.
-/// For whoever looks into a report that does not hold: `THYMUS_DRILL_KEEP=DIR` keeps what the agent told, whole.
-fn keep(incidents: &[Incident]) {
-    let Some(directory) = std::env::var_os("THYMUS_DRILL_KEEP") else { return };
-    let path = Path::new(&directory).join("incidents.json");
-    let written = serde_json::to_vec_pretty(incidents).map(|text| std::fs::write(&path, text));
-    if !matches!(written, Ok(Ok(()))) {
-        tracing::warn!(path = %path.display(), "what the agent told could not be kept");
+/// For whoever looks into a report that does not hold: `THYMUS_DRILL_KEEP=DIR` keeps what the agent told, its log and
+/// its journal.
+fn keep(twin: &Twin, incidents: &[Incident]) {
+    let Some(directory) = std::env::var_os("THYMUS_DRILL_KEEP").map(PathBuf::from) else { return };
+    let kept = || -> std::io::Result<()> {
+        std::fs::create_dir_all(directory.join("journal"))?;
+        std::fs::write(directory.join("incidents.json"), serde_json::to_vec_pretty(incidents)?)?;
+        let agent = twin.directory().join("agent");
+        std::fs::copy(agent.join("log"), directory.join("log"))?;
+        for entry in std::fs::read_dir(agent.join("state/journal"))? {
+            let entry = entry?;
+            std::fs::copy(entry.path(), directory.join("journal").join(entry.file_name()))?;
+        }
+        Ok(())
+    };
+    if let Err(error) = kept() {
+        tracing::warn!(%error, "what the agent told could not be kept whole");
     }
 }
 

@@ -768,7 +768,8 @@ impl Graph {
         }
         let Some(file) = self.files.get_mut(path) else { return false };
         file.protected |= protected;
-        let joined = file.record(change, writer, invocation, time);
+        let closing = activity.activity == FileActivityId::Close;
+        let joined = file.record(change, writer, invocation, time, closing);
         let vanished = file.incident.is_none() && file.writes.len() == 1 && file.came_and_went();
         let noted = self.settle(joined, writer, invocation);
         if vanished {

@@ -117,13 +117,18 @@ impl FileNode {
         writer: ProcessKey,
         invocation: InvocationId,
         time: Timestamp,
+        closing: bool,
     ) -> Joined {
         let mut joined = Joined { released: Vec::new(), gained: false, dropped: false };
-        // What was written without having been closed is part of the recorded state, whoever closes it.
+        // What was written without having been closed is part of the state that a close records, whoever closes it. Any
+        // other change (a rename over the path, a removal, an attribute) is its maker's alone.
         let open = self.writes.iter().rev().take_while(|write| write.pending).count();
         let settled = self.writes.len() - open;
         let mut wrote = false;
         for (place, write) in self.writes[settled..].iter_mut().enumerate() {
+            if !closing && write.writer != writer {
+                continue;
+            }
             wrote |= write.writer == writer;
             write.pending = false;
             if write.first == VersionId::UNKNOWN {
@@ -137,11 +142,11 @@ impl FileNode {
             write.removed = change.removed;
             write.until = time;
         }
-        if wrote || (open > 0 && !change.created && !change.removed) {
+        if wrote || (closing && open > 0 && !change.created && !change.removed) {
             return joined; // a closer that did not write has no part in the version
         }
         if let Some(last) = self.writes.last_mut()
-            && open == 0
+            && !last.pending
             && last.writer == writer
         {
             if last.first == VersionId::UNKNOWN {
