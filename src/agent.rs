@@ -274,7 +274,12 @@ impl Hot<'_> {
             Effect::Renew { action } => self.order(Order::Renew { action }),
             Effect::Verify { incident, what } => self.order(Order::Verify { incident, what }),
             Effect::Finding(finding) => {
-                tracing::info!(analytic = finding.analytic, technique = finding.technique, title = finding.title, "finding");
+                tracing::info!(
+                    analytic = finding.analytic,
+                    technique = finding.technique,
+                    title = finding.title,
+                    "finding"
+                );
             }
             Effect::Incident(change) => {
                 tracing::info!(incident = %change.incident, stage = ?change.stage, why = change.message, "incident");
@@ -297,8 +302,9 @@ impl Hot<'_> {
 
     fn pass_on(&mut self) {
         while let Some(order) = self.waiting.pop_front() {
-            if let Err(std::sync::mpsc::TrySendError::Full(order) | std::sync::mpsc::TrySendError::Disconnected(order)) =
-                self.orders.try_send(order)
+            if let Err(
+                std::sync::mpsc::TrySendError::Full(order) | std::sync::mpsc::TrySendError::Disconnected(order),
+            ) = self.orders.try_send(order)
             {
                 self.waiting.push_front(order);
                 break;

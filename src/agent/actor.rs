@@ -3,9 +3,9 @@
 
 use std::sync::mpsc::{Receiver, SyncSender};
 use thymus_control::UndoTarget;
+use thymus_engine::action::Outcome;
 use thymus_engine::incident::Verdict;
 use thymus_engine::input::Proof;
-use thymus_engine::action::Outcome;
 use thymus_engine::{Action, ActionId, HostPath, IncidentId, Input};
 use thymus_host::perform::{Hands, Undone, path_of};
 use thymus_host::recover::Watch;
@@ -15,11 +15,25 @@ use thymus_host::vault::Vault;
 /// What the hot thread wants done.
 #[derive(Debug)]
 pub(super) enum Order {
-    Prepare { action: ActionId, incident: IncidentId, what: Action },
-    Commit { action: ActionId, verdict: Verdict },
-    Forget { action: ActionId },
-    Renew { action: ActionId },
-    Verify { incident: IncidentId, what: Proof },
+    Prepare {
+        action: ActionId,
+        incident: IncidentId,
+        what: Action,
+    },
+    Commit {
+        action: ActionId,
+        verdict: Verdict,
+    },
+    Forget {
+        action: ActionId,
+    },
+    Renew {
+        action: ActionId,
+    },
+    Verify {
+        incident: IncidentId,
+        what: Proof,
+    },
     /// A reflex was carried out: write it down, so that it can be undone like any action.
     Adopt(Box<Reflexed>),
     Undo(UndoTarget),
@@ -40,7 +54,12 @@ impl Order {
 pub(super) enum Told {
     Input(Box<Input>),
     /// `paths` may be other than they were.
-    Undone { target: UndoTarget, lines: Vec<String>, done: bool, paths: Vec<HostPath> },
+    Undone {
+        target: UndoTarget,
+        lines: Vec<String>,
+        done: bool,
+        paths: Vec<HostPath>,
+    },
 }
 
 /// Ends when the hot thread is gone. `None`: the scope is watched only; nothing can be prepared.
@@ -105,7 +124,8 @@ fn undo(hands: &mut Hands<'_>, target: UndoTarget) -> Told {
         UndoTarget::Incident(incident) => hands.undo_incident(incident),
     };
     // What cannot be undone at all (a process that was ended) is told, and does not make the rest a failure.
-    let done = undone.iter().all(|one| !one.reversible || !matches!(one.outcome, Outcome::Failed(_) | Outcome::Reverted(_)));
+    let done =
+        undone.iter().all(|one| !one.reversible || !matches!(one.outcome, Outcome::Failed(_) | Outcome::Reverted(_)));
     let line = |one: &Undone| format!("action {}: {}", one.action, super::report::outcome(&one.outcome));
     let mut lines: Vec<String> = undone.iter().map(line).collect();
     if lines.is_empty() {
@@ -120,14 +140,12 @@ fn refuse(order: Order) -> Option<Told> {
     const WHY: &str = "this scope is watched, never acted upon (`this_host = false`)";
     let input = match order {
         Order::Prepare { action, .. } => Input::Unprepared { action, why: WHY.to_owned() },
-        Order::Commit { action, .. } => {
-            Input::Outcome { action, outcome: Outcome::Failed(WHY.to_owned()) }
-        }
+        Order::Commit { action, .. } => Input::Outcome { action, outcome: Outcome::Failed(WHY.to_owned()) },
         Order::Verify { incident, .. } => Input::Proven { incident, checks: Vec::new() },
-        Order::Adopt(reflexed) => {
-            Input::Outcome { action: reflexed.action, outcome: Outcome::Failed(WHY.to_owned()) }
+        Order::Adopt(reflexed) => Input::Outcome { action: reflexed.action, outcome: Outcome::Failed(WHY.to_owned()) },
+        Order::Undo(target) => {
+            return Some(Told::Undone { target, lines: vec![WHY.to_owned()], done: false, paths: Vec::new() });
         }
-        Order::Undo(target) => return Some(Told::Undone { target, lines: vec![WHY.to_owned()], done: false, paths: Vec::new() }),
         Order::Forget { .. } | Order::Renew { .. } => return None,
     };
     Some(Told::Input(Box::new(input)))

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the agent tells its readers: the published view, losses as events, answers in words.
 
-use super::setup::House;
 use super::Options;
+use super::setup::House;
 use std::collections::BTreeMap;
 use thymus_control::View;
 use thymus_control::view::{Baseline, Check, Doctor, Health, Tree, UNCOVERED_MAX, Uncovered};
@@ -96,7 +96,9 @@ fn baseline(coverage: &Coverage, vault: &Counters, quota_bytes: u64) -> Baseline
     let windows = coverage.windows.iter().map(|window| (window.path.clone(), window.reason.clone()));
     let uncovered: Vec<Uncovered> =
         missing.chain(windows).map(|(path, why)| Uncovered { path, why }).take(UNCOVERED_MAX).collect();
-    let all = coverage.trees.iter().map(|tree| tree.missing_count).sum::<u64>() + coverage.windows.len() as u64 + coverage.omitted;
+    let all = coverage.trees.iter().map(|tree| tree.missing_count).sum::<u64>()
+        + coverage.windows.len() as u64
+        + coverage.omitted;
     Baseline {
         trees: coverage.trees.iter().map(tree).collect(),
         stored_bytes: vault.stored_bytes,
@@ -124,7 +126,11 @@ fn doctor(sources: &Sources<'_>, vault: &Counters, journal_lost: u64) -> Doctor 
     }
     match (sources.no_pre_images, sources.house.scope().acting().is_some()) {
         (Some(why), _) => {
-            check("vault pre-images", Health::Limited, format!("none are taken: {why}; versions are taken after each change"));
+            check(
+                "vault pre-images",
+                Health::Limited,
+                format!("none are taken: {why}; versions are taken after each change"),
+            );
         }
         (None, true) => check("vault pre-images", Health::Good, "taken before each write".to_owned()),
         (None, false) => check(
@@ -138,12 +144,18 @@ fn doctor(sources: &Sources<'_>, vault: &Counters, journal_lost: u64) -> Doctor 
         (full, quota) => check(
             "vault",
             Health::Limited,
-            format!("{quota} versions without content for lack of space (raise `quota_mb` or free the disk), {full} because the queue was full"),
+            format!(
+                "{quota} versions without content for lack of space (raise `quota_mb` or free the disk), {full} because the queue was full"
+            ),
         ),
     }
     match journal_lost {
         0 => check("journal", Health::Good, "every input is recorded".to_owned()),
-        lost => check("journal", Health::Broken, format!("{lost} inputs could not be recorded: is the disk full? A replay is not exact")),
+        lost => check(
+            "journal",
+            Health::Broken,
+            format!("{lost} inputs could not be recorded: is the disk full? A replay is not exact"),
+        ),
     }
     for problem in sources.house.problems() {
         check("configuration", Health::Limited, problem.to_string());
@@ -154,7 +166,9 @@ fn doctor(sources: &Sources<'_>, vault: &Counters, journal_lost: u64) -> Doctor 
 fn of_hook(hook: &sense::Hook) -> Check {
     let (state, detail) = match &hook.state {
         HookState::Attached => (Health::Good, "attached".to_owned()),
-        HookState::Replaced(by) => (Health::Limited, format!("refused; {by} instead, which is less precise about {}", hook.blind_to)),
+        HookState::Replaced(by) => {
+            (Health::Limited, format!("refused; {by} instead, which is less precise about {}", hook.blind_to))
+        }
         HookState::Refused(why) => (Health::Limited, format!("refused ({why}): {} cannot be seen", hook.blind_to)),
     };
     Check { name: format!("sensor {}", hook.name), state, detail }

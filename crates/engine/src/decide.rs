@@ -370,7 +370,8 @@ impl Case {
             self.plan.enqueue(place(path, &net, self.directories.contains(path)));
             return true;
         }
-        let over = !processes_of(&action).is_empty() && !processes_of(&action).iter().any(|key| self.plan.live.contains(key));
+        let over =
+            !processes_of(&action).is_empty() && !processes_of(&action).iter().any(|key| self.plan.live.contains(key));
         if over {
             self.supersede(desk, id);
             return false;

@@ -596,12 +596,11 @@ impl Graph {
             invocation.kind = InvocationKind::Unit(unit.to_owned());
         }
         // The agent may not know yet what started it; the places of unit files are no secret.
-        let place =
-            UNIT_TREES.iter().find_map(|tree| {
-                let path = HostPath::new([tree.as_bytes(), b"/", unit.as_bytes()].concat().as_slice());
-                let write = self.files.get(&path).and_then(FileNode::last).filter(|write| !write.removed)?;
-                Some((crate::event::Origin { path, version: write.last }, (write.writer, write.invocation)))
-            });
+        let place = UNIT_TREES.iter().find_map(|tree| {
+            let path = HostPath::new([tree.as_bytes(), b"/", unit.as_bytes()].concat().as_slice());
+            let write = self.files.get(&path).and_then(FileNode::last).filter(|write| !write.removed)?;
+            Some((crate::event::Origin { path, version: write.last }, (write.writer, write.invocation)))
+        });
         if let (Some((origin, writer)), Some(invocation)) = (place, self.invocations.get_mut(&id)) {
             invocation.origin = Some(origin);
             invocation.origin_writer = Some(writer);
