@@ -133,7 +133,8 @@ impl FileNode {
             write.pending = false;
             if write.first == VersionId::UNKNOWN {
                 write.first = change.after;
-                if place == 0 && change.before != VersionId::UNKNOWN {
+                // What several wrote before one of them closed has one state before it.
+                if change.before != VersionId::UNKNOWN {
                     write.before = change.before;
                 }
                 write.created |= place == 0 && change.created;
