@@ -46,7 +46,6 @@ pub(crate) struct Config {
     pub(crate) protect: Protect,
     pub(crate) vault: Vault,
     pub(crate) change: Change,
-    pub(crate) contain: Contain,
     pub(crate) service: Vec<Service>,
 }
 
@@ -62,7 +61,6 @@ impl Default for Config {
             protect: Protect::default(),
             vault: Vault::default(),
             change: Change::default(),
-            contain: Contain::default(),
             service: Vec::new(),
         }
     }
@@ -136,15 +134,6 @@ impl Default for Change {
     }
 }
 
-/// `[contain]`: how long containment lasts by itself.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct Contain {
-    /// Stopped processes go on after this many seconds unless the agent renews the lease; the warden sees to it even
-    /// when the agent is dead. 5 to 86400, default 60.
-    pub(crate) lease_seconds: LeaseSeconds,
-}
-
 /// `[[service]]`: one that must answer before an incident counts as healed. Repeat for each.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -198,7 +187,6 @@ macro_rules! number {
 number!(QuotaMb, 64..=1_048_576, "megabytes", 4_096);
 number!(FileMb, 1..=65_536, "megabytes", 64);
 number!(RetentionHours, 1..=8_760, "hours", 72);
-number!(LeaseSeconds, 5..=86_400, "seconds", 60);
 
 macro_rules! text {
     ($(#[$doc:meta])* $name:ident($inner:ty), $check:expr, $expected:literal) => {

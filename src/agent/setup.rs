@@ -9,6 +9,7 @@ use std::cell::RefCell;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use thymus_engine::engine::Engine;
 use thymus_engine::event::Event;
 use thymus_engine::input::Configuration;
@@ -140,7 +141,7 @@ impl House {
             append_only: texts(&config.protect.append_only),
             quota_bytes: config.vault.quota_mb.get() << 20,
             file_bytes_max: config.vault.file_mb_max.get() << 20,
-            retention: vault::RETENTION_DEFAULT,
+            retention: Duration::from_secs(config.vault.retention_hours.get() * 3600),
         }
     }
 

@@ -93,40 +93,40 @@ impl System for Group {
         Ok(vec![("cmdline".to_owned(), Digest::of(&words))])
     }
     fn look(&mut self, _: &HostPath) -> Result<Option<FileState>> {
-        unimplemented!()
+        unreachable!()
     }
     fn capture(&mut self, _: &HostPath) -> Result<Option<FileState>> {
-        unimplemented!()
+        unreachable!()
     }
     fn keep(&mut self, _: &[u8]) -> Result<Digest> {
-        unimplemented!()
+        unreachable!()
     }
     fn kept(&mut self, _: &Digest) -> Result<Vec<u8>> {
-        unimplemented!()
+        unreachable!()
     }
     fn place(&mut self, _: &HostPath, _: Option<&FileState>, _: &FileState) -> Result<()> {
-        unimplemented!()
+        unreachable!()
     }
     fn write_in_place(&mut self, _: &HostPath, _: &FileState, _: &FileState) -> Result<FileState> {
-        unimplemented!()
+        unreachable!()
     }
     fn remove(&mut self, _: &HostPath, _: &FileState) -> Result<()> {
-        unimplemented!()
+        unreachable!()
     }
     fn tidy(&mut self, _: &HostPath, _: &[&FileState]) -> Result<()> {
-        unimplemented!()
+        unreachable!()
     }
     fn list(&mut self, _: &HostPath) -> Result<Vec<(HostPath, FileKind)>> {
-        unimplemented!()
+        unreachable!()
     }
     fn unit(&mut self, _: &str) -> Result<UnitState> {
-        unimplemented!()
+        unreachable!()
     }
     fn control(&mut self, _: UnitVerb, _: &str) -> Result<()> {
-        unimplemented!()
+        unreachable!()
     }
     fn probe(&mut self, _: &Probe) -> Result<String> {
-        unimplemented!()
+        unreachable!()
     }
 }
 
