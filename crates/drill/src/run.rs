@@ -92,7 +92,7 @@ fn one(disk: &Disk, options: &Options, scenario: &Scenario, seed: u64, tell: Tel
         AgentChoice::Outside => Placement::Outside,
         AgentChoice::Inside => Placement::Inside,
         AgentChoice::None => Placement::None,
-        AgentChoice::Alternating if seed % 2 == 0 => Placement::Outside,
+        AgentChoice::Alternating if seed.is_multiple_of(2) => Placement::Outside,
         AgentChoice::Alternating => Placement::Inside,
     };
     let confinement = match placement {
@@ -327,6 +327,7 @@ fn settle(agent: &Agent<'_>, held: bool, cast: Cast<'_>) -> Result<Option<String
     let begin = Instant::now();
     let mut since = Instant::now();
     let mut last = String::new();
+    let mut said: Vec<String> = Vec::new();
     loop {
         pause(Duration::from_millis(200))?;
         let incidents = agent.incidents()?;
@@ -336,12 +337,12 @@ fn settle(agent: &Agent<'_>, held: bool, cast: Cast<'_>) -> Result<Option<String
             .find(|incident| !matches!(incident.stage, thymus_engine::Stage::Healed | thymus_engine::Stage::Stuck));
         let now =
             confirmed.iter().map(|one| format!("{}{:?}{}", one.id, one.stage, one.actions.len())).collect::<String>();
-        for incident in &confirmed {
-            let line = format!("incident {}: {:?}. {}", incident.id, incident.stage, incident.why);
-            if now != last {
-                (cast.tell)(&format!("  agent: {line}"));
-            }
+        let lines: Vec<String> =
+            confirmed.iter().map(|one| format!("  agent: incident {}: {:?}. {}", one.id, one.stage, one.why)).collect();
+        for line in lines.iter().filter(|line| !said.contains(*line)) {
+            (cast.tell)(line);
         }
+        said = lines;
         if now != last || open.is_some() {
             last = now;
             since = Instant::now();

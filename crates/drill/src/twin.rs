@@ -259,10 +259,10 @@ fn kill(group: &Path) -> Result<()> {
 fn remove(name: &str, directory: &Path) {
     for hierarchy in [cgroup2()].into_iter().chain(CGROUP1.iter().map(Path::new)) {
         for group in [hierarchy.join(name), hierarchy.join(format!("{name}-tools"))] {
-            if hierarchy == cgroup2() {
-                if let Err(error) = kill(&group) {
-                    tracing::error!(%error, "cannot end the processes of a twin");
-                }
+            if hierarchy == cgroup2()
+                && let Err(error) = kill(&group)
+            {
+                tracing::error!(%error, "cannot end the processes of a twin");
             }
             remove_cgroup(&group);
         }
