@@ -31,6 +31,8 @@ pub(super) struct Image {
     pub(super) stable: bool,
     /// Whoever wanted to write had to wait meanwhile.
     pub(super) gated: bool,
+    /// Read because the file was closed after writing, and not given to a version yet.
+    pub(super) of_close: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -63,7 +65,7 @@ pub(super) struct Access {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
     Allow,
-    /// Allow, and the kernel need not ask again before the file is closed after writing.
+    /// Allow, and the kernel need not ask again before the file is changed.
     AllowAndIgnore,
     /// The content must be stored first.
     Capture,
@@ -147,7 +149,7 @@ impl Gate {
         let again = access.is_open && moved_on && access.size <= AGAIN_BYTES_MAX;
         match known.stored {
             Some(_) if !again => {
-                if access.is_open {
+                if access.is_open || access.intent == Intent::Write {
                     Decision::Allow
                 } else {
                     Decision::AllowAndIgnore
@@ -225,6 +227,13 @@ impl Gate {
                 }
             }
         }
+    }
+
+    /// The state that was read at the first close after `time`, once: what stood there when a change ended, not in its midst.
+    pub(super) fn take_close(&mut self, inode: u64, time: Timestamp) -> Option<Image> {
+        let image = self.images.get_mut(&inode)?.iter_mut().find(|image| image.of_close && image.start >= time)?;
+        image.of_close = false;
+        Some(image.clone())
     }
 
     /// The first state that was read after `time`: the content right after a change at that time, unless it was touched since.

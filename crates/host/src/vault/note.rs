@@ -163,7 +163,8 @@ impl Inner {
     }
 
     fn capture_of(&self, noted: &Noted<'_>, id: VersionId, path: &HostPath, empty: bool) -> Job {
-        Job::Capture { id, path: path.clone(), inode: noted.inode, time: noted.time, noted: noted.now, empty }
+        let closed = noted.activity.activity == FileActivityId::Close && path == &noted.activity.file.path;
+        Job::Capture { id, path: path.clone(), inode: noted.inode, time: noted.time, noted: noted.now, empty, closed }
     }
 
     /// `path` is gone.
@@ -261,7 +262,7 @@ impl Inner {
                 None => {
                     let id = index.allocate(fresh(noted, &path, "its directory was renamed"));
                     let (time, noted) = (noted.time, noted.now);
-                    after.jobs.push(Job::Capture { id, path, inode: None, time, noted, empty: false });
+                    after.jobs.push(Job::Capture { id, path, inode: None, time, noted, empty: false, closed: false });
                 }
             }
         }

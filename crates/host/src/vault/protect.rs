@@ -74,6 +74,8 @@ struct Task {
     event: Arc<Waiter>,
     inode: u64,
     closes: u32,
+    /// Nobody waits: the file was closed after writing.
+    of_close: bool,
 }
 
 /// An event; `answered` also for those that need no answer.
@@ -171,8 +173,9 @@ fn attach(root: &OwnedFd) -> Result<Fanotify, String> {
     Ok(fanotify)
 }
 
+/// The kernel takes it back by itself at the first change: between a close and our hearing of it nobody slips through.
 fn ignore_mark() -> MarkFlags {
-    MarkFlags::FAN_MARK_IGNORE_SURV | MarkFlags::FAN_MARK_EVICTABLE
+    MarkFlags::FAN_MARK_IGNORE | MarkFlags::FAN_MARK_EVICTABLE
 }
 
 impl Group {
@@ -275,7 +278,7 @@ impl Group {
         tasks.waiting.entry(inode).or_default().push(Arc::clone(&waiter));
         if decision != Decision::Join {
             let closes = self.inner.gate().begin(inode, log);
-            tasks.urgent.push_back(Task { event: Arc::clone(&waiter), inode, closes });
+            tasks.urgent.push_back(Task { event: Arc::clone(&waiter), inode, closes, of_close: false });
         } else if let Some(at) = tasks.closes.iter().position(|task| task.inode == inode) {
             // A close's capture that somebody waits for is urgent now.
             let task = tasks.closes.remove(at);
@@ -323,7 +326,7 @@ impl Group {
         if tasks.closes.len() < CLOSES_MAX {
             let closes = self.inner.gate().begin(inode, log);
             waiter.answered.store(true, Ordering::Release);
-            tasks.closes.push_back(Task { event: waiter, inode, closes });
+            tasks.closes.push_back(Task { event: waiter, inode, closes, of_close: true });
             drop(tasks);
             self.wake.notify_one();
         }
@@ -373,7 +376,7 @@ impl Group {
             Ok(captured) => {
                 let log = self.path_of(file).is_some_and(|path| self.inner.rules.is_log(&path));
                 let (end, stable) = (boot_now(), captured.is_exact(log));
-                Some(Image { start, end, state: captured.state, stable, gated: true })
+                Some(Image { start, end, state: captured.state, stable, gated: true, of_close: task.of_close })
             }
             Err(failure) => {
                 let reason = match self.inner.recorded(Err(failure)) {

@@ -37,6 +37,8 @@ pub(super) enum Job {
         noted: Timestamp,
         /// A regular file that was just made: its content then was empty, whatever it is by now.
         empty: bool,
+        /// The change ended with a close, whose own image may be there.
+        closed: bool,
     },
     /// The content of a log that has lost its name.
     Held { id: VersionId, file: Arc<OwnedFd> },
@@ -120,8 +122,14 @@ impl Inner {
     fn run(&self, job: Job) {
         let _usage = self.usage();
         match job {
-            Job::Capture { id, path, inode, time, noted, empty } => {
-                let (recorded, seen) = self.capture_version(&path, inode, time, noted, empty);
+            Job::Capture { id, path, inode, time, noted, empty, closed } => {
+                let image = inode.filter(|_| closed).and_then(|inode| self.gate().take_close(inode, time));
+                let (recorded, seen) = match image {
+                    Some(Image { end, state, stable, gated, .. }) => {
+                        (Recorded::State(state), Some(Seen { end, stable, gated }))
+                    }
+                    None => self.capture_version(&path, inode, noted, empty),
+                };
                 self.settle(id, recorded, seen);
                 if self.rules.is_log(&path) {
                     self.hold(&path);
@@ -179,16 +187,11 @@ impl Inner {
         &self,
         path: &HostPath,
         inode: Option<u64>,
-        time: Timestamp,
         noted: Timestamp,
         empty: bool,
     ) -> (Recorded, Option<Seen>) {
         if empty && let Some((state, seen)) = self.capture_empty(path, inode) {
             return (Recorded::State(state), Some(seen));
-        }
-        if let Some(image) = inode.and_then(|inode| self.gate().first_after(inode, time)) {
-            let seen = Seen { end: image.end, stable: image.stable, gated: image.gated };
-            return (Recorded::State(image.state), Some(seen));
         }
         let start = boot_now();
         let is_it = |state: &State| inode.is_none_or(|inode| inode == state.key.inode);
@@ -408,7 +411,10 @@ impl Inner {
             let start = boot_now();
             if let Ok(captured) = self.read_open(file.as_fd()) {
                 let (end, stable) = (boot_now(), captured.is_exact(true));
-                self.gate().remember(inode, Image { start, end, state: captured.state, stable, gated: false });
+                self.gate().remember(
+                    inode,
+                    Image { start, end, state: captured.state, stable, gated: false, of_close: false },
+                );
                 tails.insert(inode, mark);
             }
         }
