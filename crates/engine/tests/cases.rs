@@ -37,10 +37,10 @@ fn replay(text: &str) -> String {
     for (number, line) in text.lines().enumerate() {
         let Line { now, mut input } =
             serde_json::from_str(line).unwrap_or_else(|error| panic!("line {}: {error}", number + 1));
-        if let Input::Configured(configuration) = &mut input {
-            if configuration.policies.is_empty() {
-                configuration.policies = Policies::defaults();
-            }
+        if let Input::Configured(configuration) = &mut input
+            && configuration.policies.is_empty()
+        {
+            configuration.policies = Policies::defaults();
         }
         last = now;
         if actor(&input).is_some_and(|actor| stopped.contains(&actor)) {
