@@ -2,10 +2,11 @@
 # Everything here wants root: twins are real hosts, and the agent reads the kernel.
 # On a fresh Debian 12 with Rust: `make run` shows one intrusion found, undone and proven; `make test` checks everything.
 
-THYMUS = target/release/thymus
+# One build of everything: `-p` would choose other features for the dependencies and compile them again.
+THYMUS = target/debug/thymus
 SEED ?= 7
 SEEDS ?= 20
-CI_SEEDS ?= 4
+CI_SEEDS ?= 2
 
 .PHONY: setup build run test bench drills
 
@@ -13,7 +14,7 @@ setup:            ## Debian packages that are missing, and the base of all twins
 	./drills/setup
 
 build:
-	cargo build --release --locked
+	cargo build --workspace --locked
 
 run: setup build  ## one intrusion, live
 	$(THYMUS) drill run persistence --seed $(SEED) --agent outside
@@ -27,5 +28,8 @@ test: setup build
 drills: setup build  ## the promise of SPECIFICATION.md: 20 seeds, half with the agent outside, half inside
 	$(THYMUS) drill run persistence --seed 1 --runs $(SEEDS) --json | tee target/drills.jsonl
 
-bench: build
-	cargo bench --workspace --locked
+bench:            ## figures for docs/measured.md; builds for release
+	cargo build --workspace --release --locked --examples
+	target/release/examples/throughput
+	target/release/examples/judge_cost
+	target/release/examples/stop_latency

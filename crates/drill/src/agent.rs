@@ -163,6 +163,14 @@ impl<'a> Agent<'a> {
         Ok(answers)
     }
 
+    /// The story of one incident, as a person reads it; empty when it cannot be told.
+    #[must_use]
+    pub fn explain(&self, incident: IncidentId) -> String {
+        let mut thymus = Command::new(&self.thymus);
+        thymus.arg("--socket").arg(&self.socket).arg("explain").arg(incident.to_string()).stdin(Stdio::null());
+        thymus.output().map(|done| String::from_utf8_lossy(&done.stdout).into_owned()).unwrap_or_default()
+    }
+
     pub fn status(&self) -> Result<Status> {
         Ok(self.ask(&["status"])?.pop().unwrap_or_default())
     }

@@ -307,7 +307,7 @@ fn play(twin: &Twin, agent: Option<&Agent<'_>>, cast: Cast<'_>, respond_after: R
     played.unsettled = attacked?;
     if let Some(agent) = agent {
         played.incidents = agent.incidents()?;
-        keep(twin, &played.incidents);
+        keep(twin, agent, &played.incidents);
         played.counters = agent.status()?.counters;
     }
     played.attackers_left = attackers_left(twin, &intruder);
@@ -681,11 +681,14 @@ fn report(
 /// The least that any confirmed incident has come to.
 /// For whoever looks into a report that does not hold: `THYMUS_DRILL_KEEP=DIR` keeps what the agent told, its log and
 /// its journal.
-fn keep(twin: &Twin, incidents: &[Incident]) {
+fn keep(twin: &Twin, agent: &Agent<'_>, incidents: &[Incident]) {
     let Some(directory) = std::env::var_os("THYMUS_DRILL_KEEP").map(PathBuf::from) else { return };
     let kept = || -> std::io::Result<()> {
         std::fs::create_dir_all(directory.join("journal"))?;
         std::fs::write(directory.join("incidents.json"), serde_json::to_vec_pretty(incidents)?)?;
+        for incident in incidents.iter().filter(|incident| incident.confirmed) {
+            std::fs::write(directory.join(format!("explain-{}.txt", incident.id)), agent.explain(incident.id))?;
+        }
         let agent = twin.directory().join("agent");
         std::fs::copy(agent.join("log"), directory.join("log"))?;
         for entry in std::fs::read_dir(agent.join("state/journal"))? {
