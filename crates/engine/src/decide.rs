@@ -77,6 +77,8 @@ pub(crate) struct Plan {
     later: BTreeSet<HostPath>,
     /// Objects still open for writing by a subject.
     pending: BTreeSet<HostPath>,
+    /// Nothing is waited for any longer: what was recorded must do.
+    impatient: bool,
     /// Objects that no action could be made for.
     shown: BTreeSet<HostPath>,
     /// Actions that the hands have.
@@ -265,6 +267,7 @@ impl Plan {
         self.fresh.insert(key);
         self.live.insert(key);
         self.running.insert(key);
+        self.impatient = false;
         self.quiet_since = None;
     }
 
@@ -590,7 +593,7 @@ impl Case {
                 continue;
             }
             let net = net(desk, &path);
-            if net == Net::Pending {
+            if net == Net::Pending || (!self.plan.impatient && self.is_held_open(desk, &path)) {
                 self.plan.pending.insert(path);
             } else if self.order_file(desk, &path, net) {
                 busy += 1;
@@ -608,6 +611,12 @@ impl Case {
         object.not_before = ready;
         self.plan.later.insert(path.clone());
         true
+    }
+
+    /// A stopped subject was in the middle of writing it: what it is will be known when the subject is ended.
+    fn is_held_open(&self, desk: &Desk<'_>, path: &HostPath) -> bool {
+        let stopped = |key: &ProcessKey| self.plan.live.contains(key) && !self.plan.running.contains(key);
+        desk.graph.file(path).is_some_and(|file| file.writes.iter().any(|write| write.pending && stopped(&write.writer)))
     }
 
     /// Plans one path; true when the hands have it now.
@@ -758,12 +767,23 @@ impl Case {
             if !quiet && self.plan.live.is_empty() {
                 return; // the kernel closes what the dead had open; a tick looks again
             }
+            // No close was seen and none will come: what was recorded before it must do.
+            self.plan.impatient = true;
             for path in std::mem::take(&mut self.plan.pending) {
-                if let Some(object) = self.objects.get_mut(&path) {
+                let net = net(desk, &path);
+                let Some(object) = self.objects.get_mut(&path) else { continue };
+                if net == Net::Pending {
                     let why = "written by the attack, and no version of it was recorded".to_owned();
                     object.progress = Progress::Shown(why);
                     self.plan.shown.insert(path);
+                } else {
+                    object.progress = Progress::Todo;
+                    self.plan.enqueue(place(&path, &net, self.directories.contains(&path)));
+                    self.dirty = true;
                 }
+            }
+            if self.dirty {
+                return;
             }
         }
         if let Some(obstacle) = self.obstacle(desk) {
