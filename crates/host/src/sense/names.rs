@@ -199,7 +199,9 @@ impl Names {
                     self.read(index, false, &mut events)?;
                     note_departed(&events[known..], &mut departed);
                 } else {
-                    self.unreadable += 1;
+                    // A write into a directory that is gone by now: its file's close and removal, and the call itself,
+                    // were told by others. Anything else is a loss.
+                    self.unreadable += u64::from(event.mask != FAN_MODIFY);
                     at += 1;
                 }
                 continue;
