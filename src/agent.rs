@@ -115,6 +115,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
             placing: BTreeMap::new(),
             adopting: BTreeSet::new(),
             next_event,
+            late: 0,
             effects: Vec::new(),
             vault_seen: (sense::now(), vault::Counters::default()),
             coverage: vault::Coverage::default(),
@@ -188,6 +189,8 @@ struct Hot<'a> {
     /// Reflexes that are being written into the journal.
     adopting: BTreeSet<ActionId>,
     next_event: u64,
+    /// Activities on files whose names had gone to others by then; shown, of no consequence.
+    late: u64,
     effects: Vec<Effect>,
     vault_seen: (Timestamp, vault::Counters),
     coverage: vault::Coverage,
@@ -215,7 +218,12 @@ impl Hot<'_> {
     fn observe(&mut self, observed: Observed) {
         let Observed { time, mut activity } = observed;
         match &mut activity {
-            Activity::File(file) => self.vault.note(file, time),
+            Activity::File(file) => {
+                if !self.vault.note(file, time) {
+                    self.late += 1;
+                    return;
+                }
+            }
             Activity::Process(process) if process.activity == ProcessActivityId::Exec => {
                 let parent = self.engine.graph().process(process.process.parent);
                 if let Some(starter) = parent.and_then(|parent| parent.exe.as_ref()) {
@@ -429,6 +437,7 @@ impl Hot<'_> {
             no_pre_images: self.no_pre_images.as_deref(),
             started: self.started,
             baseline_done: self.baseline_done,
+            late: self.late,
         }));
     }
 

@@ -28,6 +28,8 @@ pub(super) struct Sources<'a> {
     pub(super) no_pre_images: Option<&'a str>,
     pub(super) started: Timestamp,
     pub(super) baseline_done: bool,
+    /// Activities on files whose names had gone to others by then.
+    pub(super) late: u64,
 }
 
 /// Before the first tick.
@@ -53,6 +55,7 @@ pub(super) fn view(sources: &Sources<'_>) -> View {
     let lost = losses.ring + losses.fanotify + losses.unreadable;
     let more = [
         ("ready", u64::from(sources.baseline_done)),
+        ("events_late", sources.late),
         ("events_lost", lost),
         ("events_ring_lost", losses.ring),
         ("events_fanotify_lost", losses.fanotify),

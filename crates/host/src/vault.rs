@@ -450,9 +450,10 @@ impl Vault {
     }
 
     /// Records one file activity; must be called in the order of time. Never waits for a disk or a capture: allocates
-    /// versions, fills `change`, `change_result` and `mode`, and leaves the reading to the vault's threads.
-    pub fn note(&self, activity: &mut FileActivity, time: Timestamp) {
-        self.0.inner.note(activity, time);
+    /// versions, fills `change`, `change_result` and `mode`, and leaves the reading to the vault's threads. False: the
+    /// activity concerns a file that stands at its path no longer, and is no change of the path.
+    pub fn note(&self, activity: &mut FileActivity, time: Timestamp) -> bool {
+        self.0.inner.note(activity, time)
     }
 
     /// One version; waits for its capture when that is still to be done, at most some seconds.

@@ -73,6 +73,8 @@ pub(super) struct Index {
     moved: BTreeMap<u64, HostPath>,
     moved_order: VecDeque<u64>,
     pub(super) held: BTreeMap<HostPath, Held>,
+    /// Which inode stands at a path that was made, linked or renamed over since the start.
+    standing: BTreeMap<HostPath, u64>,
     pub(super) pins: BTreeSet<HostPath>,
     pub(super) kept: BTreeMap<Digest, i64>,
     pub(super) coverage: Coverage,
@@ -89,7 +91,25 @@ pub(super) struct Fresh<'a> {
     pub(super) note: &'a str,
 }
 
+/// LIMIT: paths whose present inode is remembered; of others, a late close is taken for one of what stands there.
+const STANDING_MAX: usize = 65_536;
+
 impl Index {
+    /// `inode` stands at `path` from now on; `None`: it is not known which does.
+    pub(super) fn stands(&mut self, path: &HostPath, inode: Option<u64>) {
+        match inode {
+            Some(inode) if self.standing.len() < STANDING_MAX || self.standing.contains_key(path) => {
+                self.standing.insert(path.clone(), inode);
+            }
+            _ => drop(self.standing.remove(path)),
+        }
+    }
+
+    /// Another inode than this one is known to stand at `path`.
+    pub(super) fn is_replaced(&self, path: &HostPath, inode: u64) -> bool {
+        self.standing.get(path).is_some_and(|standing| *standing != inode)
+    }
+
     /// Takes over what the log holds.
     pub(super) fn load(&mut self, version: Version) {
         self.last = self.last.max(version.id.0);

@@ -37,7 +37,8 @@ struct Noted<'a> {
 }
 
 impl Inner {
-    pub(super) fn note(&self, activity: &mut FileActivity, time: Timestamp) {
+    /// False: it concerns an inode that stands there no longer; its name is somebody else's by now.
+    pub(super) fn note(&self, activity: &mut FileActivity, time: Timestamp) -> bool {
         use FileActivityId as Id;
         let asks = match activity.activity {
             Id::Open | Id::Update | Id::Delete => None,
@@ -51,9 +52,12 @@ impl Inner {
         let guarded = self.guards(&activity.file.path);
         let guarded_result = activity.file_result.as_ref().is_some_and(|path| self.guards(path));
         if !guarded && !guarded_result {
-            return;
+            return true;
         }
         let inode = Some(activity.file.key.inode).filter(|inode| *inode != 0);
+        if !self.stands(activity, inode, found.as_ref()) {
+            return false;
+        }
         let noted = Noted { activity, time, unix_ns: self.unix(time), now: super::boot_now(), found, inode };
         let mut after = Aftermath::default();
         let (change, change_result) = {
@@ -87,6 +91,40 @@ impl Inner {
         let mut records: Vec<_> = after.settled.into_iter().map(super::log::Record::Version).collect();
         records.extend(after.inexact.into_iter().map(super::log::Record::Inexact));
         self.enqueue(after.jobs, records);
+        true
+    }
+
+    /// Follows which inode stands at a path. A program may close, late, what it had open under a name that a rename has
+    /// given to another file since (`useradd` does, and a daemon whose log was replaced): that is no change of the name.
+    fn stands(&self, activity: &FileActivity, inode: Option<u64>, found: Option<&State>) -> bool {
+        use FileActivityId as Id;
+        let path = &activity.file.path;
+        let mut index = self.index();
+        match activity.activity {
+            Id::Create => index.stands(path, inode),
+            Id::Delete => index.stands(path, None),
+            Id::Rename | Id::Link => {
+                if activity.activity == Id::Rename {
+                    index.stands(path, None);
+                }
+                if let Some(result) = &activity.file_result {
+                    index.stands(result, inode);
+                }
+            }
+            // Our own hands replaced it: which inode they made is not told.
+            Id::Close if inode.is_none() => index.stands(path, None),
+            Id::Open | Id::Update | Id::Close | Id::SetAttributes | Id::SetSecurity => {
+                let Some(inode) = inode.filter(|inode| index.is_replaced(path, *inode)) else { return true };
+                drop(index);
+                let asked = if found.is_some() { None } else { self.metadata(path) };
+                let now = found.or(asked.as_ref()).map(|state| state.key.inode);
+                if now != Some(inode) {
+                    return false;
+                }
+                self.index().stands(path, Some(inode));
+            }
+        }
+        true
     }
 
     /// Metadata of what stands there now, on whatever file system; `None` when it is gone or cannot be reached.
