@@ -218,11 +218,9 @@ impl Hot<'_> {
     fn observe(&mut self, observed: Observed) {
         let Observed { time, mut activity } = observed;
         match &mut activity {
-            Activity::File(file) => {
-                if !self.vault.note(file, time) {
-                    self.late += 1;
-                    return;
-                }
+            Activity::File(file) if !self.vault.note(file, time) => {
+                self.late += 1;
+                return;
             }
             Activity::Process(process) if process.activity == ProcessActivityId::Exec => {
                 let parent = self.engine.graph().process(process.process.parent);

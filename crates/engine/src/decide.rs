@@ -616,7 +616,9 @@ impl Case {
     /// A stopped subject was in the middle of writing it: what it is will be known when the subject is ended.
     fn is_held_open(&self, desk: &Desk<'_>, path: &HostPath) -> bool {
         let stopped = |key: &ProcessKey| self.plan.live.contains(key) && !self.plan.running.contains(key);
-        desk.graph.file(path).is_some_and(|file| file.writes.iter().any(|write| write.pending && stopped(&write.writer)))
+        desk.graph
+            .file(path)
+            .is_some_and(|file| file.writes.iter().any(|write| write.pending && stopped(&write.writer)))
     }
 
     /// Plans one path; true when the hands have it now.
