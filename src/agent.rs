@@ -217,18 +217,19 @@ impl Hot<'_> {
 
     fn observe(&mut self, observed: Observed) {
         let Observed { time, mut activity } = observed;
-        match &mut activity {
-            Activity::File(file) if !self.vault.note(file, time) => {
-                self.late += 1;
-                return;
+        if let Activity::File(file) = &mut activity
+            && !self.vault.note(file, time)
+        {
+            self.late += 1;
+            return;
+        }
+        if let Activity::Process(process) = &mut activity
+            && process.activity == ProcessActivityId::Exec
+        {
+            let parent = self.engine.graph().process(process.process.parent);
+            if let Some(starter) = parent.and_then(|parent| parent.exe.as_ref()) {
+                process.process.origin = self.origins.of(&process.process, starter);
             }
-            Activity::Process(process) if process.activity == ProcessActivityId::Exec => {
-                let parent = self.engine.graph().process(process.process.parent);
-                if let Some(starter) = parent.and_then(|parent| parent.exe.as_ref()) {
-                    process.process.origin = self.origins.of(&process.process, starter);
-                }
-            }
-            _ => {}
         }
         self.happened(time, activity);
     }
