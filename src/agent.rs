@@ -24,7 +24,6 @@ use thymus_engine::event::{Activity, Event, File, FileActivity, FileActivityId, 
 use thymus_engine::input::Command;
 use thymus_engine::{ActionId, Effect, EventId, FileKey, HostPath, IncidentId, Input, ProcessKey, Timestamp};
 use thymus_host::origin::Origins;
-use thymus_host::perform::path_of;
 use thymus_host::respond::Reflex;
 use thymus_host::sense::{self, Observed, Sensors};
 use thymus_host::vault::{self, Vault};
@@ -268,7 +267,7 @@ impl Hot<'_> {
         match effect {
             Effect::Reflex { .. } | Effect::Ask { .. } => {}
             Effect::Prepare { action, incident, what } => {
-                if let Some(path) = path_of(&what) {
+                if let Some(path) = what.path() {
                     self.placing.insert(action, path.clone());
                 }
                 self.order(Order::Prepare { action, incident, what });

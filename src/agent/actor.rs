@@ -7,7 +7,7 @@ use thymus_engine::action::Outcome;
 use thymus_engine::incident::Verdict;
 use thymus_engine::input::Proof;
 use thymus_engine::{Action, ActionId, HostPath, IncidentId, Input};
-use thymus_host::perform::{Hands, Undone, path_of};
+use thymus_host::perform::{Hands, Undone};
 use thymus_host::recover::Watch;
 use thymus_host::respond::Reflexed;
 use thymus_host::vault::Vault;
@@ -91,7 +91,7 @@ pub(super) fn run(
 fn obey(hands: &mut Hands<'_>, watched: &[Watch], vault: &Vault, order: Order) -> Option<Told> {
     let input = match order {
         Order::Prepare { action, incident, what } => {
-            if let Some(path) = path_of(&what) {
+            if let Some(path) = what.path() {
                 vault.pin(std::slice::from_ref(path)); // an open incident's versions outlive retention
             }
             hands.prepare(action, incident, what)

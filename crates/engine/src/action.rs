@@ -93,6 +93,20 @@ impl Action {
         }
     }
 
+    /// The one path that it changes; `None` for actions on processes and units.
+    #[must_use]
+    pub const fn path(&self) -> Option<&HostPath> {
+        match self {
+            Self::RestoreFile(restore) => Some(&restore.path),
+            Self::QuarantineFile { path, .. } => Some(path),
+            Self::SuspendProcesses { .. }
+            | Self::TerminateProcesses { .. }
+            | Self::EndSession { .. }
+            | Self::RemoveUnit { .. }
+            | Self::ReloadService { .. } => None,
+        }
+    }
+
     /// How many objects it names.
     #[must_use]
     pub fn target_count(&self) -> usize {

@@ -178,18 +178,6 @@ pub(crate) struct Desk<'a> {
     pub(crate) units_max: u32,
 }
 
-fn path_of(action: &Action) -> Option<&HostPath> {
-    match action {
-        Action::RestoreFile(restore) => Some(&restore.path),
-        Action::QuarantineFile { path, .. } => Some(path),
-        Action::SuspendProcesses { .. }
-        | Action::TerminateProcesses { .. }
-        | Action::EndSession { .. }
-        | Action::RemoveUnit { .. }
-        | Action::ReloadService { .. } => None,
-    }
-}
-
 fn processes_of(action: &Action) -> &[ProcessKey] {
     match action {
         Action::SuspendProcesses { processes }
@@ -363,7 +351,7 @@ impl Case {
     /// True when it is planned anew.
     fn reconsider_one(&mut self, desk: &mut Desk<'_>, id: ActionId) -> bool {
         let Some(action) = self.plan.steps.get(&id).map(|step| step.action.clone()) else { return false };
-        if let Some(path) = path_of(&action) {
+        if let Some(path) = action.path() {
             self.supersede(desk, id);
             let Some(object) = self.objects.get_mut(path) else { return false };
             object.action = None;
@@ -424,7 +412,7 @@ impl Case {
             let reasons = vec!["no policy is loaded: nothing is permitted".to_owned()];
             return Verdict { decision: Decision::Deny, reasons };
         };
-        let object = path_of(&step.action).and_then(|path| self.objects.get(path));
+        let object = step.action.path().and_then(|path| self.objects.get(path));
         let attempts = match object {
             Some(object) => Attempts { count: object.commits, last: object.committed },
             None => Attempts { count: step.retries, last: None },
@@ -521,7 +509,7 @@ impl Case {
 
     /// What an action's state means for its object.
     fn reflect(&mut self, id: ActionId, state: Progressing, why: &str) {
-        let Some(path) = self.plan.steps.get(&id).and_then(|step| path_of(&step.action)) else { return };
+        let Some(path) = self.plan.steps.get(&id).and_then(|step| step.action.path()) else { return };
         let Some(object) = self.objects.get_mut(path) else { return };
         object.action = Some(id);
         object.progress = match state {
@@ -581,7 +569,7 @@ impl Case {
             self.plan.enqueue(place(&path, &net, directory));
         }
         let busy = self.plan.busy.iter().filter_map(|id| self.plan.steps.get(id));
-        let mut busy = busy.filter(|step| path_of(&step.action).is_some()).count();
+        let mut busy = busy.filter(|step| step.action.path().is_some()).count();
         // LIMIT: the queue is looked at as far as this step's work allows.
         while busy < IN_FLIGHT_MAX && desk.room > 0 && desk.units < desk.units_max {
             let Some((_, _, path)) = self.plan.queue.pop_first() else { break };
@@ -811,7 +799,7 @@ impl Case {
             // Our own change made the path clean; what stands in its chain since is somebody else's, and stays.
             let ours = |path: &HostPath| desk.graph.file(path).is_none_or(|file| file.writes.is_empty());
             let done = |step: &Step| {
-                step.state == Progressing::Settled && !step.failed() && path_of(&step.action).is_some_and(ours)
+                step.state == Progressing::Settled && !step.failed() && step.action.path().is_some_and(ours)
             };
             let what = Proof {
                 processes: self.subjects.keys().copied().collect(),
@@ -852,7 +840,7 @@ impl Case {
                 Some(Outcome::Undone) => "undone".to_owned(),
                 Some(Outcome::Success | Outcome::DoesNotExist) | None => step.verdict.reasons.join("; "),
             };
-            let target = path_of(&step.action).map(|path| format!(" of `{path}`")).unwrap_or_default();
+            let target = step.action.path().map(|path| format!(" of `{path}`")).unwrap_or_default();
             reasons.push(format!("action {id} ({}{target}) was not done: {why}", step.action.name()));
         }
         let shown = self.plan.shown.iter().filter_map(|path| match object_progress(&self.objects, path)? {
@@ -911,7 +899,7 @@ impl Case {
         });
         self.reflect(id, state, &reasons);
         if state == Progressing::Committed
-            && let Some(path) = self.plan.steps.get(&id).and_then(|step| path_of(&step.action))
+            && let Some(path) = self.plan.steps.get(&id).and_then(|step| step.action.path())
             && let Some(object) = self.objects.get_mut(path)
         {
             object.commits += 1;
@@ -930,7 +918,7 @@ impl Case {
     fn again(&mut self, desk: &mut Desk<'_>, id: ActionId, why: &str) {
         let Some(step) = self.plan.steps.get(&id) else { return };
         let (action, retries) = (step.action.clone(), step.retries + 1);
-        let object = path_of(&action).and_then(|path| self.objects.get_mut(path));
+        let object = action.path().and_then(|path| self.objects.get_mut(path));
         let tried = object.as_ref().map_or(retries, |object| object.attempts);
         let replan = tried < ATTEMPTS_MAX;
         self.plan.set(id, |step| {
@@ -938,7 +926,7 @@ impl Case {
             step.outcome = Some(Outcome::Reverted(why.to_owned()));
             step.state = if replan { Progressing::Superseded } else { Progressing::Settled };
         });
-        if let (Some(object), Some(path)) = (object, path_of(&action)) {
+        if let (Some(object), Some(path)) = (object, action.path()) {
             object.action = None;
             if replan {
                 object.progress = Progress::Todo;
@@ -1122,7 +1110,7 @@ impl Case {
                 self.plan.set(id, |step| step.state = Progressing::Superseded);
             } else {
                 if self.plan.steps.get(&id).is_some_and(|step| step.state == Progressing::Committed)
-                    && let Some(object) = path_of(&what).and_then(|path| self.objects.get_mut(path))
+                    && let Some(object) = what.path().and_then(|path| self.objects.get_mut(path))
                 {
                     object.commits = object.commits.saturating_sub(1); // the crash undid it or it never began
                     object.committed = None;

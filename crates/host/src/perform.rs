@@ -104,7 +104,7 @@ impl<'a> Hands<'a> {
         const ENDED: &str = "the agent ended in the middle of it";
         match (&intent.what, &intent.before) {
             (Action::RestoreFile(_) | Action::QuarantineFile { .. }, Before::File(before)) => {
-                let Some(path) = path_of(&intent.what) else { return Outcome::Failed("names no path".to_owned()) };
+                let Some(path) = intent.what.path() else { return Outcome::Failed("names no path".to_owned()) };
                 recover::file::settle_open(&mut *self.system, path, before, ENDED)
             }
             // Whoever was stopped is held by a lease, which the engine renews by stopping anew, or lets lapse.
@@ -204,7 +204,7 @@ impl<'a> Hands<'a> {
             (Action::EndSession { leader, processes }, Before::Processes(before)) => {
                 respond::session::apply(system, leases, action, *leader, processes, before)
             }
-            (Action::RestoreFile(_) | Action::QuarantineFile { .. }, Before::File(before)) => match path_of(what) {
+            (Action::RestoreFile(_) | Action::QuarantineFile { .. }, Before::File(before)) => match what.path() {
                 Some(path) => recover::file::apply(system, path, before),
                 None => Ok(Outcome::Failed("names no path".to_owned())),
             },
@@ -235,7 +235,7 @@ impl<'a> Hands<'a> {
             (Action::EndSession { .. }, Before::Processes(before)) => {
                 respond::session::revert(system, leases, action, before)
             }
-            (Action::RestoreFile(_) | Action::QuarantineFile { .. }, Before::File(before)) => match path_of(what) {
+            (Action::RestoreFile(_) | Action::QuarantineFile { .. }, Before::File(before)) => match what.path() {
                 Some(path) => recover::file::revert(system, path, before),
                 None => Ok(Outcome::Failed("names no path".to_owned())),
             },
@@ -276,7 +276,7 @@ impl<'a> Hands<'a> {
             return Undone { action, outcome, reversible: true, path: None };
         };
         let reversible = story.intent.what.reversible();
-        let path = path_of(&story.intent.what).cloned();
+        let path = story.intent.what.path().cloned();
         let outcome = match (&story.outcome, story.undone) {
             (_, true) => Outcome::Undone,
             (Some(Outcome::Success), false) => self.undo(&story),
@@ -327,20 +327,6 @@ impl<'a> Hands<'a> {
             time: reflex.time,
         })?;
         self.journal.settle(self.system.now(), reflex.action, &reflex.outcome())
-    }
-}
-
-/// The one path that an action changes.
-#[must_use]
-pub fn path_of(what: &Action) -> Option<&HostPath> {
-    match what {
-        Action::RestoreFile(restore) => Some(&restore.path),
-        Action::QuarantineFile { path, .. } => Some(path),
-        Action::SuspendProcesses { .. }
-        | Action::TerminateProcesses { .. }
-        | Action::EndSession { .. }
-        | Action::RemoveUnit { .. }
-        | Action::ReloadService { .. } => None,
     }
 }
 

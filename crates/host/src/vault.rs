@@ -194,38 +194,6 @@ pub enum Intent {
     Unknown,
 }
 
-impl Intent {
-    /// What a system call (x86-64 number) may do to a file that it opens or touches; `flags` are those of `open(2)`.
-    #[must_use]
-    pub fn of_call(number: u32, flags: u32) -> Self {
-        let flags = rustix::fs::OFlags::from_bits_retain(flags);
-        match i64::from(number) {
-            libc::SYS_open | libc::SYS_openat | libc::SYS_openat2 => {
-                if flags.contains(rustix::fs::OFlags::TRUNC) {
-                    Self::Truncate
-                } else if flags.intersects(rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::RDWR) {
-                    Self::Write
-                } else {
-                    Self::Read
-                }
-            }
-            libc::SYS_creat | libc::SYS_truncate | libc::SYS_ftruncate => Self::Truncate,
-            libc::SYS_read
-            | libc::SYS_pread64
-            | libc::SYS_readv
-            | libc::SYS_preadv
-            | libc::SYS_preadv2
-            | libc::SYS_execve
-            | libc::SYS_execveat => Self::Read,
-            libc::SYS_write | libc::SYS_pwrite64 | libc::SYS_writev | libc::SYS_pwritev | libc::SYS_pwritev2 => {
-                Self::Write
-            }
-            // Mappings, copies between descriptors and whatever comes: they may write.
-            _ => Self::Unknown,
-        }
-    }
-}
-
 /// The vault. Clones share it; the last one gone flushes and ends its threads.
 #[derive(Clone, Debug)]
 pub struct Vault(Arc<Handle>);

@@ -281,7 +281,7 @@ fn applying_twice_is_applying_once_and_reverting_twice_is_reverting_once() {
 #[test]
 fn what_others_changed_meanwhile_is_never_overwritten() {
     for case in cases().into_iter().filter(|case| case.exact_after_crash && case.name != "mend a log") {
-        let path = path_of(&case.what).unwrap().to_string();
+        let path = case.what.path().unwrap().to_string();
         let agent = Agent::new();
         let mut hands = agent.start(&case);
         prepare(&mut hands, ACTION, &case.what);

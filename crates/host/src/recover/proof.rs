@@ -3,7 +3,7 @@
 
 use super::Watch;
 use crate::journal::Story;
-use crate::perform::{Before, path_of};
+use crate::perform::Before;
 use crate::system::{FileState, Life, Result, System, same_process};
 use std::collections::BTreeMap;
 use thymus_engine::input::{Check, Proof};
@@ -37,7 +37,7 @@ pub fn checks(system: &mut dyn System, proof: &Proof, stories: &[Story], watched
     let mut wanted: BTreeMap<&HostPath, (&Option<FileState>, bool)> = BTreeMap::new();
     for story in stories {
         // Later actions on a path replace earlier ones: stories are in the order of their numbers.
-        if let (Some(path), Before::File(before)) = (path_of(&story.intent.what), &story.intent.before) {
+        if let (Some(path), Before::File(before)) = (story.intent.what.path(), &story.intent.before) {
             wanted.insert(path, (&before.wanted, before.in_place));
         }
     }
