@@ -4,7 +4,7 @@ use super::{Desk, show};
 use clap::{Args, Subcommand, ValueEnum};
 use std::process::ExitCode;
 use std::time::Duration;
-use thymus_drill::{AgentChoice, Options, RespondAfter};
+use thymus_drill::{AgentChoice, Options, Ordeal, RespondAfter};
 
 /// Attack a disposable twin of a host and report what is left of the attack, and of everybody else's work.
 ///
@@ -40,6 +40,12 @@ struct Run {
     /// When the agent may act.
     #[arg(long, value_name = "WHEN", default_value = "detection")]
     respond_after: When,
+    /// What happens in the middle of the heal; the agent then acts at the attack's end.
+    #[arg(long, value_name = "WHAT")]
+    ordeal: Option<Trial>,
+    /// Undo everything when it is healed, and compare with the attacked disk; the agent then acts at the attack's end.
+    #[arg(long)]
+    undo: bool,
     /// Where the agent stands.
     #[arg(long, value_name = "WHERE", default_value = "alternating")]
     agent: Where,
@@ -54,6 +60,14 @@ enum When {
     Detection,
     /// When the attack is over, so that all damage is done first.
     AttackEnd,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Trial {
+    /// The agent is killed before one step after the other, and started again each time.
+    KillAgent,
+    /// The twin loses its power once, with all that its disk had not yet, and boots again.
+    CutPower,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -102,9 +116,14 @@ impl Run {
                 Where::None => AgentChoice::None,
             },
             respond_after: match self.respond_after {
-                When::Detection => RespondAfter::Detection,
-                When::AttackEnd => RespondAfter::AttackEnd,
+                When::Detection if self.ordeal.is_none() && !self.undo => RespondAfter::Detection,
+                When::Detection | When::AttackEnd => RespondAfter::AttackEnd,
             },
+            ordeal: self.ordeal.map(|trial| match trial {
+                Trial::KillAgent => Ordeal::KillAgent,
+                Trial::CutPower => Ordeal::CutPower,
+            }),
+            undo: self.undo,
             soak: self.soak.map(Duration::from_nanos),
             thymus: std::env::current_exe()?,
             cache: thymus_drill::base::cache(),

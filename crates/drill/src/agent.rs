@@ -7,7 +7,7 @@ use crate::{Doing, Error, Result, wait_until};
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use thymus_engine::{Incident, IncidentId};
 
@@ -25,8 +25,11 @@ const UNIT: &str = "[Unit]\nDescription=Thymus\n[Service]\nExecStart=/usr/local/
 #[derive(Debug)]
 pub struct Agent<'a> {
     twin: &'a Twin,
+    placement: Placement,
     thymus: PathBuf,
     socket: PathBuf,
+    /// The one that stands outside, to be collected.
+    child: Option<Child>,
 }
 
 /// The parts of `thymus status --json` that a report needs.
@@ -80,34 +83,19 @@ pub fn install(twin: &Twin, thymus: &Path) -> Result<()> {
 impl<'a> Agent<'a> {
     /// Starts the agent of a booted twin and waits until it guards. `Placement::None` has none.
     pub fn start(twin: &'a Twin, placement: Placement, thymus: &Path) -> Result<Option<Self>> {
+        let directory = twin.directory().join("agent");
         let socket = match placement {
             Placement::None => return Ok(None),
-            Placement::Inside => {
-                twin.inside(&["systemctl", "start", "thymus.service"])?;
-                PathBuf::from(format!("/proc/{}/root/run/thymus/api.sock", twin.leader()))
-            }
+            Placement::Inside => PathBuf::from(format!("/proc/{}/root/run/thymus/api.sock", twin.leader())),
             Placement::Outside => {
-                let directory = twin.directory().join("agent");
                 std::fs::create_dir_all(&directory).doing("make the directory", &directory)?;
                 let config = directory.join("thymus.toml");
                 std::fs::write(&config, configuration(false)).doing("write", &config)?;
-                let log = directory.join("log");
-                let log = std::fs::File::create(&log).doing("open", log)?;
-                let errors = log.try_clone().doing("open", &directory)?;
-                let socket = directory.join("api.sock");
-                let mut scope = std::ffi::OsString::from("cgroup:");
-                scope.push(twin.cgroup());
-                let mut command = twin.tool(&thymus.to_string_lossy());
-                command.arg("--socket").arg(&socket).args(["up", "--mode", "autonomous", "--scope"]).arg(scope);
-                command.arg("--root").arg(twin.root()).arg("--state").arg(directory.join("state"));
-                command.arg("--config").arg(&config);
-                command.stdin(Stdio::null()).stdout(log).stderr(errors);
-                // Ends with the twin's tools, by their cgroup; whoever is first collects it.
-                command.spawn().map_err(|source| Error::Spawn { program: thymus.display().to_string(), source })?;
-                socket
+                directory.join("api.sock")
             }
         };
-        let agent = Self { twin, thymus: thymus.to_owned(), socket };
+        let mut agent = Self { twin, placement, thymus: thymus.to_owned(), socket, child: None };
+        agent.spawn()?;
         let mut last = None;
         let ready = wait_until("the agent guards and its baseline is complete", READY_LIMIT, || {
             match agent.ask::<Baseline>(&["baseline"]) {
@@ -136,14 +124,83 @@ impl<'a> Agent<'a> {
         }
     }
 
+    /// Starts its process, on what an earlier one left.
+    pub(crate) fn spawn(&mut self) -> Result<()> {
+        if self.placement == Placement::Inside {
+            // Killed too often is "failed" for systemd, which then waits.
+            self.twin.inside(&["systemctl", "reset-failed", "thymus.service"])?;
+            self.twin.inside(&["systemctl", "start", "thymus.service"])?;
+            return Ok(());
+        }
+        self.collect();
+        let directory = self.twin.directory().join("agent");
+        let path = directory.join("log");
+        let log = std::fs::File::options().create(true).append(true).open(&path).doing("open", &path)?;
+        let errors = log.try_clone().doing("open", &path)?;
+        let mut scope = std::ffi::OsString::from("cgroup:");
+        scope.push(self.twin.cgroup());
+        let mut command = self.twin.tool(&self.thymus.to_string_lossy());
+        command.arg("--socket").arg(&self.socket).args(["up", "--mode", "autonomous", "--scope"]).arg(scope);
+        command.arg("--root").arg(self.twin.root()).arg("--state").arg(self.state());
+        command.arg("--config").arg(directory.join("thymus.toml"));
+        command.stdin(Stdio::null()).stdout(log).stderr(errors);
+        let child = command.spawn();
+        // Ends with the twin's tools, by their cgroup.
+        self.child = Some(child.map_err(|source| Error::Spawn { program: self.thymus.display().to_string(), source })?);
+        Ok(())
+    }
+
+    fn collect(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill(); // it has ended, or is about to
+            let _ = child.wait();
+        }
+    }
+
+    /// Its process, as the machine numbers it; `None` when it has ended.
+    pub(crate) fn process(&self) -> Option<u32> {
+        match &self.child {
+            Some(child) => Some(child.id()),
+            None => {
+                let group = self.twin.cgroup().join("system.slice/thymus.service/cgroup.procs");
+                let pids = std::fs::read_to_string(group).ok()?;
+                // The warden outlives the agent.
+                let is_agent = |pid: &u32| {
+                    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                    line.split(|byte| *byte == 0).any(|word| word == b"up")
+                };
+                pids.lines().filter_map(|pid| pid.parse().ok()).find(is_agent)
+            }
+        }
+    }
+
+    /// Where it keeps what must survive, as the machine sees it.
+    pub(crate) fn state(&self) -> PathBuf {
+        match self.placement {
+            Placement::Inside => self.twin.root().join("var/lib/thymus"),
+            Placement::Outside | Placement::None => self.twin.directory().join("agent/state"),
+        }
+    }
+
     /// The end of the agent's own log.
     #[must_use]
     pub fn said(&self) -> String {
-        let outside = std::fs::read_to_string(self.twin.directory().join("agent/log"));
-        let journal = || self.twin.inside(&["journalctl", "-u", "thymus", "-n", "40", "-o", "cat", "--no-pager"]);
-        let text = outside.or_else(|_| journal()).unwrap_or_default();
-        let lines: Vec<&str> = text.lines().rev().take(40).collect();
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().rev().take(40).collect();
         lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+    }
+
+    /// The agent's own log; empty when it cannot be read.
+    #[must_use]
+    pub fn log(&self) -> String {
+        let text = match self.placement {
+            Placement::Inside => self.twin.inside(&["journalctl", "-u", "thymus", "-o", "cat", "--no-pager"]),
+            Placement::Outside | Placement::None => {
+                let path = self.twin.directory().join("agent/log");
+                std::fs::read_to_string(&path).doing("read", path)
+            }
+        };
+        text.unwrap_or_default()
     }
 
     fn ask<T: for<'de> Deserialize<'de>>(&self, command: &[&str]) -> Result<Vec<T>> {
@@ -194,8 +251,8 @@ impl<'a> Agent<'a> {
         self.ask::<serde_json::Value>(&["release"]).map(drop)
     }
 
-    /// One action or incident undone, as a person would.
-    pub fn undo(&self, what: &str) -> Result<()> {
-        self.ask::<serde_json::Value>(&["undo", what]).map(drop)
+    /// An incident undone, as a person would; what the agent said about it.
+    pub fn undo(&self, incident: IncidentId) -> Result<Vec<serde_json::Value>> {
+        self.ask(&["undo", &incident.to_string()])
     }
 }

@@ -54,6 +54,12 @@ impl Disk {
         Ok(disk)
     }
 
+    /// Where it lies.
+    #[must_use]
+    pub fn cache(&self) -> &Path {
+        &self.cache
+    }
+
     /// The base image.
     #[must_use]
     pub fn image(&self) -> &Path {

@@ -12,9 +12,14 @@
 
 pub mod agent;
 pub mod base;
+mod cast;
 pub mod hardening;
 pub mod interrupt;
+mod intruder;
+mod look;
 pub mod oracle;
+mod ordeal;
+mod play;
 pub mod random;
 pub mod report;
 pub mod run;
@@ -27,6 +32,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use ordeal::Ordeal;
 pub use report::{Placement, Report, Stage};
 pub use run::{AgentChoice, Options, RespondAfter, run};
 

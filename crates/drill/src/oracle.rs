@@ -168,6 +168,22 @@ fn undated(bytes: &[u8]) -> Vec<u8> {
     bytes.split_inclusive(|byte| *byte == b'\n').filter(|line| !dated(line)).flatten().copied().collect()
 }
 
+/// What undoing did not bring back: of `paths`, those that are not as the attack had left them. A log has grown since, at
+/// its end alone.
+#[must_use]
+pub fn undone_wrongly(attacked: Disk<'_>, undone: Disk<'_>, paths: &BTreeSet<HostPath>) -> Vec<HostPath> {
+    let differs = |path: &&HostPath| {
+        let (before, after) = (attacked.holds.get(*path), undone.holds.get(*path));
+        if !is_log(path) || before.is_none() || after.is_none() {
+            return before != after;
+        }
+        let read = |root: &Path| snapshot::read(root, path).unwrap_or_default();
+        let meta = |entry: Option<&snapshot::Entry>| entry.map(|entry| (entry.mode, entry.uid, entry.gid));
+        meta(before) != meta(after) || !read(undone.root).starts_with(&read(attacked.root))
+    };
+    paths.iter().filter(differs).cloned().collect()
+}
+
 /// Length of a record of wtmp and btmp (`struct utmp`), which have no lines.
 const UTMP_BYTES: usize = 384;
 
@@ -270,6 +286,19 @@ mod tests {
         let other = Disk { holds: &two_holds, root: two.path() };
         let found = judge(reference, [reference, other], &Truth::default(), &BTreeMap::new());
         assert_eq!(paths(&found.noise_forbidden), ["/etc/a"]);
+    }
+
+    #[test]
+    fn undoing_brings_everything_back_but_for_what_was_logged_since() {
+        let hit = [("/etc/evil", "e"), ("/etc/a", "2"), ("/var/log/auth.log", "cut\n"), ("/var/log/cut", "x\n")];
+        let (attacked, attacked_holds) = tree(&hit);
+        let (undone, undone_holds) =
+            tree(&[("/etc/a", "1"), ("/var/log/auth.log", "cut\nlater\n"), ("/var/log/cut", "y\nx\n")]);
+        let attacked = Disk { holds: &attacked_holds, root: attacked.path() };
+        let undone = Disk { holds: &undone_holds, root: undone.path() };
+        let all: BTreeSet<HostPath> = hit.iter().map(|(path, _)| HostPath::from(*path)).collect();
+        assert_eq!(undone_wrongly(attacked, undone, &all), ["/etc/a", "/etc/evil", "/var/log/cut"].map(HostPath::from));
+        assert_eq!(undone_wrongly(attacked, attacked, &all), [] as [HostPath; 0]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! What a drill found: one JSON object a run, or a page for a person.
 
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::fmt;
 use thymus_engine::path::HostPath;
 
@@ -80,6 +81,10 @@ pub struct Report {
     /// Bytes of benign content that were there before and are not now.
     pub bytes_lost: u64,
     pub actions: Vec<ActionLine>,
+    /// Steps of the heal before which the agent was killed, and how often.
+    pub killed_before: BTreeMap<String, u32>,
+    /// Paths that undoing everything did not bring back as the attack had left them; `None`: not tried.
+    pub undo_differs: Option<Vec<HostPath>>,
     pub events: u64,
     pub events_lost: u64,
     /// Paths that differ between the two references, thus say nothing.
@@ -117,7 +122,8 @@ impl Report {
             && self.attacker_processes_left == 0
             && self.events_lost == 0
             && self.noise_forbidden.is_empty()
-            && self.noise.len() <= crate::oracle::NOISE_MAX;
+            && self.noise.len() <= crate::oracle::NOISE_MAX
+            && self.undo_differs.as_ref().is_none_or(Vec::is_empty);
         let finished = if self.objects_in_scope == 0 {
             self.stage == Stage::Quiet && self.actions.is_empty()
         } else {
@@ -173,6 +179,17 @@ impl fmt::Display for Report {
             self.service_downtime_ms
         )?;
         paths(f, "lost", &self.benign_changes_lost)?;
+        if !self.killed_before.is_empty() {
+            let steps: Vec<String> =
+                self.killed_before.iter().map(|(step, times)| format!("{step} {times} times")).collect();
+            let lives = self.killed_before.values().sum::<u32>() + 1;
+            writeln!(f, "  ordeal           the heal took {lives} lives; killed before {}", steps.join(", "))?;
+        }
+        if let Some(differs) = &self.undo_differs {
+            let verdict = if differs.is_empty() { "the attacked state is back, bit for bit" } else { "DIFFERS" };
+            writeln!(f, "  undo             {verdict}")?;
+            paths(f, "differs", differs)?;
+        }
         write!(
             f,
             "  events           {} seen, {} lost; {} actions; {} paths of noise",

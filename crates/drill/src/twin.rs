@@ -17,8 +17,15 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use thymus_host::scope::Scope;
 
-/// All names of ours begin with this; a sweep looks for nothing else.
-const PREFIX: &str = "thymus-drill-";
+/// All names of ours begin with this.
+const PREFIX: &str = "thymus-twin-";
+
+/// The names of all twins below `cache` begin with this; a sweep looks for nothing else. Another cache has another harness.
+fn prefix(cache: &Path) -> String {
+    use std::os::unix::ffi::OsStrExt;
+    let hash = blake3::hash(cache.as_os_str().as_bytes()).to_hex();
+    format!("{PREFIX}{}-", &hash[..8])
+}
 
 const CGROUP2: &str = "/sys/fs/cgroup/unified";
 const CGROUP2_ALONE: &str = "/sys/fs/cgroup";
@@ -55,14 +62,13 @@ pub struct Twin {
 impl Twin {
     /// Copies and mounts the image; nothing runs yet. `tag` makes the name unique within this process.
     pub fn new(disk: &Disk, tag: &str) -> Result<Self> {
-        let name = format!("{PREFIX}{}-{tag}", std::process::id());
+        let name = format!("{}{}-{tag}", prefix(disk.cache()), std::process::id());
         let directory = disk.runs().join(&name);
         let twin = Self { name, directory, nspawn: None, leader: 0 };
         let root = twin.root();
         std::fs::create_dir_all(&root).doing("make the directory", &root)?;
-        let image = twin.directory.join("image");
-        output(Command::new("cp").arg("--reflink=always").arg(disk.image()).arg(&image))?;
-        output(Command::new("mount").args(["-o", "loop,noatime"]).arg(&image).arg(&root))?;
+        clone(disk.image(), &twin.image())?;
+        mount(&twin.image(), &root)?;
         std::fs::create_dir_all(twin.tools()).doing("make the cgroup", twin.tools())?;
         Ok(twin)
     }
@@ -71,6 +77,34 @@ impl Twin {
     #[must_use]
     pub fn root(&self) -> PathBuf {
         self.directory.join("root")
+    }
+
+    fn image(&self) -> PathBuf {
+        self.directory.join("image")
+    }
+
+    /// A copy of its disk as it is now, with everything that was written until now, mounted at the path that is given.
+    /// It is gone with the twin.
+    pub fn photograph(&self, name: &str) -> Result<PathBuf> {
+        let root = self.root();
+        let held = std::fs::File::open(&root).doing("open", &root)?;
+        rustix::fs::syncfs(&held).doing("write out", &root)?;
+        let image = self.directory.join(format!("image-{name}"));
+        clone(&self.image(), &image)?;
+        let copy = self.directory.join(format!("root-{name}"));
+        std::fs::create_dir_all(&copy).doing("make the directory", &copy)?;
+        mount(&image, &copy)?;
+        Ok(copy)
+    }
+
+    /// As when the power goes: every process is gone at once, and so is what had not reached the disk. It can boot again.
+    pub fn cut_power(&mut self) -> Result<()> {
+        let left = self.directory.join("image-left");
+        clone(&self.image(), &left)?;
+        self.halt()?;
+        unmount_below(&self.root());
+        std::fs::rename(&left, self.image()).doing("put back", &left)?;
+        mount(&self.image(), &self.root())
     }
 
     /// A directory of this twin that is gone with it; root alone can read it.
@@ -222,6 +256,14 @@ fn cgroup2() -> &'static Path {
     if hybrid.join("cgroup.procs").exists() { hybrid } else { Path::new(CGROUP2_ALONE) }
 }
 
+fn clone(image: &Path, copy: &Path) -> Result<()> {
+    output(Command::new("cp").arg("--reflink=always").arg(image).arg(copy)).map(drop)
+}
+
+fn mount(image: &Path, root: &Path) -> Result<()> {
+    output(Command::new("mount").args(["-o", "loop,noatime"]).arg(image).arg(root)).map(drop)
+}
+
 /// A command that puts itself into `groups` before it becomes `program`, in a process group of its own:
 /// a Ctrl-C at the terminal is for the harness alone.
 fn enter(groups: &[PathBuf], program: &str) -> Command {
@@ -324,18 +366,18 @@ fn unmount_below(directory: &Path) {
 /// Removes every twin that is left below `cache`, whoever made it, and unmounts the disk.
 /// Only for the holder of the disk's lock: then nobody else has one.
 pub fn sweep(cache: &Path) {
-    let runs = cache.join("disk/run");
+    let (runs, prefix) = (cache.join("disk/run"), prefix(cache));
     for hierarchy in [cgroup2()].into_iter().chain(CGROUP1.iter().map(Path::new)) {
         let entries = std::fs::read_dir(hierarchy).into_iter().flatten().flatten();
         for name in entries.filter_map(|entry| entry.file_name().into_string().ok()) {
-            if name.starts_with(PREFIX) {
+            if name.starts_with(&prefix) {
                 let name = name.strip_suffix("-tools").unwrap_or(&name);
                 remove(name, &runs.join(name));
             }
         }
     }
     let leftovers = std::fs::read_dir(&runs).into_iter().flatten().flatten();
-    for entry in leftovers.filter(|entry| entry.file_name().to_string_lossy().starts_with(PREFIX)) {
+    for entry in leftovers.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix)) {
         remove(&entry.file_name().to_string_lossy(), &entry.path());
     }
     unmount_below(&cache.join("disk"));
@@ -344,10 +386,11 @@ pub fn sweep(cache: &Path) {
 /// What a machine shows of twins: to be empty when no drill runs.
 #[must_use]
 pub fn traces(cache: &Path) -> Vec<String> {
+    let prefix = prefix(cache);
     let mut found = Vec::new();
     for hierarchy in [cgroup2()].into_iter().chain(CGROUP1.iter().map(Path::new)) {
         let entries = std::fs::read_dir(hierarchy).into_iter().flatten().flatten();
-        let names = entries.map(|entry| entry.path()).filter(|path| path.to_string_lossy().contains(PREFIX));
+        let names = entries.map(|entry| entry.path()).filter(|path| path.to_string_lossy().contains(&prefix));
         found.extend(names.map(|path| format!("cgroup {}", path.display())));
     }
     let table = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
@@ -367,7 +410,7 @@ pub fn traces(cache: &Path) -> Vec<String> {
         let stat = std::fs::read_to_string(entry.path().join("stat")).unwrap_or_default();
         // A zombie has ended; only the machine's init has not looked yet.
         let ended = stat.rsplit(") ").next().is_some_and(|rest| rest.starts_with('Z'));
-        if pid != std::process::id() && !ended && (line.contains(PREFIX) || group.contains(PREFIX)) {
+        if pid != std::process::id() && !ended && (line.contains(&prefix) || group.contains(&prefix)) {
             found.push(format!("process {pid} {line}"));
         }
     }

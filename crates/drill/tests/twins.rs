@@ -140,6 +140,8 @@ fn without_agent(scenario: &str, seed: u64) -> thymus_drill::Report {
         runs: 1,
         agent: AgentChoice::None,
         respond_after: RespondAfter::Detection,
+        ordeal: None,
+        undo: false,
         soak: None,
         thymus: Path::new("/nonexistent").to_owned(),
         cache: base::cache(),

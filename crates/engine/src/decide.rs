@@ -623,7 +623,10 @@ impl Case {
         }
         let old = object.action.take();
         // Only what is acted upon can be contended: a device that a subject goes on writing to is merely named.
-        if matches!(net, Net::Created { .. } | Net::Changed { .. }) {
+        // And a plan that nobody answered was no attempt: a new question takes its place.
+        let waits = |step: &Step| matches!(step.state, Progressing::Asked | Progressing::Refused);
+        let asked = old.and_then(|id| self.plan.steps.get(&id)).is_some_and(waits);
+        if matches!(net, Net::Created { .. } | Net::Changed { .. }) && !asked {
             object.attempts += 1;
             if object.attempts > ATTEMPTS_MAX {
                 object.progress = Progress::Shown(format!("it changed again after {ATTEMPTS_MAX} plans"));

@@ -22,8 +22,8 @@ pub(crate) use invocation::is_login_program;
 pub use invocation::{Hub, Invocation, InvocationId};
 
 use crate::event::{
-    Activity, Authentication, Change, Event, FileActivity, FileActivityId, Process, ProcessActivity, ProcessActivityId,
-    User,
+    Activity, Authentication, Change, Event, FileActivity, FileActivityId, FileKind, Process, ProcessActivity,
+    ProcessActivityId, User,
 };
 use crate::id::{FileKey, IncidentId, ProcessKey, Timestamp, VersionId};
 use crate::incident::InvocationKind;
@@ -686,6 +686,8 @@ impl Graph {
         let mut noted = Noted::default();
         match activity.activity {
             Open => self.counters.compacted += 1,
+            // What goes into a device, a pipe or a socket does not stay at its path.
+            Update | Close if activity.kind == FileKind::Other => self.counters.compacted += 1,
             Update => {
                 if self.touch(time, path, activity) {
                     noted.written[0] = Some(path.clone());

@@ -259,6 +259,28 @@ fn what_changed_under_our_hands_is_planned_again() {
 }
 
 #[test]
+fn what_changes_over_and_over_during_a_hold_is_healed_after_it() {
+    let mut world = World::new(Mode::Autonomous);
+    let (admin, shell) = (world.login(OPS, None), world.login(ALICE, None));
+    world.write(admin, "/etc/group");
+    let until = Timestamp(u64::MAX);
+    world.input(Input::Command(Command::Hold { until, why: "work".into() }));
+    world.write(shell, "/etc/group");
+    world.find(shell, "foothold/x", Confidence::High);
+    for _ in 0..10 {
+        world.settle();
+        world.write(shell, "/etc/group");
+    }
+    world.settle();
+    assert!(only(&world).stage != Stage::Healed);
+    world.input(Input::Command(Command::Release));
+    world.settle();
+    let incident = only(&world);
+    assert_eq!(incident.stage, Stage::Healed, "{}", incident.why);
+    assert!(world.orders_given().contains(&"restore /etc/group".to_owned()), "{:?}", world.orders_given());
+}
+
+#[test]
 fn observing_proposes_everything_and_does_nothing() {
     let mut world = World::new(Mode::Observe);
     persistence(&mut world);

@@ -16,7 +16,8 @@ const LASTLOG_BYTES: usize = 292;
 
 /// An append-only log: `before` is its last state that the attack had not touched, `now` what is there.
 /// Puts back what was cut out of `before`, wherever that was, and keeps everything that came after.
-/// Text goes by lines, `utmp(5)` files by records.
+/// Text goes by lines, `utmp(5)` files by records. A log that was text stays text: what a power cut leaves at its end
+/// (a run of NUL, on some file systems) is an entry like any other.
 #[must_use]
 pub fn append_only(before: &[u8], now: &[u8]) -> Merged {
     if now.starts_with(before) {
@@ -28,7 +29,7 @@ pub fn append_only(before: &[u8], now: &[u8]) -> Merged {
     if before.len().max(now.len()) > LOG_BYTES_MAX {
         return Merged::Conflict(format!("too large to compare: expected at most {LOG_BYTES_MAX} bytes"));
     }
-    if before.contains(&0) || now.contains(&0) {
+    if before.contains(&0) {
         return binary(before, now);
     }
     entries(before.split_inclusive(|byte| *byte == b'\n'), now.split_inclusive(|byte| *byte == b'\n'))
@@ -109,6 +110,12 @@ mod tests {
             Merged::Merged { content: Some(content), .. } => content,
             other => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn what_a_power_cut_leaves_in_a_log_does_not_keep_the_cut_lines_away() {
+        let before = b"one\nintruder\ntwo\n";
+        assert_eq!(mended(before, b"one\ntwo\n\0\0\0\0three\n"), b"one\nintruder\ntwo\n\0\0\0\0three\n");
     }
 
     #[test]

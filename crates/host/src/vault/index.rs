@@ -73,8 +73,8 @@ pub(super) struct Index {
     moved: BTreeMap<u64, HostPath>,
     moved_order: VecDeque<u64>,
     pub(super) held: BTreeMap<HostPath, Held>,
-    /// Which inode stands at a path that was made, linked or renamed over since the start.
-    standing: BTreeMap<HostPath, u64>,
+    /// Which inode stands at a path that was made, linked, renamed or deleted since the start; `None`: none does.
+    standing: BTreeMap<HostPath, Option<u64>>,
     pub(super) pins: BTreeSet<HostPath>,
     pub(super) kept: BTreeMap<Digest, i64>,
     pub(super) coverage: Coverage,
@@ -95,19 +95,22 @@ pub(super) struct Fresh<'a> {
 const STANDING_MAX: usize = 65_536;
 
 impl Index {
-    /// `inode` stands at `path` from now on; `None`: it is not known which does.
+    /// `inode` stands at `path` from now on; `None`: nothing does.
     pub(super) fn stands(&mut self, path: &HostPath, inode: Option<u64>) {
-        match inode {
-            Some(inode) if self.standing.len() < STANDING_MAX || self.standing.contains_key(path) => {
-                self.standing.insert(path.clone(), inode);
-            }
-            _ => drop(self.standing.remove(path)),
+        if self.standing.len() >= STANDING_MAX && !self.standing.contains_key(path) {
+            self.standing.pop_first();
         }
+        self.standing.insert(path.clone(), inode);
     }
 
-    /// Another inode than this one is known to stand at `path`.
+    /// What stands at `path` from now on is not known.
+    pub(super) fn stands_unknown(&mut self, path: &HostPath) {
+        self.standing.remove(path);
+    }
+
+    /// Another inode than this one, or none, is known to stand at `path`.
     pub(super) fn is_replaced(&self, path: &HostPath, inode: u64) -> bool {
-        self.standing.get(path).is_some_and(|standing| *standing != inode)
+        self.standing.get(path).is_some_and(|standing| *standing != Some(inode))
     }
 
     /// Takes over what the log holds.

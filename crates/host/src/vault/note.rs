@@ -48,6 +48,10 @@ impl Inner {
         let found = asks.and_then(|path| self.metadata(&path));
         if let Some(state) = &found {
             activity.mode = Some(Mode { bits: state.mode, uid: state.uid, gid: state.gid });
+            // A close does not say what was closed.
+            if !matches!(activity.activity, Id::Rename | Id::Link) {
+                activity.kind = kind_of(state.kind).unwrap_or(activity.kind);
+            }
         }
         let guarded = self.guards(&activity.file.path);
         let guarded_result = activity.file_result.as_ref().is_some_and(|path| self.guards(path));
@@ -94,25 +98,29 @@ impl Inner {
         true
     }
 
-    /// Follows which inode stands at a path. A program may close, late, what it had open under a name that a rename has
-    /// given to another file since (`useradd` does, and a daemon whose log was replaced): that is no change of the name.
+    /// Follows which inode stands at a path. A program may close, late, what it had open under a name that is gone, or was
+    /// given to another file since (`useradd` does both, and a daemon whose log was replaced): that is no change of the name.
     fn stands(&self, activity: &FileActivity, inode: Option<u64>, found: Option<&State>) -> bool {
         use FileActivityId as Id;
         let path = &activity.file.path;
         let mut index = self.index();
+        let known = |index: &mut Index, path: &HostPath| match inode {
+            Some(inode) => index.stands(path, Some(inode)),
+            None => index.stands_unknown(path),
+        };
         match activity.activity {
-            Id::Create => index.stands(path, inode),
+            Id::Create => known(&mut index, path),
             Id::Delete => index.stands(path, None),
             Id::Rename | Id::Link => {
                 if activity.activity == Id::Rename {
                     index.stands(path, None);
                 }
                 if let Some(result) = &activity.file_result {
-                    index.stands(result, inode);
+                    known(&mut index, result);
                 }
             }
             // Our own hands replaced it: which inode they made is not told.
-            Id::Close if inode.is_none() => index.stands(path, None),
+            Id::Close if inode.is_none() => index.stands_unknown(path),
             Id::Open | Id::Update | Id::Close | Id::SetAttributes | Id::SetSecurity => {
                 let Some(inode) = inode.filter(|inode| index.is_replaced(path, *inode)) else { return true };
                 drop(index);
@@ -359,6 +367,16 @@ impl Inner {
             note: "log, before it was replaced or removed",
         });
         after.jobs.push(Job::Held { id, file });
+    }
+}
+
+const fn kind_of(kind: Kind) -> Option<FileKind> {
+    match kind {
+        Kind::Absent => None,
+        Kind::Regular => Some(FileKind::Regular),
+        Kind::Directory => Some(FileKind::Directory),
+        Kind::Symlink => Some(FileKind::Symlink),
+        Kind::CharacterDevice | Kind::BlockDevice | Kind::Fifo | Kind::Socket => Some(FileKind::Other),
     }
 }
 

@@ -363,6 +363,9 @@ fn created_renamed_and_deleted_paths_say_so() {
     disk.shell("rm etc/renamed");
     let gone = did(&vault, FileActivityId::Delete, "/etc/renamed", key, boot_now()).unwrap();
     assert!(gone.removed && gone.before == to.after);
+    // What is closed after its name was deleted is no version of that name.
+    assert!(did(&vault, FileActivityId::Close, "/etc/renamed", key, boot_now()).is_none());
+    assert_eq!(vault.latest(&HostPath::from("/etc/renamed")).unwrap(), gone.after);
     // A renamed directory takes its children along.
     disk.shell("mkdir etc/d; printf child > etc/d/c; mv etc/d etc/e");
     vault.baseline().unwrap();

@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Everybody who works in a twin, each in one ssh session.
+
+use crate::random::Random;
+use crate::run::Tell;
+use crate::scenario::{Actor, Plan, Step};
+use crate::session::{Answer, Keys, Session};
+use crate::twin::Twin;
+use crate::{Error, Result, interrupt};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// LIMIT: one step of anybody's. A daemon reload on a busy machine takes a second.
+const STEP_LIMIT: Duration = Duration::from_secs(30);
+
+/// Who takes part, and what they are going to do.
+#[derive(Clone, Copy)]
+pub(crate) struct Cast<'a> {
+    pub(crate) plan: &'a Plan,
+    pub(crate) keys: &'a Keys,
+    pub(crate) seed: u64,
+    pub(crate) tell: Tell<'a>,
+}
+
+pub(crate) struct People<'a> {
+    cast: Cast<'a>,
+    sessions: BTreeMap<Actor, Session>,
+}
+
+impl<'a> Cast<'a> {
+    pub(crate) fn plant(&self, twin: &Twin) -> Result<()> {
+        self.keys.plant(twin)?;
+        for (path, content, mode, owner) in &self.plan.planted {
+            twin.plant(path, content.as_bytes(), *mode, *owner)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn people(self, twin: &Twin) -> Result<People<'a>> {
+        let mut random = Random::new(self.seed ^ 0x0070_656f_706c_6521);
+        let mut sessions = BTreeMap::new();
+        for (actor, source) in [(Actor::Ops, "127.0.0.2"), (Actor::Alice, "127.0.0.3"), (Actor::Bob, "127.0.0.4")] {
+            let session = Session::open(twin, self.keys, actor.user(), source, &random.word(10))?;
+            sessions.insert(actor, session);
+        }
+        Ok(People { cast: self, sessions })
+    }
+}
+
+impl People<'_> {
+    /// Does all benign steps in order; gives those that failed, with the reason.
+    pub(crate) fn work(&mut self, turn: &Mutex<()>, narrate: bool) -> Result<Vec<(String, String)>> {
+        let mut harmed = Vec::new();
+        for step in &self.cast.plan.benign {
+            if narrate {
+                pause(step.pause)?;
+                (self.cast.tell)(&format!("    {}", step.title));
+            }
+            let Some(session) = self.sessions.get_mut(&step.actor) else {
+                harmed.push((step.title.clone(), "has no session any more".to_owned()));
+                continue;
+            };
+            let held = shared(self.cast.plan, step).then(|| turn.lock().unwrap_or_else(PoisonError::into_inner));
+            let answer = session.run(&step.script, STEP_LIMIT);
+            drop(held);
+            match answer {
+                Ok(answer) if answer.status == 0 => {}
+                Ok(Answer { status, lines }) => {
+                    harmed.push((step.title.clone(), format!("status {status}: {}", lines.join(" | "))));
+                }
+                Err(Error::SessionEnded { why, .. }) => {
+                    self.sessions.remove(&step.actor);
+                    harmed.push((step.title.clone(), why));
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        Ok(harmed)
+    }
+
+    pub(crate) fn leave(self) {
+        for session in self.sessions.into_values() {
+            session.close();
+        }
+    }
+}
+
+pub(crate) fn shared(plan: &Plan, step: &Step) -> bool {
+    step.paths.iter().any(|path| plan.shared.contains(path))
+}
+
+pub(crate) fn pause(time: Duration) -> Result<()> {
+    let end = Instant::now() + time;
+    loop {
+        interrupt::check()?;
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        std::thread::sleep(left.min(Duration::from_millis(50)));
+    }
+}

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The one who attacks: through sshd, like everybody, with a record of what was touched.
+
+use crate::cast::{Cast, pause, shared};
+use crate::oracle::Truth;
+use crate::random::Random;
+use crate::scenario::{Actor, Step};
+use crate::session::Session;
+use crate::twin::Twin;
+use crate::{Error, Result};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use thymus_engine::path::HostPath;
+
+/// An intruder without an answer for so long has been stopped.
+const STOPPED_LIMIT: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Default)]
+pub(crate) struct Intruder {
+    session: Option<Session>,
+    pub(crate) truth: Truth,
+    /// The cgroup that the twin's login manager gave the intruder's session.
+    pub(crate) group: String,
+}
+
+impl Intruder {
+    /// Goes on until the plan ends or the session does; the latter is what an agent is for.
+    pub(crate) fn attack(&mut self, twin: &Twin, cast: Cast<'_>, turn: &Mutex<()>) -> Result<()> {
+        let plan = cast.plan;
+        if plan.attack_root.is_empty() {
+            return Ok(());
+        }
+        match self.attack_until_stopped(twin, cast, turn) {
+            Err(Error::SessionEnded { why, .. }) => {
+                (cast.tell)(&format!("  the intruder's session is over: {why}"));
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    fn attack_until_stopped(&mut self, twin: &Twin, cast: Cast<'_>, turn: &Mutex<()>) -> Result<()> {
+        let mut random = Random::new(cast.seed ^ 0x6174_7461_636b_2121);
+        let (plan, token) = (cast.plan, random.word(10));
+        (cast.tell)("  the intruder logs in with alice's key");
+        let session = Session::open(twin, cast.keys, Actor::Intruder.user(), &plan.source, &random.word(10))?;
+        let session = self.session.insert(session);
+        let answer = session.run(&prelude(&token), STOPPED_LIMIT)?;
+        self.group = answer.lines.iter().find_map(|line| line.strip_prefix("0::")).unwrap_or_default().to_owned();
+        for step in &plan.attack_user {
+            take(session, step, cast, turn, &token, &mut self.truth)?;
+        }
+        (cast.tell)(&format!("  the intruder becomes root: {}", plan.escalation));
+        session.become_shell(&plan.escalation, STOPPED_LIMIT)?;
+        let who = session.run(&format!("{}; id -u", prelude(&token)), STOPPED_LIMIT)?;
+        if who.lines.last().map(String::as_str) != Some("0") {
+            return Err(Error::Benign { step: plan.escalation.clone(), why: "gave no root shell".to_owned() });
+        }
+        for step in &plan.attack_root {
+            take(session, step, cast, turn, &token, &mut self.truth)?;
+        }
+        Ok(())
+    }
+
+    /// The twin boots again: what has the session's name then is another.
+    pub(crate) fn forget_session(&mut self) {
+        self.group.clear();
+    }
+
+    pub(crate) fn leave(&mut self) {
+        if let Some(session) = self.session.take() {
+            session.close();
+        }
+    }
+}
+
+/// Functions by which the intruder's shell keeps the drill's record of what it touches.
+fn prelude(token: &str) -> String {
+    format!(
+        "state() {{ if [ -L \"$1\" ]; then printf 'L:%s' \"$(readlink \"$1\")\"; \
+         elif [ -f \"$1\" ]; then printf '%s:%s' \"$(stat -c %f:%u:%g:%h \"$1\")\" \"$(sha256sum <\"$1\" | cut -c1-32)\"; \
+         elif [ -e \"$1\" ]; then stat -c %f:%u:%g \"$1\" | tr -d '\\n'; else printf absent; fi; }}\n\
+         say() {{ w=$1; shift; for p; do printf '%s %s %s %s\\n' {token} \"$w\" \"$(state \"$p\")\" \"$p\"; done; }}\n\
+         log() {{ for p; do printf '%s log %s %s\\n' {token} \"$(base64 -w0 \"$p\")\" \"$p\"; done; }}\n\
+         cat /proc/self/cgroup"
+    )
+}
+
+fn take(
+    session: &mut Session,
+    step: &Step,
+    cast: Cast<'_>,
+    turn: &Mutex<()>,
+    token: &str,
+    truth: &mut Truth,
+) -> Result<()> {
+    pause(step.pause)?;
+    (cast.tell)(&format!("  {} ({})", step.title, step.technique.unwrap_or("-")));
+    let (paths, logs) = (step.paths.join(" "), step.logs.join(" "));
+    let script = format!("say was {paths} {logs}\nlog {logs}\n{}\nsay now {paths} {logs}", step.script);
+    let held = shared(cast.plan, step).then(|| turn.lock().unwrap_or_else(PoisonError::into_inner));
+    let answer = session.run(&script, STOPPED_LIMIT)?;
+    drop(held);
+    let at = boot_clock_ns();
+    for line in answer.lines.iter().filter_map(|line| line.strip_prefix(token)) {
+        let mut words = line.trim_start().splitn(3, ' ');
+        let (Some(word), Some(state), Some(path)) = (words.next(), words.next(), words.next()) else { continue };
+        let path = HostPath::from(path);
+        match word {
+            "was" => drop(truth.was.entry(path).or_insert_with(|| state.to_owned())),
+            "now" => {
+                truth.touched.insert(path.clone(), at);
+                truth.now.insert(path, state.to_owned());
+            }
+            "log" => drop(truth.logs.entry(path).or_insert_with(|| unprinted(state))),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Base64, as `base64 -w0` writes it; what is no digit ends it.
+fn unprinted(text: &str) -> Vec<u8> {
+    let digits = text.bytes().map_while(|byte| match byte {
+        b'A'..=b'Z' => Some(byte - b'A'),
+        b'a'..=b'z' => Some(byte - b'a' + 26),
+        b'0'..=b'9' => Some(byte - b'0' + 52),
+        b'+' => Some(62),
+        b'/' => Some(63),
+        _ => None,
+    });
+    let (mut bits, mut count, mut bytes) = (0u32, 0, Vec::new());
+    for digit in digits {
+        bits = bits << 6 | u32::from(digit);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.push((bits >> count & 0xff).to_le_bytes()[0]);
+        }
+    }
+    bytes
+}
+
+/// `CLOCK_BOOTTIME`, as the agent's times.
+pub(crate) fn boot_clock_ns() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    let part = |value: i64| u64::try_from(value).unwrap_or(0);
+    part(now.tv_sec) * 1_000_000_000 + part(now.tv_nsec)
+}

@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One twin from its first login to the last word of its agent: attack, benign work, and what the agent is put through.
+
+use crate::Result;
+use crate::agent::Agent;
+use crate::cast::{Cast, People, pause};
+use crate::intruder::{Intruder, boot_clock_ns};
+use crate::look::{attackers_left, harmed_since, while_visited};
+use crate::oracle::Truth;
+use crate::ordeal::{Death, Killer, Ordeal};
+use crate::random::Random;
+use crate::report::Placement;
+use crate::run::{Options, RespondAfter};
+use crate::twin::{Confinement, Twin};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+use thymus_engine::Incident;
+
+/// LIMIT: from the end of everybody's work until every incident is settled.
+const SETTLE_LIMIT: Duration = Duration::from_secs(120);
+/// LIMIT: the same while the agent is killed over and over.
+const ORDEAL_LIMIT: Duration = Duration::from_secs(1_800);
+/// Between two looks at the agent.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// A settled state must last so long to count.
+const QUIET: Duration = Duration::from_secs(3);
+/// With no confirmed incident for so long after everything, there will be none.
+const UNDETECTED_AFTER: Duration = Duration::from_secs(12);
+
+/// What was seen of one attacked (or merely busy) twin.
+#[derive(Debug, Default)]
+pub(crate) struct Played {
+    pub(crate) truth: Truth,
+    /// When the intruder took the first step, boot clock, nanoseconds.
+    pub(crate) began_ns: u64,
+    pub(crate) harmed: Vec<(String, String)>,
+    pub(crate) downtime_ms: u64,
+    pub(crate) attackers_left: usize,
+    pub(crate) incidents: Vec<Incident>,
+    pub(crate) counters: BTreeMap<String, u64>,
+    pub(crate) unsettled: Option<String>,
+    /// Steps before which the agent was killed, and how often.
+    pub(crate) killed_before: BTreeMap<String, u32>,
+    /// The disk just before the agent was let act, and when all was settled: kept if everything is undone afterwards.
+    pub(crate) photographs: Option<Photographs>,
+}
+
+/// Copies of a twin's disk, by the directories that they are mounted at.
+#[derive(Debug)]
+pub(crate) struct Photographs {
+    pub(crate) attacked: PathBuf,
+    pub(crate) healed: PathBuf,
+}
+
+/// Where a drill takes place, and how.
+pub(crate) struct Place<'a> {
+    pub(crate) twin: &'a mut Twin,
+    pub(crate) placement: Placement,
+    pub(crate) confinement: Confinement,
+    pub(crate) options: &'a Options,
+}
+
+pub(crate) fn play(place: Place<'_>, cast: Cast<'_>) -> Result<Played> {
+    let Place { twin, placement, confinement, options } = place;
+    let mut agent = Agent::start(twin, placement, &options.thymus)?;
+    let held = options.respond_after == RespondAfter::AttackEnd;
+    if let Some(agent) = agent.as_ref().filter(|_| held) {
+        agent.hold()?;
+    }
+    let mut people = cast.people(twin)?;
+    let mut intruder = Intruder::default();
+    let mut played = Played { began_ns: boot_clock_ns(), ..Played::default() };
+    let mut attacked = None;
+    let (done, downtime) = while_visited(twin.leader(), || {
+        played.harmed = work(twin, cast, &mut people, &mut intruder)?;
+        let Some(agent) = &mut agent else { return Ok(()) };
+        if held {
+            attacked = Some(twin.photograph("attacked")?);
+        }
+        match options.ordeal.filter(|_| held) {
+            None => {
+                if held {
+                    agent.release()?;
+                }
+                played.unsettled = settle(agent, cast)?;
+            }
+            Some(Ordeal::KillAgent) => {
+                (played.unsettled, played.killed_before) = heal_in_many_lives(twin, agent, cast)?;
+            }
+            // The rest is for the agent of the next boot.
+            Some(Ordeal::CutPower) => begin_to_heal(agent, cast)?,
+        }
+        Ok(())
+    });
+    done?;
+    played.downtime_ms = downtime?;
+    if held && options.ordeal == Some(Ordeal::CutPower) {
+        drop(agent);
+        (cast.tell)("  the power is cut in the middle of it; the twin boots from what its disk has");
+        twin.cut_power()?;
+        intruder.forget_session();
+        twin.boot(confinement)?;
+        agent = Agent::start(twin, placement, &options.thymus)?;
+        if let Some(agent) = &agent {
+            played.unsettled = settle(agent, cast)?;
+        }
+    }
+    if let Some(agent) = &agent {
+        played.incidents = agent.incidents()?;
+        keep(agent, cast, &played.incidents);
+        played.counters = agent.status()?.counters;
+    }
+    played.attackers_left = attackers_left(twin, &intruder);
+    played.harmed.extend(harmed_since(twin, cast)?);
+    people.leave();
+    intruder.leave();
+    played.truth = intruder.truth;
+    if let (Some(agent), Some(attacked)) = (agent.filter(|_| options.undo), attacked) {
+        played.photographs = Some(Photographs { attacked, healed: twin.photograph("healed")? });
+        undo(&agent, cast, &played.incidents)?;
+    }
+    Ok(played)
+}
+
+/// Everybody does what they came for, until the last of them is through.
+fn work(
+    twin: &Twin,
+    cast: Cast<'_>,
+    people: &mut People<'_>,
+    intruder: &mut Intruder,
+) -> Result<Vec<(String, String)>> {
+    let turn = Mutex::new(());
+    std::thread::scope(|scope| {
+        let benign = scope.spawn(|| people.work(&turn, true));
+        let attacked = intruder.attack(twin, cast, &turn);
+        let worked = benign.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        attacked.and(worked)
+    })
+}
+
+/// What the agent has come to.
+enum Progress {
+    Busy,
+    /// Nothing has changed for long enough.
+    Settled,
+}
+
+/// Follows an agent, and says what is new.
+struct Follower<'a> {
+    cast: Cast<'a>,
+    begin: Instant,
+    since: Instant,
+    last: String,
+    said: Vec<String>,
+    open: Option<String>,
+}
+
+impl<'a> Follower<'a> {
+    fn new(cast: Cast<'a>) -> Self {
+        let now = Instant::now();
+        Self { cast, begin: now, since: now, last: String::new(), said: Vec::new(), open: None }
+    }
+
+    fn look(&mut self, incidents: &[Incident]) -> Progress {
+        let idle = self.cast.plan.attack_root.is_empty();
+        let confirmed: Vec<&Incident> = incidents.iter().filter(|incident| incident.confirmed).collect();
+        let is_open = |incident: &&&Incident| {
+            !matches!(incident.stage, thymus_engine::Stage::Healed | thymus_engine::Stage::Stuck)
+        };
+        let of = |one: &&Incident| format!("incident {} is {:?}: {}", one.id, one.stage, one.why);
+        self.open = confirmed.iter().find(is_open).map(of);
+        let now =
+            confirmed.iter().map(|one| format!("{}{:?}{}", one.id, one.stage, one.actions.len())).collect::<String>();
+        let lines: Vec<String> =
+            confirmed.iter().map(|one| format!("  agent: incident {}: {:?}. {}", one.id, one.stage, one.why)).collect();
+        for line in lines.iter().filter(|line| !self.said.contains(*line)) {
+            (self.cast.tell)(line);
+        }
+        self.said = lines;
+        if now != self.last || self.open.is_some() {
+            self.last = now;
+            self.since = Instant::now();
+        }
+        let nothing =
+            confirmed.is_empty() && (idle && self.begin.elapsed() > QUIET || self.begin.elapsed() > UNDETECTED_AFTER);
+        let finished = !confirmed.is_empty() && self.open.is_none() && self.since.elapsed() > QUIET;
+        if nothing || finished { Progress::Settled } else { Progress::Busy }
+    }
+
+    /// After `limit`: what is not finished.
+    fn late(&self, limit: Duration) -> Option<String> {
+        let open = self.open.clone().unwrap_or_default();
+        (self.begin.elapsed() > limit).then(|| format!("not settled within {limit:?}; {open}"))
+    }
+}
+
+/// Waits until the agent has finished with everything, and says what is not finished at the limit.
+fn settle(agent: &Agent<'_>, cast: Cast<'_>) -> Result<Option<String>> {
+    let mut follower = Follower::new(cast);
+    loop {
+        pause(LOOK_EVERY)?;
+        if matches!(follower.look(&agent.incidents()?), Progress::Settled) {
+            return Ok(None);
+        }
+        if let Some(late) = follower.late(SETTLE_LIMIT) {
+            return Ok(Some(late));
+        }
+    }
+}
+
+/// Lets the agent act, and comes back when it has finished some of its actions, but not all.
+fn begin_to_heal(agent: &Agent<'_>, cast: Cast<'_>) -> Result<()> {
+    let mut random = Random::new(cast.seed ^ 0x706f_7765_7221);
+    let enough = usize::try_from(random.between(1, 25)).unwrap_or(1);
+    agent.release()?;
+    let begin = Instant::now();
+    loop {
+        let incidents = agent.incidents()?;
+        let done = incidents.iter().flat_map(|incident| &incident.actions).filter(|action| action.outcome.is_some());
+        let healed = incidents.iter().any(|incident| incident.stage == thymus_engine::Stage::Healed);
+        if done.count() >= enough || healed || begin.elapsed() > SETTLE_LIMIT {
+            return Ok(());
+        }
+        pause(Duration::from_millis(1))?;
+    }
+}
+
+/// Kills the agent before one step of its heal, starts it again, and so on until a life comes to its goal.
+fn heal_in_many_lives(
+    twin: &Twin,
+    agent: &mut Agent<'_>,
+    cast: Cast<'_>,
+) -> Result<(Option<String>, BTreeMap<String, u32>)> {
+    let mut killed = BTreeMap::new();
+    let mut released = false;
+    let begin = Instant::now();
+    for life in 0.. {
+        let death = Death::of(life);
+        let mut killer = None;
+        let mut follower = Follower::new(cast);
+        loop {
+            if killer.is_none()
+                && let Some(process) = agent.process()
+            {
+                killer = Some(Killer::set(twin, process, death)?);
+            }
+            if killer.as_ref().is_some_and(Killer::struck) {
+                break;
+            }
+            released = released || killer.as_ref().is_some_and(Killer::waits) && agent.release().is_ok();
+            // It may not answer yet, or not any more.
+            let progress = agent.incidents().map_or(Progress::Busy, |incidents| follower.look(&incidents));
+            if released && matches!(progress, Progress::Settled) {
+                return Ok((None, killed));
+            }
+            if let Some(late) = follower.late(SETTLE_LIMIT) {
+                return Ok((Some(format!("{late}; in life {life}; it said: {}", agent.said())), killed));
+            }
+            pause(Duration::from_millis(20))?;
+        }
+        let step = killer.as_ref().map(Killer::step).unwrap_or_default();
+        drop(killer);
+        (cast.tell)(&format!("  the agent is killed before {step}, and started again"));
+        *killed.entry(step).or_default() += 1;
+        if begin.elapsed() > ORDEAL_LIMIT {
+            return Ok((Some(format!("not healed within {ORDEAL_LIMIT:?} and {} lives", life + 1)), killed));
+        }
+        agent.spawn()?;
+    }
+    Ok((None, killed))
+}
+
+/// Undoes every incident, newest first, and that twice: the second time has nothing to do.
+fn undo(agent: &Agent<'_>, cast: Cast<'_>, incidents: &[Incident]) -> Result<()> {
+    for incident in incidents.iter().rev().filter(|incident| !incident.actions.is_empty()) {
+        (cast.tell)(&format!("  a person undoes incident {}", incident.id));
+        agent.undo(incident.id)?;
+        agent.undo(incident.id)?;
+    }
+    Ok(())
+}
+
+/// For whoever looks into a report that does not hold: `THYMUS_DRILL_KEEP=DIR` keeps what the agent told, its log and
+/// its journal, in a directory for each seed.
+fn keep(agent: &Agent<'_>, cast: Cast<'_>, incidents: &[Incident]) {
+    let Some(directory) = std::env::var_os("THYMUS_DRILL_KEEP") else { return };
+    let directory = PathBuf::from(directory).join(cast.seed.to_string());
+    let kept = || -> std::io::Result<()> {
+        std::fs::create_dir_all(directory.join("journal"))?;
+        std::fs::write(directory.join("incidents.json"), serde_json::to_vec_pretty(incidents)?)?;
+        for incident in incidents.iter().filter(|incident| incident.confirmed) {
+            std::fs::write(directory.join(format!("explain-{}.txt", incident.id)), agent.explain(incident.id))?;
+        }
+        std::fs::write(directory.join("log"), agent.log())?;
+        for entry in std::fs::read_dir(agent.state().join("journal"))? {
+            let entry = entry?;
+            std::fs::copy(entry.path(), directory.join("journal").join(entry.file_name()))?;
+        }
+        Ok(())
+    };
+    if let Err(error) = kept() {
+        tracing::warn!(%error, "what the agent told could not be kept whole");
+    }
+}
