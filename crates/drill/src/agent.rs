@@ -8,7 +8,7 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use thymus_engine::{Incident, IncidentId};
 
 /// What of a twin belongs to an agent inside it, thus to nobody's comparison.
@@ -30,6 +30,18 @@ pub struct Agent<'a> {
     socket: PathBuf,
     /// The one that stands outside, to be collected.
     child: Option<Child>,
+    /// From its start until it guarded and its baseline was complete.
+    ready: Duration,
+}
+
+/// What an agent has cost so far.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Cost {
+    pub(crate) ready_ms: u64,
+    /// Its largest resident set, bytes.
+    pub(crate) memory_peak: u64,
+    /// User and system time of all its threads.
+    pub(crate) cpu_ms: u64,
 }
 
 /// The parts of `thymus status --json` that a report needs.
@@ -94,7 +106,8 @@ impl<'a> Agent<'a> {
                 directory.join("api.sock")
             }
         };
-        let mut agent = Self { twin, placement, thymus: thymus.to_owned(), socket, child: None };
+        let mut agent = Self { twin, placement, thymus: thymus.to_owned(), socket, child: None, ready: Duration::ZERO };
+        let begin = Instant::now();
         agent.spawn()?;
         let mut last = None;
         let ready = wait_until("the agent guards and its baseline is complete", READY_LIMIT, || {
@@ -120,7 +133,31 @@ impl<'a> Agent<'a> {
                 let what = format!("{what} ({}); it said: {}", last.unwrap_or_default(), agent.said());
                 Err(Error::Deadline { what, limit })
             }
-            other => other.map(|()| Some(agent)),
+            Err(other) => Err(other),
+            Ok(()) => {
+                agent.ready = begin.elapsed();
+                Ok(Some(agent))
+            }
+        }
+    }
+
+    /// What this life of it has cost; nothing when it has ended.
+    pub(crate) fn cost(&self) -> Cost {
+        let read = |name: &str| {
+            let pid = self.process().unwrap_or(0);
+            std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default()
+        };
+        let status = read("status");
+        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kibibytes = peak.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        // proc(5): fields 14 and 15 are user and system time, in ticks of 10 ms.
+        let stat = read("stat");
+        let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ').skip(11);
+        let ticks: u64 = fields.take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+        Cost {
+            ready_ms: u64::try_from(self.ready.as_millis()).unwrap_or(u64::MAX),
+            memory_peak: kibibytes.unwrap_or(0) << 10,
+            cpu_ms: ticks * 10,
         }
     }
 

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+mod attached;
 pub mod base;
 mod cast;
 pub mod hardening;

@@ -2,7 +2,8 @@
 //! One twin from its first login to the last word of its agent: attack, benign work, and what the agent is put through.
 
 use crate::Result;
-use crate::agent::Agent;
+use crate::agent::{Agent, Cost};
+use crate::attached;
 use crate::cast::{Cast, People, pause};
 use crate::intruder::{Intruder, boot_clock_ns};
 use crate::look::{attackers_left, harmed_since, while_visited};
@@ -41,6 +42,9 @@ pub(crate) struct Played {
     pub(crate) incidents: Vec<Incident>,
     pub(crate) counters: BTreeMap<String, u64>,
     pub(crate) unsettled: Option<String>,
+    /// What the agent has attached to the kernel that could deny or change something outside of the twin.
+    pub(crate) attached_elsewhere: Vec<String>,
+    pub(crate) cost: Cost,
     /// Steps before which the agent was killed, and how often.
     pub(crate) killed_before: BTreeMap<String, u32>,
     /// The disk just before the agent was let act, and when all was settled: kept if everything is undone afterwards.
@@ -111,6 +115,10 @@ pub(crate) fn play(place: Place<'_>, cast: Cast<'_>) -> Result<Played> {
         played.incidents = agent.incidents()?;
         keep(agent, cast, &played.incidents);
         played.counters = agent.status()?.counters;
+        played.cost = agent.cost();
+        if let Some(process) = agent.process() {
+            played.attached_elsewhere = attached::elsewhere(process, twin)?;
+        }
     }
     played.attackers_left = attackers_left(twin, &intruder);
     played.harmed.extend(harmed_since(twin, cast)?);

@@ -81,6 +81,14 @@ pub struct Report {
     /// Bytes of benign content that were there before and are not now.
     pub bytes_lost: u64,
     pub actions: Vec<ActionLine>,
+    /// From the agent's start until it guarded and its baseline was complete.
+    pub agent_ready_ms: u64,
+    /// The largest resident set of the agent, bytes.
+    pub agent_memory_peak: u64,
+    /// Processor time of all of the agent's threads.
+    pub agent_cpu_ms: u64,
+    /// What the agent has attached to the kernel that could deny or change something outside of the twin, in words.
+    pub attached_elsewhere: Vec<String>,
     /// Steps of the heal before which the agent was killed, and how often.
     pub killed_before: BTreeMap<String, u32>,
     /// Paths that undoing everything did not bring back as the attack had left them; `None`: not tried.
@@ -121,6 +129,7 @@ impl Report {
             && self.benign_processes_harmed == 0
             && self.attacker_processes_left == 0
             && self.events_lost == 0
+            && self.attached_elsewhere.is_empty()
             && self.noise_forbidden.is_empty()
             && self.noise.len() <= crate::oracle::NOISE_MAX
             && self.undo_differs.as_ref().is_none_or(Vec::is_empty);
@@ -179,6 +188,9 @@ impl fmt::Display for Report {
             self.service_downtime_ms
         )?;
         paths(f, "lost", &self.benign_changes_lost)?;
+        for attached in &self.attached_elsewhere {
+            writeln!(f, "  ATTACHED         {attached}")?;
+        }
         if !self.killed_before.is_empty() {
             let steps: Vec<String> =
                 self.killed_before.iter().map(|(step, times)| format!("{step} {times} times")).collect();
@@ -190,6 +202,13 @@ impl fmt::Display for Report {
             writeln!(f, "  undo             {verdict}")?;
             paths(f, "differs", differs)?;
         }
+        writeln!(
+            f,
+            "  agent            ready after {} ms; {} MB at most; {} ms of processor time",
+            self.agent_ready_ms,
+            self.agent_memory_peak / 1_000_000,
+            self.agent_cpu_ms
+        )?;
         write!(
             f,
             "  events           {} seen, {} lost; {} actions; {} paths of noise",
