@@ -15,6 +15,7 @@ mod process;
 mod session;
 pub mod wire;
 
+pub(crate) use kernel::Members;
 pub use kernel::WriteIntent;
 
 use crate::scope::Scope;

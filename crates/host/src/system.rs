@@ -249,12 +249,11 @@ pub struct ProcessState {
     /// `start_time` is as precise as `/proc` shows it: see [`same_process`].
     pub key: ProcessKey,
     pub parent: u32,
-    /// Process group and session, as pids.
-    pub group: u32,
-    pub session: u32,
     pub life: Life,
     /// No memory of its own: `kthreadd` or one of its children.
     pub kernel: bool,
+    /// Found in a look at the scope's own processes ([`System::processes`]). False says nothing about where it is.
+    pub listed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -384,7 +383,10 @@ pub trait System: fmt::Debug + Send {
     fn process(&mut self, pid: u32) -> Result<Option<ProcessState>>;
     /// Every process of the scope, at most [`PROCESSES_MAX`]; `out` is cleared first.
     fn processes(&mut self, out: &mut Vec<ProcessState>) -> Result<()>;
-    /// Why this process may never be signalled; `None` when it may.
+    /// Opens all of these and checks them in one look, so that [`System::signal`] looks at none of them again until the
+    /// next call. Whoever does not pass is looked at when it is signalled. Nobody: let go of all.
+    fn hold(&mut self, _processes: &[ProcessKey]) {}
+    /// Why this process may never be signalled; `None` when it may. Where it was [`ProcessState::listed`], it still is.
     fn untouchable(&mut self, process: &ProcessState) -> Option<&'static str>;
     /// Opens the process, checks it is the one meant and may be touched, then signals it.
     fn signal(&mut self, process: ProcessKey, signal: Signal) -> Result<Delivered>;

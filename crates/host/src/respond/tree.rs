@@ -2,12 +2,13 @@
 //! Processes and what descends from them.
 //!
 //! A process with a stop signal pending completes no fork, so a look in which nobody is new, begun after everybody known
-//! was signalled, is the last one needed.
+//! was signalled, is the last one needed. A parent that waits in vfork(2) for a child that is stopped runs nothing until
+//! that goes on, though `/proc` does not call it stopped.
 
 use super::{Before, ROUNDS_MAX};
 use crate::system::{self, Delivered, Life, ProcessState, Result, Signal, System, TICK_NS};
 use crate::warden::Leases;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use thymus_engine::{ActionId, ProcessKey, Timestamp};
 
 /// Under which action, and until when.
@@ -51,6 +52,10 @@ impl Halt {
     fn knows(&self, process: ProcessKey) -> bool {
         self.known.contains(&identity(process))
     }
+
+    fn refuses(&self, process: ProcessKey) -> bool {
+        self.refused.iter().any(|(refused, _)| is_same(*refused, process))
+    }
 }
 
 /// Who is there, before anything is done.
@@ -68,8 +73,12 @@ pub(super) struct Tree {
     all: Vec<ProcessState>,
     /// Pids that are in the tree, and those whose children are still to be looked at.
     inside: BTreeSet<u32>,
-    roots: BTreeSet<ProcessKey>,
+    /// The named, by [`identity`], as the last look found them among the scope's processes.
+    roots: BTreeMap<ProcessKey, Option<ProcessState>>,
     pending: Vec<ProcessState>,
+    /// To be stopped together: the named first, then their descendants, parents first.
+    chosen: Vec<ProcessState>,
+    keys: Vec<ProcessKey>,
 }
 
 /// The process as it is now; `None` when that process is gone, or only waits to be waited for.
@@ -83,66 +92,80 @@ fn is_same(one: ProcessKey, other: ProcessKey) -> bool {
 }
 
 impl Tree {
-    /// Gives `each` every living descendant of the roots, parents first; where it answers false, nobody below is visited.
-    fn descend(
-        &mut self,
-        system: &mut dyn System,
-        roots: &[ProcessKey],
-        mut each: impl FnMut(&mut dyn System, &ProcessState) -> bool,
-    ) -> Result<()> {
-        system.processes(&mut self.all)?;
-        self.inside.clear();
+    fn look(&mut self, system: &mut dyn System, roots: &[ProcessKey]) -> Result<()> {
         self.roots.clear();
-        self.roots.extend(roots.iter().map(|root| identity(*root)));
-        self.pending.clear();
+        self.roots.extend(roots.iter().map(|root| (identity(*root), None)));
+        self.all.clear();
+        system.processes(&mut self.all)?;
         self.all.sort_unstable_by_key(|state| (state.parent, state.key.pid));
         for state in &self.all {
-            if self.roots.contains(&identity(state.key)) && self.inside.insert(state.key.pid) {
-                self.pending.push(*state);
-            }
-        }
-        while let Some(parent) = self.pending.pop() {
-            let first = self.all.partition_point(|state| state.parent < parent.key.pid);
-            for at in first..self.all.len() {
-                let child = self.all[at];
-                if child.parent != parent.key.pid {
-                    break;
-                }
-                // A child is never older than its parent: an older one belongs to another process that had this pid.
-                let older = child.key.start_time.0 / TICK_NS < parent.key.start_time.0 / TICK_NS;
-                if older || child.life == Life::Zombie || !self.inside.insert(child.key.pid) {
-                    continue;
-                }
-                if each(system, &child) {
-                    self.pending.push(child);
-                }
+            if let Some(found) = self.roots.get_mut(&identity(state.key)) {
+                *found = Some(*state);
             }
         }
         Ok(())
     }
 
+    /// A named process, as the last look found it, or by itself where that did not list it; `None` when it is gone.
+    fn named(&self, system: &mut dyn System, process: ProcessKey) -> Result<Option<ProcessState>> {
+        let state = match self.roots.get(&identity(process)).copied().flatten() {
+            Some(state) => Some(state).filter(|state| state.life != Life::Zombie),
+            None => living(system, process)?,
+        };
+        Ok(state.map(|state| ProcessState { key: process, ..state }))
+    }
+
+    /// Gives `each` every living descendant of the roots in the last look, parents first. Nobody is visited below a root
+    /// that is shunned, or where `each` answers false.
+    fn descend(&mut self, shunned: &BTreeSet<ProcessKey>, mut each: impl FnMut(&ProcessState) -> bool) {
+        self.inside.clear();
+        self.pending.clear();
+        for root in self.roots.values().flatten() {
+            if self.inside.insert(root.key.pid) && !shunned.contains(&identity(root.key)) {
+                self.pending.push(*root);
+            }
+        }
+        while let Some(parent) = self.pending.pop() {
+            let first = self.all.partition_point(|state| state.parent < parent.key.pid);
+            for child in self.all[first..].iter().take_while(|child| child.parent == parent.key.pid) {
+                // A child is never older than its parent: an older one belongs to another process that had this pid.
+                let older = child.key.start_time.0 / TICK_NS < parent.key.start_time.0 / TICK_NS;
+                if older || child.life == Life::Zombie || !self.inside.insert(child.key.pid) {
+                    continue;
+                }
+                if each(child) {
+                    self.pending.push(*child);
+                }
+            }
+        }
+    }
+
     /// The named processes that exist and what descends from them, as far as it may be touched.
     pub(super) fn find(&mut self, system: &mut dyn System, named: &[ProcessKey]) -> Result<Found> {
         let mut found = Found::default();
+        let mut shunned = BTreeSet::new();
+        self.look(system, named)?;
         for process in named {
-            let Some(state) = living(system, *process)? else { continue };
-            found.untouchable |= system.untouchable(&state).is_some();
+            let Some(state) = self.named(system, *process)? else { continue };
+            if system.untouchable(&state).is_some() {
+                found.untouchable = true;
+                shunned.insert(identity(state.key));
+            }
             if !found.living.iter().any(|known| is_same(known.key, state.key)) {
-                found.living.push(ProcessState { key: *process, ..state });
+                found.living.push(state);
             }
         }
-        let living = &mut found.living;
-        self.descend(system, named, |system, state| {
+        self.descend(&shunned, |state| {
             let touchable = system.untouchable(state).is_none();
             if touchable {
-                living.push(*state);
+                found.living.push(*state);
             }
             touchable
-        })?;
+        });
         Ok(found)
     }
 
-    /// Stops the named at once, then their descendants until a look finds nobody new.
+    /// Stops the named and their descendants, look by look, until one finds nobody new.
     pub(super) fn halt(
         &mut self,
         system: &mut dyn System,
@@ -151,25 +174,31 @@ impl Tree {
         named: &[ProcessKey],
         halt: &mut Halt,
     ) {
-        for process in named {
-            if halt.knows(*process) {
-                continue;
-            }
-            match living(system, *process) {
-                Ok(None) => {}
-                Ok(Some(state)) => stop(system, leases, order, &ProcessState { key: *process, ..state }, halt),
-                Err(error) => halt.refuse(*process, error.in_words()),
-            }
-        }
         while halt.rounds < ROUNDS_MAX {
             halt.rounds += 1;
-            let known = halt.known.len();
-            let looked = self.descend(system, named, |system, state| {
-                if !halt.knows(state.key) {
-                    stop(system, leases, order, state, halt);
+            let (first, known) = (halt.rounds == 1, halt.known.len());
+            let looked = self.look(system, named);
+            let mut chosen = std::mem::take(&mut self.chosen);
+            chosen.clear();
+            for process in named.iter().filter(|_| first) {
+                match self.named(system, *process) {
+                    Ok(Some(state)) if !halt.knows(*process) => choose(system, leases, &state, halt, &mut chosen),
+                    Ok(_) => {}
+                    Err(error) => halt.refuse(*process, error.in_words()),
                 }
-                !halt.refused.iter().any(|(refused, _)| is_same(*refused, state.key))
+            }
+            let named_count = chosen.len();
+            let shunned = halt.refused.iter().map(|(process, _)| identity(*process)).collect();
+            self.descend(&shunned, |state| {
+                if !halt.knows(state.key) {
+                    choose(system, leases, state, halt, &mut chosen);
+                }
+                !halt.refuses(state.key)
             });
+            self.keys.clear();
+            self.keys.extend(chosen.iter().map(|state| state.key));
+            self.chosen = chosen;
+            self.stop(system, leases, order, named_count, halt);
             if let Err(error) = looked {
                 let why = format!("its descendants could not be looked for: {}", error.in_words());
                 halt.refused.extend(named.first().map(|process| (*process, why)));
@@ -182,30 +211,55 @@ impl Tree {
         let why = format!("new descendants still appeared after {ROUNDS_MAX} looks");
         halt.refused.extend(named.first().map(|process| (*process, why)));
     }
+
+    /// All leases first, the signals then: parents before their children, and nobody below one who is refused now.
+    fn stop(&mut self, system: &mut dyn System, leases: &Leases, order: Order, named: usize, halt: &mut Halt) {
+        if self.keys.is_empty() {
+            return;
+        }
+        let (granted, full) = leases.grant_all(order.action, &self.keys, order.until);
+        system.hold(&self.keys[..granted]);
+        let mut shunned: BTreeSet<u32> = BTreeSet::new();
+        for (at, state) in self.chosen.iter().enumerate() {
+            let process = state.key;
+            if at >= named && shunned.contains(&state.parent) {
+                shunned.insert(process.pid);
+                drop(leases.end_under(order.action, process));
+                continue;
+            }
+            let sent = match &full {
+                Err(error) if at >= granted => Err(system::in_words(error)),
+                _ => system.signal(process, Signal::Stop).map_err(|error| error.in_words()),
+            };
+            match sent {
+                Ok(Delivered::Yes) => halt.ran(process),
+                Ok(Delivered::Gone) => drop(leases.end(process)),
+                Err(why) => {
+                    drop(leases.end_under(order.action, process));
+                    shunned.insert(process.pid);
+                    halt.refuse(process, why);
+                }
+            }
+        }
+        system.hold(&[]);
+    }
 }
 
-/// The lease first, the signal then.
-fn stop(system: &mut dyn System, leases: &Leases, order: Order, state: &ProcessState, halt: &mut Halt) {
+/// Among those to be stopped, unless it may not be touched or somebody else has stopped it.
+fn choose(
+    system: &mut dyn System,
+    leases: &Leases,
+    state: &ProcessState,
+    halt: &mut Halt,
+    chosen: &mut Vec<ProcessState>,
+) {
     let process = state.key;
     if let Some(why) = system.untouchable(state) {
         halt.refuse(process, why.to_owned());
-        return;
-    }
-    if state.life == Life::Stopped && !leases.hold(process, system.now()) {
+    } else if state.life == Life::Stopped && !leases.hold(process, system.now()) {
         halt.was_stopped(process);
-        return;
-    }
-    if let Err(error) = leases.grant(order.action, process, order.until) {
-        halt.refuse(process, system::in_words(&error));
-        return;
-    }
-    match system.signal(process, Signal::Stop) {
-        Ok(Delivered::Yes) => halt.ran(process),
-        Ok(Delivered::Gone) => drop(leases.end(process)),
-        Err(error) => {
-            drop(leases.end_under(order.action, process));
-            halt.refuse(process, error.in_words());
-        }
+    } else if !chosen.iter().any(|other| is_same(other.key, process)) {
+        chosen.push(*state);
     }
 }
 

@@ -50,16 +50,19 @@ struct files_struct { struct fdtable *fdt; };
 struct fs_struct { struct path pwd; };
 struct kernfs_node { u64 id; };
 struct cgroup_root { int hierarchy_id; };
-struct cgroup { struct kernfs_node *kn; struct cgroup_root *root; };
+struct cgroup;
+struct cgroup_subsys_state { struct cgroup *cgroup; struct cgroup_subsys_state *parent; };
+struct cgroup { struct cgroup_subsys_state self; struct kernfs_node *kn; struct cgroup_root *root; };
 struct css_set { struct cgroup *dfl_cgrp; };
 typedef struct { int counter; } atomic_t;
-struct signal_struct { atomic_t live; int group_exit_code; unsigned int flags; };
+struct signal_struct { atomic_t live; int nr_threads, group_exit_code; unsigned int flags; };
 struct mm_struct { unsigned long arg_start, arg_end, env_start, env_end; struct file *exe_file; };
 struct task_struct {
     struct thread_info thread_info;
     unsigned int flags;
     struct mm_struct *mm;
-    int exit_code, pid, tgid;
+    unsigned int __state;
+    int exit_state, exit_code, pid, tgid;
     struct task_struct *real_parent, *group_leader;
     struct pid *thread_pid;
     u64 start_boottime;
@@ -71,6 +74,8 @@ struct task_struct {
     kuid_t loginuid;
     struct css_set *cgroups;
 };
+// KERNEL 5.14: `__state`; before, this.
+struct task_struct___5_13 { long state; };
 struct linux_binprm { struct file *file; const char *filename, *interp; };
 struct sock_common { u16 skc_family; };
 struct sock { struct sock_common __sk_common; };

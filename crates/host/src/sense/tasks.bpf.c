@@ -2,6 +2,65 @@
 // The task iterator: every process that is there already.
 #include "record.h"
 
+// As Member in wire.rs.
+struct member {
+    u64 start;
+    u32 pid, parent;
+    u32 life; // as `state` of /proc/PID/stat tells it
+    u32 kernel;
+};
+_Static_assert(sizeof(struct member) == 24, "as Member in wire.rs");
+
+enum life { LIFE_RUNS = 0, LIFE_STOPPED = 1, LIFE_ZOMBIE = 2 };
+
+#define PF_KTHREAD 0x00200000
+#define STOPPED_OR_TRACED (4 | 8)
+#define EXIT_ZOMBIE_OR_DEAD (0x20 | 0x10)
+#define CGROUPS_MAX 64 // LIMIT: levels of the cgroup tree; a process below them counts as outside
+
+static __always_inline u32 life_of(struct task_struct *task)
+{
+    if (task->exit_state & EXIT_ZOMBIE_OR_DEAD)
+        return task->signal->nr_threads > 1 ? LIFE_RUNS : LIFE_ZOMBIE; // its other threads live on
+    long state = bpf_core_field_exists(task->__state) ? task->__state : ((struct task_struct___5_13 *)task)->state;
+    return state & STOPPED_OR_TRACED ? LIFE_STOPPED : LIFE_RUNS;
+}
+
+// `config.scope_cgroup` is 0: everybody is.
+static __always_inline bool is_member(struct task_struct *task)
+{
+    if (!config.scope_cgroup)
+        return true;
+    struct cgroup *cgroup = task->cgroups->dfl_cgrp;
+    for (int level = 0; level < CGROUPS_MAX; level++) {
+        if (cgroup->kn->id == config.scope_cgroup)
+            return true;
+        struct cgroup_subsys_state *parent = cgroup->self.parent;
+        if (!parent)
+            return false;
+        cgroup = parent->cgroup;
+    }
+    return false;
+}
+
+// Every process of the scope, and no more of it than a stop needs to know.
+SEC("iter/task")
+int members(struct bpf_iter__task *context)
+{
+    struct task_struct *task = context->task;
+    if (!task || task->pid != task->tgid || !is_member(task))
+        return 0;
+    struct member member = {};
+    member.start = task->start_boottime;
+    member.pid = pid_of(task);
+    member.parent = pid_of(task->real_parent->group_leader);
+    member.life = life_of(task);
+    member.kernel = (task->flags & PF_KTHREAD) != 0;
+    if (member.pid)
+        bpf_seq_write(context->meta->seq, &member, sizeof member);
+    return 0;
+}
+
 // KERNEL 5.8: struct bpf_iter__task
 SEC("iter/task")
 int tasks(struct bpf_iter__task *context)

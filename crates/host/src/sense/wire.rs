@@ -64,6 +64,21 @@ const _: () = assert!(size_of::<RecordHead>() == 144);
 const _: () = assert!(core::mem::offset_of!(RecordHead, kind) == 72);
 const _: () = assert!(core::mem::offset_of!(RecordHead, path_bytes) == 128);
 
+/// As written by the iterator `members`, `struct member`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Member {
+    /// Boot clock, nanoseconds.
+    pub start: u64,
+    pub pid: u32,
+    pub parent: u32,
+    /// 0 runs, 1 stopped or traced, 2 zombie.
+    pub life: u32,
+    /// 1: a kernel thread.
+    pub kernel: u32,
+}
+const _: () = assert!(size_of::<Member>() == 24);
+
 pub const KIND_FORK: u32 = 1;
 pub const KIND_EXEC: u32 = 2;
 pub const KIND_EXIT: u32 = 3;

@@ -11,11 +11,16 @@ use super::{
     System, TICK_NS, UnitState, UnitVerb, processes, same_process, services, tree,
 };
 use crate::scope::Acting;
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
 use std::path::Path;
 use std::time::Duration;
 use thymus_engine::event::FileKind;
 use thymus_engine::{HostPath, ProcessKey, Timestamp};
+
+/// LIMIT: processes held open at one time; of more, each is looked at by itself.
+const HELD_MAX: usize = 256;
 
 /// Acts on one scope, and only there.
 #[derive(Debug)]
@@ -25,6 +30,9 @@ pub struct Linux<'a> {
     processes: processes::Reader,
     /// Ourselves, the warden: never signalled.
     never_touch: Vec<ProcessKey>,
+    /// By pid; each passed every check after it was opened.
+    held: Vec<(ProcessKey, OwnedFd)>,
+    seen: Vec<ProcessState>,
     #[cfg(test)]
     pub(in crate::system) fault: tree::Fault,
 }
@@ -38,14 +46,35 @@ impl<'a> Linux<'a> {
             keep: Keep::open(keep)?,
             processes: processes::Reader::new(acting.scope()),
             never_touch: never_touch.to_owned(),
+            held: Vec::new(),
+            seen: Vec::new(),
             #[cfg(test)]
             fault: tree::Fault::default(),
         })
     }
 
+    /// Looks at processes through a kernel program from now on, for those who are in a hurry. The error: why the kernel
+    /// refuses it; `/proc` is read then, which is slower.
+    pub fn ask_the_kernel(&mut self) -> std::result::Result<(), String> {
+        self.processes.ask_the_kernel(self.acting.scope())
+    }
+
     #[must_use]
     pub fn acting(&self) -> Acting<'a> {
         self.acting
+    }
+
+    /// Opens the process and looks whether it is the one meant and may be touched; `None`: it is gone.
+    fn check(&mut self, process: ProcessKey) -> Result<Option<OwnedFd>> {
+        let Some(opened) = open(process.pid)? else { return Ok(None) };
+        // Held from here: whatever pid that is, it cannot become another process.
+        let Some(state) = self.processes.one(process.pid)?.filter(|state| is_living(state, process)) else {
+            return Ok(None);
+        };
+        match self.untouchable(&state) {
+            Some(why) => Err(Error::Untouchable { pid: process.pid, why }),
+            None => Ok(Some(opened)),
+        }
     }
 
     fn tree(&self) -> tree::Tree<'_> {
@@ -125,34 +154,41 @@ impl System for Linux<'_> {
         if self.never_touch.iter().any(|key| same_process(*key, process.key)) {
             return Some("it is Thymus's own warden");
         }
-        (!self.processes.in_scope(process.key.pid)).then_some("it is outside the scope")
+        let inside = process.listed || self.processes.in_scope(process.key.pid);
+        (!inside).then_some("it is outside the scope")
+    }
+
+    fn hold(&mut self, processes: &[ProcessKey]) {
+        self.held.clear();
+        if processes.is_empty() || !self.processes.is_quick() {
+            return;
+        }
+        for process in processes.iter().take(HELD_MAX) {
+            self.held.extend(open(process.pid).ok().flatten().map(|opened| (*process, opened)));
+        }
+        // Begun after all were opened: who is found in it with its start time is the process that its descriptor holds.
+        let mut seen = std::mem::take(&mut self.seen);
+        if self.processes(&mut seen).is_err() {
+            seen.clear();
+        }
+        seen.sort_unstable_by_key(|state| state.key.pid);
+        let mut held = std::mem::take(&mut self.held);
+        held.retain(|(process, _)| {
+            let found = seen.binary_search_by_key(&process.pid, |state| state.key.pid).map(|at| seen[at]);
+            found.is_ok_and(|state| is_living(&state, *process) && self.untouchable(&state).is_none())
+        });
+        held.sort_unstable_by_key(|(process, _)| process.pid);
+        (self.held, self.seen) = (held, seen);
     }
 
     fn signal(&mut self, process: ProcessKey, signal: Signal) -> Result<Delivered> {
-        let failed = |doing, errno: rustix::io::Errno| Error::Process { doing, pid: process.pid, source: errno.into() };
-        let Some(pid) = i32::try_from(process.pid).ok().and_then(Pid::from_raw) else { return Ok(Delivered::Gone) };
-        let held = match pidfd_open(pid, PidfdFlags::empty()) {
-            Ok(held) => held,
-            Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL) => return Ok(Delivered::Gone),
-            Err(errno) => return Err(failed("open", errno)),
-        };
-        // Held from here: whatever pid that is, it cannot become another process.
-        let Some(state) = self.processes.one(process.pid)? else { return Ok(Delivered::Gone) };
-        if !same_process(state.key, process) || state.life == Life::Zombie {
-            return Ok(Delivered::Gone);
-        }
-        if let Some(why) = self.untouchable(&state) {
-            return Err(Error::Untouchable { pid: process.pid, why });
-        }
-        let (number, doing) = match signal {
-            Signal::Stop => (rustix::process::Signal::STOP, "stop"),
-            Signal::Continue => (rustix::process::Signal::CONT, "continue"),
-            Signal::Kill => (rustix::process::Signal::KILL, "kill"),
-        };
-        match pidfd_send_signal(&held, number) {
-            Ok(()) => Ok(Delivered::Yes),
-            Err(rustix::io::Errno::SRCH) => Ok(Delivered::Gone),
-            Err(errno) => Err(failed(doing, errno)),
+        let held = self.held.binary_search_by_key(&process.pid, |(held, _)| held.pid);
+        match held.ok().filter(|at| same_process(self.held[*at].0, process)) {
+            Some(at) => send(&self.held[at].1, process.pid, signal),
+            None => match self.check(process)? {
+                Some(opened) => send(&opened, process.pid, signal),
+                None => Ok(Delivered::Gone),
+            },
         }
     }
 
@@ -171,6 +207,37 @@ impl System for Linux<'_> {
     fn probe(&mut self, probe: &Probe) -> Result<String> {
         services::probe(self.acting.scope(), probe)
     }
+}
+
+fn failed(doing: &'static str, pid: u32, errno: Errno) -> Error {
+    Error::Process { doing, pid, source: errno.into() }
+}
+
+/// `None`: no process has that pid.
+fn open(pid: u32) -> Result<Option<OwnedFd>> {
+    let Some(number) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Ok(None) };
+    match pidfd_open(number, PidfdFlags::empty()) {
+        Ok(opened) => Ok(Some(opened)),
+        Err(Errno::SRCH | Errno::INVAL) => Ok(None),
+        Err(errno) => Err(failed("open", pid, errno)),
+    }
+}
+
+fn send(opened: &OwnedFd, pid: u32, signal: Signal) -> Result<Delivered> {
+    let (number, doing) = match signal {
+        Signal::Stop => (rustix::process::Signal::STOP, "stop"),
+        Signal::Continue => (rustix::process::Signal::CONT, "continue"),
+        Signal::Kill => (rustix::process::Signal::KILL, "kill"),
+    };
+    match pidfd_send_signal(opened, number) {
+        Ok(()) => Ok(Delivered::Yes),
+        Err(Errno::SRCH) => Ok(Delivered::Gone),
+        Err(errno) => Err(failed(doing, pid, errno)),
+    }
+}
+
+fn is_living(state: &ProcessState, process: ProcessKey) -> bool {
+    same_process(state.key, process) && state.life != Life::Zombie
 }
 
 /// A start time in clock ticks, as `/proc/PID/stat` shows it, on the boot clock.

@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Processes of a real Linux, read from `/proc`. The hot path allocates nothing but the list it is given.
+//! Processes of a real Linux: all of a scope from the kernel's own list where it gives one, else from `/proc`.
 
 use super::keep::Keep;
 use super::linux::ticks;
 use super::{Digest, Error, Life, ProcessState, Result, same_process};
 use crate::scope::Scope;
+use crate::sense::Members;
+use crate::sense::wire::Member;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Dir, Mode, OFlags};
 use rustix::io::Errno;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use thymus_engine::{BootId, ProcessKey};
+use thymus_engine::{BootId, ProcessKey, Timestamp};
 
 /// LIMIT: bytes saved of one file of `/proc/PID`, and of a program.
 const EVIDENCE_BYTES_MAX: u64 = 4 << 20;
@@ -30,6 +32,7 @@ pub(super) struct Reader {
     cgroup: Option<(PathBuf, Vec<u8>)>,
     leader: Option<u32>,
     buffer: Vec<u8>,
+    members: Option<Members>,
 }
 
 fn failed(doing: &'static str, pid: u32) -> impl Fn(Errno) -> Error {
@@ -51,7 +54,20 @@ impl Reader {
             cgroup,
             leader: scope.leader(),
             buffer: vec![0; 8_192],
+            members: None,
         }
+    }
+
+    /// From now on the kernel's list of this scope is read. The error: why it gives none.
+    pub(super) fn ask_the_kernel(&mut self, scope: &Scope) -> std::result::Result<(), String> {
+        let cgroup = (!scope.is_whole_host()).then(|| scope.cgroup_id());
+        self.members = Some(Members::new(cgroup).map_err(|error| super::in_words(&error))?);
+        Ok(())
+    }
+
+    /// One look at everybody costs less than a few at one.
+    pub(super) fn is_quick(&self) -> bool {
+        self.members.is_some()
     }
 
     pub(super) fn leader(&self) -> Option<u32> {
@@ -94,6 +110,15 @@ impl Reader {
     }
 
     pub(super) fn all(&mut self, out: &mut Vec<ProcessState>, limit: usize) -> Result<()> {
+        if let Some(members) = &mut self.members {
+            match members.read() {
+                Ok(found) => {
+                    out.extend(found.take(limit).map(|member| state(&member, self.boot)));
+                    return Ok(());
+                }
+                Err(error) => tracing::warn!(error = super::in_words(&error), "no list of processes: reading /proc"),
+            }
+        }
         let mut pids = Vec::with_capacity(512);
         match &self.cgroup {
             None => {
@@ -123,10 +148,21 @@ impl Reader {
             }
         }
         for pid in pids.into_iter().filter(|pid| *pid != 0).take(limit) {
-            out.extend(self.one(pid)?);
+            out.extend(self.one(pid)?.map(|state| ProcessState { listed: true, ..state }));
         }
         Ok(())
     }
+}
+
+/// As the kernel's own list shows it.
+fn state(member: &Member, boot: BootId) -> ProcessState {
+    let life = match member.life {
+        0 => Life::Runs,
+        1 => Life::Stopped,
+        _ => Life::Zombie,
+    };
+    let key = ProcessKey { boot, pid: member.pid, start_time: Timestamp(member.start) };
+    ProcessState { key, parent: member.parent, life, kernel: member.kernel != 0, listed: true }
 }
 
 /// `/proc/PID/stat`, see proc(5). The program's name may hold spaces and parentheses: the last one ends it.
@@ -136,10 +172,8 @@ fn parse(stat: &[u8], pid: u32, boot: BootId) -> Option<ProcessState> {
     let state = fields.next()?;
     let mut number = |skip: usize| fields.nth(skip)?.parse::<u64>().ok();
     let parent = number(0)?;
-    let group = number(0)?;
-    let session = number(0)?;
-    // tty_nr and tpgid may be negative and are passed over.
-    let flags = number(2)?;
+    // Group, session, tty_nr and tpgid; some may be negative.
+    let flags = number(4)?;
     let threads = number(10)?;
     let start = number(1)?;
     let life = match state {
@@ -151,10 +185,9 @@ fn parse(stat: &[u8], pid: u32, boot: BootId) -> Option<ProcessState> {
     Some(ProcessState {
         key: ProcessKey { boot, pid, start_time: ticks(start) },
         parent: small(parent)?,
-        group: small(group)?,
-        session: small(session)?,
         life,
         kernel: flags & KERNEL_THREAD != 0,
+        listed: false,
     })
 }
 
@@ -203,7 +236,7 @@ mod tests {
     fn a_hostile_program_name_does_not_confuse_the_reader() {
         let line = b"42 (a) S 1 (x) T 7 41 40 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 12345 9 9";
         let state = parse(line, 42, BootId(1)).unwrap();
-        assert_eq!((state.parent, state.group, state.session), (7, 41, 40));
+        assert_eq!(state.parent, 7);
         assert_eq!((state.life, state.key.start_time), (Life::Stopped, ticks(12_345)));
         assert!(parse(b"42 (a", 42, BootId(1)).is_none());
         assert!(parse(b"42 (a) S 1", 42, BootId(1)).is_none());

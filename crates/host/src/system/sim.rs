@@ -93,7 +93,7 @@ impl Sim {
     pub fn spawn(&self, pid: u32, parent: u32) -> ProcessKey {
         let start_time = Timestamp(u64::from(pid) * super::TICK_NS);
         let key = ProcessKey { boot: super::boot_id(), pid, start_time };
-        let state = ProcessState { key, parent, group: pid, session: pid, life: Life::Runs, kernel: false };
+        let state = ProcessState { key, parent, life: Life::Runs, kernel: false, listed: true };
         self.world().state.processes.insert(pid, state);
         key
     }

@@ -106,21 +106,44 @@ struct Slot {
 struct Table {
     file: File,
     path: PathBuf,
+    /// As the file has them.
+    bytes: Vec<u8>,
     slots: Vec<Slot>,
     /// Place of each lease, by process and action.
     places: BTreeMap<(u32, u64, ActionId), usize>,
     free: Vec<usize>,
 }
 
+/// Where the half with this sequence is in the file.
+fn half(place: usize, sequence: u64) -> std::ops::Range<usize> {
+    let offset = place * SLOT_BYTES + if sequence.is_multiple_of(2) { 0 } else { HALF_BYTES };
+    offset..offset + HALF_BYTES
+}
+
 impl Table {
     fn write(&mut self, place: usize, lease: Option<Lease>) -> Result<(), Error> {
-        let slot = &mut self.slots[place];
-        let sequence = slot.sequence + 1;
-        let half = encode(sequence, lease.as_ref());
-        let offset = place * SLOT_BYTES + if sequence.is_multiple_of(2) { 0 } else { HALF_BYTES };
-        let error = |source| Error::Io { doing: "write", path: self.path.clone(), source };
-        self.file.write_all_at(&half, offset as u64).map_err(error)?;
-        *slot = Slot { sequence, lease };
+        self.write_all(&[(place, lease)])
+    }
+
+    /// Slots side by side take one write together. All of them are written, or none counts as written.
+    fn write_all(&mut self, leases: &[(usize, Option<Lease>)]) -> Result<(), Error> {
+        for (place, lease) in leases {
+            let sequence = self.slots[*place].sequence + 1;
+            self.bytes[half(*place, sequence)].copy_from_slice(&encode(sequence, lease.as_ref()));
+        }
+        for run in leases.chunk_by(|(place, _), (next, _)| *next == place + 1) {
+            let (Some((first, _)), Some((last, _))) = (run.first(), run.last()) else { continue };
+            let range = match run.len() {
+                1 => half(*first, self.slots[*first].sequence + 1),
+                _ => first * SLOT_BYTES..(last + 1) * SLOT_BYTES,
+            };
+            let error = |source| Error::Io { doing: "write", path: self.path.clone(), source };
+            self.file.write_all_at(&self.bytes[range.clone()], range.start as u64).map_err(error)?;
+        }
+        for (place, lease) in leases {
+            let sequence = self.slots[*place].sequence + 1;
+            self.slots[*place] = Slot { sequence, lease: *lease };
+        }
         Ok(())
     }
 
@@ -165,9 +188,9 @@ impl Leases {
             source,
         })?;
         let boot = system::boot_id();
-        let slots = bytes.chunks_exact(SLOT_BYTES).map(newest).map(|(sequence, lease)| Slot { sequence, lease });
-        let mut table =
-            Table { file, path: path.to_owned(), slots: slots.collect(), places: BTreeMap::new(), free: Vec::new() };
+        let slots = bytes.chunks_exact(SLOT_BYTES).map(newest).map(|(sequence, lease)| Slot { sequence, lease }).collect();
+        let (path, places) = (path.to_owned(), BTreeMap::new());
+        let mut table = Table { file, path, bytes, slots, places, free: Vec::new() };
         for place in (0..LEASES_MAX).rev() {
             match table.slots[place].lease {
                 Some(lease) if lease.process.boot == boot => {
@@ -190,20 +213,50 @@ impl Leases {
 
     /// Before the process is stopped. A lease that exists is prolonged, never shortened.
     pub fn grant(&self, action: ActionId, process: ProcessKey, until: Timestamp) -> Result<(), Error> {
+        self.grant_all(action, &[process], until).1
+    }
+
+    /// As [`Leases::grant`], in one write. How many of them, from the first on, have their lease, and why not all of them.
+    pub fn grant_all(&self, action: ActionId, processes: &[ProcessKey], until: Timestamp) -> (usize, Result<(), Error>) {
         let mut table = self.table();
-        let (pid, tick) = identity(process);
-        if let Some(place) = table.places.get(&(pid, tick, action)).copied() {
+        let mut granted = Vec::with_capacity(processes.len());
+        let mut all = Ok(());
+        for process in processes {
+            let (pid, tick) = identity(*process);
+            let place = match table.places.get(&(pid, tick, action)) {
+                Some(place) => *place,
+                None => {
+                    if table.free.is_empty()
+                        && let Err(error) = table.make_room()
+                    {
+                        all = Err(error);
+                        break;
+                    }
+                    let Some(place) = table.free.pop() else {
+                        all = Err(Error::Full(LEASES_MAX));
+                        break;
+                    };
+                    table.places.insert((pid, tick, action), place);
+                    place
+                }
+            };
             let until = table.slots[place].lease.map_or(until, |lease| lease.until.max(until));
-            return table.write(place, Some(Lease { action, process, until }));
+            granted.push((place, Some(Lease { action, process: *process, until })));
         }
-        if table.free.is_empty() {
-            table.make_room()?;
+        let count = granted.len();
+        granted.sort_unstable_by_key(|(place, _)| *place);
+        match table.write_all(&granted) {
+            Ok(()) => (count, all),
+            Err(error) => {
+                for (place, lease) in granted {
+                    let Some((pid, tick)) = lease.map(|lease| identity(lease.process)) else { continue };
+                    if table.slots[place].lease.is_none() && table.places.remove(&(pid, tick, action)).is_some() {
+                        table.free.push(place);
+                    }
+                }
+                (0, Err(error))
+            }
         }
-        let place = *table.free.last().ok_or(Error::Full(LEASES_MAX))?;
-        table.write(place, Some(Lease { action, process, until }))?;
-        table.free.pop();
-        table.places.insert((pid, tick, action), place);
-        Ok(())
     }
 
     /// All of one action's leases; how many there are.

@@ -230,6 +230,44 @@ fn a_full_table_says_so_and_forgets_only_what_lapsed_long_ago() {
 }
 
 #[test]
+fn leases_granted_together_are_each_as_if_granted_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("leases");
+    let leases = Leases::open(&path).unwrap();
+    for pid in 1..=8 {
+        leases.grant(ActionId(1), made_up(pid), Timestamp(HOUR_NS)).unwrap();
+    }
+    // Gaps, so that not all of the new ones lie side by side; one that is held longer already; one that is named twice.
+    for pid in [2, 3, 6] {
+        leases.end(made_up(pid)).unwrap();
+    }
+    let together = [9, 10, 4, 11, 12, 9].map(made_up);
+    assert_eq!(leases.grant_all(ActionId(1), &together, Timestamp(7)).0, together.len());
+    let mut found: Vec<(u32, u64)> =
+        on_disk(&path).iter().map(|lease| (lease.process.pid, lease.until.0)).collect();
+    found.sort_unstable();
+    let long = [1, 4, 5, 7, 8].map(|pid| (pid, HOUR_NS));
+    let mut wanted: Vec<(u32, u64)> = long.into_iter().chain([9, 10, 11, 12].map(|pid| (pid, 7))).collect();
+    wanted.sort_unstable();
+    assert_eq!(found, wanted);
+    leases.end(made_up(9)).unwrap();
+    assert_eq!(on_disk(&path).len(), wanted.len() - 1);
+    assert_eq!(Leases::open(&path).unwrap().of(ActionId(1)).len(), wanted.len() - 1);
+}
+
+#[test]
+fn a_table_with_too_little_room_grants_the_first_ones_and_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let leases = Leases::open(&directory.path().join("leases")).unwrap();
+    let until = Timestamp(system::boot_time().0 + HOUR_NS);
+    let many: Vec<ProcessKey> = (1..=u32::try_from(LEASES_MAX).unwrap() - 2).map(made_up).collect();
+    assert!(matches!(leases.grant_all(ActionId(1), &many, until), (count, Ok(())) if count == many.len()));
+    let (granted, why) = leases.grant_all(ActionId(2), &[5_001, 5_002, 5_003].map(made_up), until);
+    assert!(granted == 2 && matches!(why, Err(Error::Full(LEASES_MAX))));
+    assert_eq!(leases.of(ActionId(2)), [made_up(5_001), made_up(5_002)]);
+}
+
+#[test]
 fn a_warden_that_ended_is_started_again() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("leases");
