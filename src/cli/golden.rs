@@ -159,7 +159,7 @@ fn healed() -> Incident {
 
 fn restore(path: &str) -> RestoreFile {
     let later = vec![Authored { version: VersionId(43), attack: true }];
-    RestoreFile { path: path.into(), base: VersionId(12), later, append_only: false }
+    RestoreFile { path: path.into(), base: VersionId(12), later, append_only: false, again: false }
 }
 
 fn unconfirmed() -> Incident {

@@ -19,7 +19,13 @@ const SAMPLES: usize = 5_000;
 
 fn main() {
     let policies = Policies::load(&Policies::defaults()).expect("the built-in policies are valid");
-    let restore = RestoreFile { path: "/etc/passwd".into(), base: VersionId(1), later: Vec::new(), append_only: false };
+    let restore = RestoreFile {
+        path: "/etc/passwd".into(),
+        base: VersionId(1),
+        later: Vec::new(),
+        append_only: false,
+        again: false,
+    };
     let action = Action::RestoreFile(restore);
     let facts = Facts {
         as_expected: Expected::Yes,

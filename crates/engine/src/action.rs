@@ -35,6 +35,10 @@ pub struct RestoreFile {
     pub later: Vec<Authored>,
     /// An append-only log: what was cut out is put back, what came after stays.
     pub append_only: bool,
+    /// The attack's versions were undone before, and the last of `later` is somebody else's that came after: restored
+    /// only if something of the attack is back in it.
+    #[serde(default)]
+    pub again: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,13 +5,16 @@
 //! subject; put files in order (what every program loads first, then what the attack created, deepest first, then
 //! what it changed); units and services; end the subjects; prove. Everything is judged by the guard, twice where the
 //! hands have facts to add. What may not happen by itself becomes a question and stays visible; the rest goes on.
+//!
+//! Whoever read a file before it was restored and writes it after brings the attack's lines back: what others write on a
+//! restored path is compared with what was taken out, and restored again where that is certain (docs/decisions, 8).
 
-use crate::action::{Action, Expected, Facts, Merge, Outcome, RestoreFile};
-use crate::diagnose::{Case, Net, ObjectState, Progress, classify};
+use crate::action::{Action, Authored, Expected, Facts, Merge, Outcome, RestoreFile};
+use crate::diagnose::{Case, Net, ObjectState, Progress, classify, named};
 use crate::event::IncidentFinding;
 use crate::graph::Graph;
 use crate::guard::{self, Attempts, Hold, Policies, Request};
-use crate::id::{ActionId, IncidentId, ProcessKey, Timestamp};
+use crate::id::{ActionId, IncidentId, ProcessKey, Timestamp, VersionId};
 use crate::incident::{ActionRecord, Decision, InvocationKind, Milestone, ObjectClass, Stage, Verdict};
 use crate::input::{Check, Configuration, Effect, Mode, Proof};
 use crate::path::HostPath;
@@ -24,6 +27,8 @@ pub const TARGETS_MAX: usize = 256;
 pub const IN_FLIGHT_MAX: usize = 16;
 /// LIMIT: plans made for one object before it is shown to a person.
 pub const ATTEMPTS_MAX: u32 = 5;
+/// LIMIT: how often what others brought back is taken out of one path; then a person is asked.
+pub const RETURNS_MAX: u32 = 3;
 /// LIMIT: proofs asked for before the incident is stuck.
 pub const PROOFS_MAX: u32 = 3;
 /// What changed under our hands is planned again after so many nanoseconds.
@@ -79,6 +84,8 @@ pub(crate) struct Plan {
     pending: BTreeSet<HostPath>,
     /// Nothing is waited for any longer: what was recorded must do.
     impatient: bool,
+    /// Restored objects that others wrote since: to be compared with what was taken out.
+    again: BTreeSet<HostPath>,
     /// Objects that no action could be made for.
     shown: BTreeSet<HostPath>,
     /// Actions that the hands have.
@@ -168,6 +175,8 @@ pub(crate) struct Desk<'a> {
     /// `None` when no policy text could be loaded: nothing is permitted.
     pub(crate) policies: Option<&'a Policies>,
     pub(crate) hold: Option<&'a Hold>,
+    /// A person said that changes are under way.
+    pub(crate) change_window: bool,
     pub(crate) actions_begun: &'a mut u64,
     pub(crate) owners: &'a mut BTreeMap<ActionId, IncidentId>,
     pub(crate) out: &'a mut Vec<Effect>,
@@ -188,6 +197,11 @@ fn processes_of(action: &Action) -> &[ProcessKey] {
         | Action::RemoveUnit { .. }
         | Action::ReloadService { .. } => &[],
     }
+}
+
+/// A comparison of what others wrote with what was taken out before.
+const fn is_again(action: &Action) -> bool {
+    matches!(action, Action::RestoreFile(RestoreFile { again: true, .. }))
 }
 
 const fn ends_processes(action: &Action) -> bool {
@@ -245,6 +259,11 @@ impl Plan {
         self.queue.insert(place);
     }
 
+    /// Others wrote a restored path.
+    pub(crate) fn look_again(&mut self, path: HostPath) {
+        self.again.insert(path);
+    }
+
     /// It is planned again at a later time.
     pub(crate) fn waits(&self, path: &HostPath) -> bool {
         self.later.contains(path)
@@ -291,6 +310,7 @@ impl Plan {
         self.queue.extend(other.queue);
         self.later.extend(other.later);
         self.pending.extend(other.pending);
+        self.again.extend(other.again);
         self.shown.extend(other.shown);
         self.busy.extend(other.busy);
         self.unresolved.extend(other.unresolved);
@@ -353,6 +373,10 @@ impl Case {
         let Some(action) = self.plan.steps.get(&id).map(|step| step.action.clone()) else { return false };
         if let Some(path) = action.path() {
             self.supersede(desk, id);
+            if is_again(&action) {
+                self.plan.again.insert(path.clone());
+                return true;
+            }
             let Some(object) = self.objects.get_mut(path) else { return false };
             object.action = None;
             object.progress = Progress::Todo;
@@ -452,6 +476,12 @@ impl Case {
 
     /// A new action: judged, then begun, asked or refused.
     fn propose(&mut self, desk: &mut Desk<'_>, action: Action) -> ActionId {
+        let id = self.number(desk, action);
+        self.begin(desk, id);
+        id
+    }
+
+    fn number(&mut self, desk: &mut Desk<'_>, action: Action) -> ActionId {
         *desk.actions_begun += 1;
         let id = ActionId(*desk.actions_begun);
         desk.owners.insert(id, self.id);
@@ -467,7 +497,6 @@ impl Case {
             retries: 0,
         };
         self.plan.steps.insert(id, step);
-        self.begin(desk, id);
         id
     }
 
@@ -588,7 +617,78 @@ impl Case {
             }
         }
         self.dirty |= !self.plan.queue.is_empty() && busy < IN_FLIGHT_MAX;
-        busy == 0 && self.plan.queue.is_empty() && self.plan.later.is_empty()
+        busy += self.compare(desk, IN_FLIGHT_MAX.saturating_sub(busy));
+        // What was compared once may be written all day long: that holds nothing up.
+        let compared =
+            |object: &ObjectState| object.undone.as_ref().is_none_or(|undone| undone.compared != VersionId::UNKNOWN);
+        busy == 0
+            && self.plan.queue.is_empty()
+            && self.plan.later.is_empty()
+            && self.plan.again.iter().all(|path| self.objects.get(path).is_none_or(compared))
+    }
+
+    /// Lets the hands compare what others wrote on restored paths, at most `room` of them; gives how many. That is
+    /// reading: nobody needs to permit it.
+    fn compare(&mut self, desk: &mut Desk<'_>, room: usize) -> usize {
+        let begun: BTreeSet<HostPath> = {
+            let steps = self.plan.busy.iter().filter_map(|id| self.plan.steps.get(id));
+            steps.filter_map(|step| step.action.path().cloned()).collect()
+        };
+        // Two at one path would each find the other's work.
+        let ripe = |path: &&HostPath| {
+            self.objects.get(*path).is_none_or(|object| {
+                let attempts = Attempts { count: object.commits, last: object.committed };
+                object.not_before.max(attempts.next_at().unwrap_or_default()) <= desk.now
+            }) && !begun.contains(*path)
+        };
+        let ripe: Vec<HostPath> = self.plan.again.iter().filter(ripe).take(room).cloned().collect();
+        let mut count = 0;
+        for path in ripe {
+            desk.units += 1;
+            self.plan.again.remove(&path);
+            let Some(restore) = self.with_others(desk, &path) else { continue };
+            if let Some(object) = self.objects.get_mut(&path) {
+                object.not_before = Timestamp(desk.now.0 + RETRY_NS);
+            }
+            let id = self.number(desk, Action::RestoreFile(restore.clone()));
+            self.plan.set(id, |step| step.state = Progressing::Preparing);
+            let what = Action::RestoreFile(restore);
+            desk.out.push(Effect::Prepare { action: id, incident: self.id, what });
+            count += 1;
+        }
+        count
+    }
+
+    /// What others made of a restored path, after the versions that were taken out of it; `None`: nothing, or it is
+    /// planned anyway.
+    fn with_others(&self, desk: &Desk<'_>, path: &HostPath) -> Option<RestoreFile> {
+        let object = self.objects.get(path).filter(|object| object.progress != Progress::Todo)?;
+        let undone = object.undone.as_ref()?;
+        let write = desk.graph.file(path)?.last()?;
+        if write.pending || write.removed || net(desk, path) != Net::Nothing {
+            return None;
+        }
+        let mut later = undone.later.clone();
+        later.push(Authored { version: write.last, attack: false });
+        Some(RestoreFile { path: path.clone(), base: undone.base, later, append_only: false, again: true })
+    }
+
+    /// Why nobody can say that the writer brought the attack's lines back by having read them before; `None`: he may have.
+    fn deliberate(&self, desk: &Desk<'_>, path: &HostPath) -> Option<String> {
+        let undone = self.objects.get(path)?.undone.as_ref()?;
+        let write = desk.graph.file(path)?.last()?;
+        if undone.returns >= RETURNS_MAX {
+            return Some(format!("it was taken out {} times already", undone.returns + 1));
+        }
+        if desk.change_window {
+            return Some("a person said that changes are under way".to_owned());
+        }
+        let process = desk.graph.process(write.writer).is_some_and(|node| node.seen <= undone.at);
+        let session = desk
+            .graph
+            .invocation(write.invocation)
+            .is_some_and(|found| found.kind == InvocationKind::Session && found.started <= undone.at);
+        (!process && !session).then(|| "whoever wrote it began after it had been taken out".to_owned())
     }
 
     /// The guard wants a pause between two actions on one path: it is planned when the pause is over.
@@ -661,7 +761,7 @@ impl Case {
             Net::Changed { base, later, class } => {
                 object.class = class;
                 let append_only = class == ObjectClass::Log;
-                Some(Action::RestoreFile(RestoreFile { path: path.clone(), base, later, append_only }))
+                Some(Action::RestoreFile(RestoreFile { path: path.clone(), base, later, append_only, again: false }))
             }
         };
         if let Some(old) = old {
@@ -796,17 +896,21 @@ impl Case {
         }
         let settled = self.plan.settled;
         self.pass(desk, Milestone::Restored, format!("{settled} actions are done; being proven"));
-        let proof = &mut self.plan.proof;
+        let proof = self.plan.proof;
         if self.stage == Stage::Restored && !proof.running && proof.not_before <= desk.now {
-            proof.running = true;
-            // Our own change made the path clean; what stands in its chain since is somebody else's, and stays.
-            let ours = |path: &HostPath| desk.graph.file(path).is_none_or(|file| file.writes.is_empty());
+            self.plan.proof.running = true;
+            // Our own change made the path clean; what stands in its chain since is somebody else's, and stays as far as
+            // nothing of the attack is in it.
+            let ours = |path: &HostPath| {
+                self.objects.contains_key(path) && desk.graph.file(path).is_none_or(|file| file.writes.is_empty())
+            };
             let done = |step: &Step| {
                 step.state == Progressing::Settled && !step.failed() && step.action.path().is_some_and(ours)
             };
             let what = Proof {
                 processes: self.subjects.keys().copied().collect(),
                 actions: self.plan.steps.iter().filter(|(_, step)| done(step)).map(|(id, _)| *id).collect(),
+                again: self.objects.keys().filter_map(|path| self.with_others(desk, path)).collect(),
                 paths: self
                     .objects
                     .iter()
@@ -868,7 +972,20 @@ impl Case {
             return;
         }
         desk.units += JUDGEMENT_UNITS;
-        let verdict = self.judge(desk, step, Some(facts));
+        let mut verdict = self.judge(desk, step, Some(facts));
+        let (what, approved) = (step.action.clone(), step.approved);
+        let again = what.path().filter(|_| is_again(&what)).cloned();
+        if let (Some(path), Expected::AlreadyDone) = (&again, &facts.as_expected) {
+            self.nothing_back(desk, id, path);
+            return;
+        }
+        if let Some(path) = again.as_ref().filter(|path| self.is_planned(path, id)) {
+            self.forget(desk, id);
+            self.plan.again.insert(path.clone());
+            let reasons = vec!["the attack itself wrote it again".to_owned()];
+            desk.out.push(Effect::Drop { action: id, verdict: Verdict { decision: Decision::Deny, reasons } });
+            return;
+        }
         if let Expected::Changed(why) = &facts.as_expected {
             let why = format!("changed since the plan was made: {why}");
             let reasons = vec![why.clone()];
@@ -877,6 +994,16 @@ impl Case {
             return;
         }
         let conflict = matches!(facts.merge, Merge::Conflict(_) | Merge::Missing(_));
+        let mut doubtful = false;
+        if let Some(path) = &again {
+            self.something_back(desk, id, path);
+            let doubt = if approved { None } else { self.deliberate(desk, path) };
+            if let (Decision::Permit, Some(doubt)) = (verdict.decision, doubt) {
+                let reasons = vec![format!("lines of the attack are in it again: {doubt}")];
+                verdict = Verdict { decision: Decision::Ask, reasons };
+                doubtful = true;
+            }
+        }
         let state = match verdict.decision {
             Decision::Permit => {
                 desk.out.push(Effect::Commit { action: id, verdict: verdict.clone() });
@@ -884,7 +1011,6 @@ impl Case {
             }
             Decision::Ask => {
                 desk.out.push(Effect::Drop { action: id, verdict: verdict.clone() });
-                let what = step.action.clone();
                 desk.out.push(Effect::Ask { action: id, incident: self.id, what, verdict: verdict.clone() });
                 Progressing::Asked
             }
@@ -898,7 +1024,7 @@ impl Case {
             step.state = state;
             step.verdict = verdict;
             step.decided = desk.now;
-            step.personal = conflict && state != Progressing::Committed;
+            step.personal = (conflict || doubtful) && state != Progressing::Committed;
         });
         self.reflect(id, state, &reasons);
         if state == Progressing::Committed
@@ -908,6 +1034,65 @@ impl Case {
             object.commits += 1;
             object.committed = Some(desk.now);
         }
+    }
+
+    /// Another action than this one is planned or under way at the path.
+    fn is_planned(&self, path: &HostPath, id: ActionId) -> bool {
+        self.objects.get(path).is_some_and(|object| match object.progress {
+            Progress::Todo => true,
+            Progress::Busy => object.action != Some(id),
+            Progress::Done | Progress::Shown(_) => false,
+        })
+    }
+
+    /// What others wrote is theirs alone; an earlier question about the path is answered by it.
+    fn nothing_back(&mut self, desk: &mut Desk<'_>, id: ActionId, path: &HostPath) {
+        let reasons = vec!["nothing of the attack is in it".to_owned()];
+        desk.out.push(Effect::Drop { action: id, verdict: Verdict { decision: Decision::Deny, reasons } });
+        let answered = self.compared(desk, id, path);
+        self.forget(desk, id);
+        if answered {
+            self.pass(desk, Milestone::Reopened, format!("nothing of the attack is in `{path}` any more"));
+        }
+    }
+
+    fn something_back(&mut self, desk: &mut Desk<'_>, id: ActionId, path: &HostPath) {
+        self.compared(desk, id, path);
+        self.plan.proof = Proving::default();
+        let writer = desk.graph.file(path).and_then(|file| file.last()).map(|write| write.writer);
+        let writer = writer.map(|writer| format!(" by {}", named(desk.graph, writer))).unwrap_or_default();
+        self.pass(desk, Milestone::Reopened, format!("lines of the attack came back in `{path}`, written{writer}"));
+    }
+
+    /// The comparison `id` came to an end. True when that answers an earlier question about the path.
+    fn compared(&mut self, desk: &mut Desk<'_>, id: ActionId, path: &HostPath) -> bool {
+        let Some(step) = self.plan.steps.get(&id) else { return false };
+        let Action::RestoreFile(restore) = &step.action else { return false };
+        let version = restore.later.last().map(|authored| authored.version).unwrap_or_default();
+        let Some(object) = self.objects.get_mut(path) else { return false };
+        let Some(undone) = &mut object.undone else { return false };
+        (undone.compared, undone.tries) = (version, 0);
+        if object.action == Some(id) {
+            object.progress = Progress::Done; // a person had approved it
+            return true;
+        }
+        let before = object.action;
+        let before = before.filter(|id| self.plan.steps.get(id).is_some_and(|step| is_again(&step.action)));
+        let answered = before.is_some() && matches!(object.progress, Progress::Shown(_));
+        if answered || self.plan.shown.remove(path) {
+            object.progress = Progress::Done;
+        }
+        if let Some(before) = before {
+            self.supersede(desk, before);
+        }
+        answered
+    }
+
+    /// A comparison of which nothing came is no part of the story.
+    fn forget(&mut self, desk: &mut Desk<'_>, id: ActionId) {
+        self.plan.set(id, |step| step.state = Progressing::Superseded);
+        self.plan.steps.remove(&id);
+        desk.owners.remove(&id);
     }
 
     pub(crate) fn unprepared(&mut self, desk: &mut Desk<'_>, id: ActionId, why: &str) {
@@ -921,6 +1106,10 @@ impl Case {
     fn again(&mut self, desk: &mut Desk<'_>, id: ActionId, why: &str) {
         let Some(step) = self.plan.steps.get(&id) else { return };
         let (action, retries) = (step.action.clone(), step.retries + 1);
+        if let (true, Some(path)) = (is_again(&action), action.path()) {
+            self.compare_later(desk, id, path, why);
+            return;
+        }
         let object = action.path().and_then(|path| self.objects.get_mut(path));
         let tried = object.as_ref().map_or(retries, |object| object.attempts);
         let replan = tried < ATTEMPTS_MAX;
@@ -970,6 +1159,35 @@ impl Case {
         }
     }
 
+    /// A comparison, or what followed from it, did not work: it is tried again a bounded number of times.
+    fn compare_later(&mut self, desk: &mut Desk<'_>, id: ActionId, path: &HostPath, why: &str) {
+        let committed = self.plan.steps.get(&id).is_some_and(|step| step.state == Progressing::Committed);
+        if committed || self.plan.steps.get(&id).is_some_and(|step| step.state == Progressing::Settled) {
+            self.plan.set(id, |step| {
+                step.settled = Some(desk.now);
+                step.outcome = Some(Outcome::Reverted(why.to_owned()));
+                step.state = Progressing::Superseded;
+            });
+        } else {
+            self.forget(desk, id);
+        }
+        let Some(object) = self.objects.get_mut(path) else { return };
+        let Some(undone) = &mut object.undone else { return };
+        undone.tries += 1;
+        object.not_before = Timestamp(desk.now.0 + RETRY_NS);
+        if undone.tries < ATTEMPTS_MAX {
+            object.progress = Progress::Done;
+            self.plan.again.insert(path.clone());
+            return;
+        }
+        let why = format!("what others wrote could not be compared with what was taken out: {why}");
+        self.pass(desk, Milestone::Reopened, format!("`{path}`: {why}"));
+        if let Some(object) = self.objects.get_mut(path) {
+            object.progress = Progress::Shown(why);
+        }
+        self.plan.shown.insert(path.clone());
+    }
+
     pub(crate) fn outcome(&mut self, desk: &mut Desk<'_>, id: ActionId, outcome: Outcome) {
         self.dirty = true;
         let Some(step) = self.plan.steps.get(&id) else { return };
@@ -1007,12 +1225,21 @@ impl Case {
                 let left = net(desk, path);
                 let directory = self.directories.contains(path);
                 if let Some(object) = self.objects.get_mut(path) {
+                    object.undid(&action, desk.now);
                     if left == Net::Nothing {
                         object.progress = Progress::Done;
                     } else {
                         object.progress = Progress::Todo;
                         self.plan.enqueue(place(path, &left, directory));
                     }
+                }
+                // Written while it was put in order.
+                self.look_again(desk.graph, path);
+                // Whoever loads it may have read what was back in it.
+                let base = self.objects.get(path).and_then(|object| object.undone.as_ref()).map(|undone| undone.base);
+                let created = base == Some(VersionId::UNKNOWN);
+                if let (true, Some(service)) = (is_again(&action), service_of(path, created)) {
+                    self.plan.services.insert(service, None);
                 }
             }
             (Action::SuspendProcesses { .. }, _) => {} // it is ended all the same
@@ -1140,7 +1367,7 @@ impl Case {
         if !self.confirmed || self.closed.is_some() {
             return;
         }
-        if self.stage != Stage::Healed {
+        if self.stage != Stage::Healed || !self.plan.again.is_empty() {
             self.dirty = true; // something may have waited for time to pass
         }
         for id in &self.plan.stops {
@@ -1154,13 +1381,18 @@ impl Case {
 
     /// A person wants a path as it is.
     pub(crate) fn accept(&mut self, desk: &mut Desk<'_>, path: &HostPath) {
-        if let Some(action) = self.objects.remove(path).and_then(|object| object.action) {
+        let Some(object) = self.objects.remove(path) else { return };
+        if let Some(action) = object.action {
             self.supersede(desk, action);
         }
         self.plan.later.remove(path);
         self.plan.pending.remove(path);
+        self.plan.again.remove(path);
         self.plan.shown.remove(path);
         self.dirty = true;
+        if self.stage == Stage::Stuck {
+            self.pass(desk, Milestone::Reopened, format!("a person wants `{path}` as it is"));
+        }
     }
 
     /// A person ended it: nothing more is done by itself, and what was asked is taken back.

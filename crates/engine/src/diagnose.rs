@@ -9,6 +9,7 @@
 //! executes what the attack wrote, invocations whose origin it wrote; kept up with each event, and searched over the
 //! past in slices. Reads and logs carry no influence.
 
+use crate::action::{Action, Authored};
 use crate::detect::{self, Context};
 use crate::event::{Confidence, Finding};
 use crate::graph::{FileNode, Graph, Hub, Invocation, InvocationId, ProcessNode, is_login_program};
@@ -101,6 +102,65 @@ pub(crate) struct ObjectState {
     pub(crate) not_before: Timestamp,
     /// A directory of the attack in which others keep files.
     pub(crate) shared: bool,
+    /// What was taken out of it, once something was.
+    pub(crate) undone: Option<Undone>,
+}
+
+/// The attack's versions of a path that was put in order: whoever had read one of them before may bring it back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Undone {
+    /// As in a plan; 0 when the path did not exist.
+    pub(crate) base: VersionId,
+    pub(crate) later: Vec<Authored>,
+    /// Since then nobody can read the attack's versions there any more.
+    pub(crate) at: Timestamp,
+    /// The last of others' versions that was compared with them.
+    pub(crate) compared: VersionId,
+    /// Comparisons of one version that did not come to an end.
+    pub(crate) tries: u32,
+    /// How often something of the attack was taken out again.
+    pub(crate) returns: u32,
+}
+
+/// LIMIT: versions of one path that others' later ones are compared with; beyond, those of the last restoration alone.
+const UNDONE_MAX: usize = 128;
+
+impl ObjectState {
+    /// A plan was carried out: from now on others' versions are compared with what it undid.
+    pub(crate) fn undid(&mut self, action: &Action, now: Timestamp) {
+        let (base, later) = match action {
+            Action::RestoreFile(restore) if restore.again => {
+                if let Some(undone) = &mut self.undone {
+                    (undone.at, undone.tries, undone.returns) = (now, 0, undone.returns + 1);
+                }
+                return;
+            }
+            Action::RestoreFile(restore) if !restore.append_only => (restore.base, restore.later.clone()),
+            Action::QuarantineFile { expected, .. } => {
+                (VersionId::UNKNOWN, vec![Authored { version: *expected, attack: true }])
+            }
+            Action::RestoreFile(_)
+            | Action::SuspendProcesses { .. }
+            | Action::TerminateProcesses { .. }
+            | Action::EndSession { .. }
+            | Action::RemoveUnit { .. }
+            | Action::ReloadService { .. } => return,
+        };
+        let before = self.undone.take();
+        let returns = before.as_ref().map_or(0, |before| before.returns);
+        let fresh = Undone { base, later, at: now, compared: VersionId::UNKNOWN, tries: 0, returns };
+        self.undone = Some(match before {
+            // The attack came again: what it wrote the first time is still its own.
+            Some(mut before) if before.later.len() + fresh.later.len() < UNDONE_MAX => {
+                if base != VersionId::UNKNOWN {
+                    before.later.push(Authored { version: base, attack: false });
+                }
+                before.later.extend(fresh.later);
+                Undone { base: before.base, later: before.later, ..Undone { later: Vec::new(), ..fresh } }
+            }
+            Some(_) | None => fresh,
+        });
+    }
 }
 
 /// A walk over the past, resumable at any place.
@@ -545,6 +605,9 @@ impl Case {
         };
         let Some(write) = file.writes.iter().find(|write| mine(write.writer, write.invocation)) else {
             self.look_at_directories(path, file.present());
+            if met == Met::Now {
+                self.look_again(graph, path);
+            }
             return;
         };
         if configuration.never_touch_paths.iter().any(|never| path.is_within(never.as_bytes())) {
@@ -596,6 +659,7 @@ impl Case {
                     committed: None,
                     not_before: Timestamp(0),
                     shared: false,
+                    undone: None,
                 };
                 self.objects.insert(path.clone(), state);
             }
@@ -610,6 +674,18 @@ impl Case {
             file.incident = Some(self.id);
         }
         self.dirty = true;
+    }
+
+    /// Others wrote what was put in order: they may have read it before.
+    pub(crate) fn look_again(&mut self, graph: &Graph, path: &HostPath) {
+        let Some(undone) = self.objects.get_mut(path).and_then(|object| object.undone.as_mut()) else { return };
+        let Some((file, write)) = graph.file(path).and_then(|file| Some((file, file.last()?))) else { return };
+        let recorded = !write.pending && !write.removed && write.last != VersionId::UNKNOWN;
+        if recorded && file.kind == crate::event::FileKind::Regular && write.last != undone.compared {
+            undone.tries = 0;
+            self.plan.look_again(path.clone());
+            self.dirty = true;
+        }
     }
 
     /// Somebody else's file in a directory that the attack made: the directory stays.
@@ -653,7 +729,7 @@ pub(crate) enum Net {
     /// It was there before, or others share it.
     Changed {
         base: VersionId,
-        later: Vec<crate::action::Authored>,
+        later: Vec<Authored>,
         class: ObjectClass,
     },
     Unprotected,
@@ -705,14 +781,14 @@ pub(crate) fn classify(graph: &Graph, configuration: &Configuration, path: &Host
     if !absent && base == VersionId::UNKNOWN {
         return Net::Unknown("the vault has no state of it from before the attack".to_owned());
     }
-    let mut later: Vec<crate::action::Authored> = Vec::new();
+    let mut later: Vec<Authored> = Vec::new();
     for (write, attack) in file.writes[first..].iter().zip(&attack[first..]) {
         if write.last == VersionId::UNKNOWN {
             continue;
         }
         match later.last_mut().filter(|last| last.version == write.last) {
             Some(same) => same.attack |= attack, // two processes wrote what one close recorded
-            None => later.push(crate::action::Authored { version: write.last, attack: *attack }),
+            None => later.push(Authored { version: write.last, attack: *attack }),
         }
     }
     let class = match (log, mixed) {

@@ -471,6 +471,7 @@ impl Engine {
             configuration: self.configuration.as_ref()?,
             policies: self.policies.as_ref(),
             hold: self.hold.as_ref(),
+            change_window: self.change.is_some(),
             actions_begun: &mut self.actions_begun,
             owners: &mut self.owners,
             out,

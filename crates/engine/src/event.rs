@@ -170,6 +170,8 @@ pub enum FileActivityId {
     Open,
     /// 99: hard link; `file_result` is the new name.
     Link,
+    /// 3: cut off or lengthened by its path (`truncate(2)`), opened by nobody; `change` names what the vault recorded.
+    Truncate,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

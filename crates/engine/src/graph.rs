@@ -675,7 +675,7 @@ impl Graph {
     }
 
     fn observe_file(&mut self, time: Timestamp, activity: &FileActivity) -> Noted {
-        use FileActivityId::{Close, Create, Delete, Link, Open, Rename, SetAttributes, SetSecurity, Update};
+        use FileActivityId::{Close, Create, Delete, Link, Open, Rename, SetAttributes, SetSecurity, Truncate, Update};
         let path = &activity.file.path;
         let unknown = |created: bool, removed: bool| Change {
             before: VersionId::UNKNOWN,
@@ -693,7 +693,7 @@ impl Graph {
                     noted.written[0] = Some(path.clone());
                 }
             }
-            Create | Close | SetAttributes | SetSecurity | Delete => {
+            Create | Close | SetAttributes | SetSecurity | Truncate | Delete => {
                 let change = activity
                     .change
                     .unwrap_or_else(|| unknown(activity.activity == Create, activity.activity == Delete));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The engine's whole border: what goes in, what comes out. Every input is recorded; the same inputs give the same effects.
 
-use crate::action::{Action, Facts, Outcome};
+use crate::action::{Action, Facts, Outcome, RestoreFile};
 use crate::event::{Event, Finding, IncidentFinding};
 use crate::id::{ActionId, IncidentId, ProcessKey, Timestamp};
 use crate::incident::Verdict;
@@ -173,6 +173,8 @@ pub struct Proof {
     pub processes: Vec<ProcessKey>,
     /// The committed restorations and evictions: each path must be as its action wanted it.
     pub actions: Vec<ActionId>,
+    /// Restored paths that others wrote since, each with what was known of it then: nothing of the attack may be back.
+    pub again: Vec<RestoreFile>,
     /// No persistence location may hold a version written by the attack.
     pub paths: Vec<HostPath>,
     pub since: Timestamp,

@@ -19,6 +19,8 @@ pub const BYTES_MAX: usize = 4 << 20;
 pub const LINES_MAX: usize = 65_536;
 /// LIMIT: versions in one chain.
 pub const VERSIONS_MAX: usize = 1_024;
+/// A line with fewer bytes other than blanks says nothing of who brought it: anybody writes `}`, `fi` or `else`.
+pub const TELLING_BYTES_MIN: usize = 8;
 
 /// One state of a path after the base.
 #[derive(Clone, Copy, Debug)]
@@ -97,6 +99,38 @@ pub fn blame(base: Option<&[u8]>, later: &[Option<&[u8]>], line: &[u8]) -> Optio
         weave.write(*content, false, index + 1).ok()?;
     }
     weave.brought(line)
+}
+
+/// What of the attack stands in `now`, which somebody else wrote after all of `later` had been undone: the lines (without
+/// their endings) that nobody but the attack brought and that are more than trivial, each once; all of `now` when it is, to
+/// the byte, a version of the attack. Empty: nothing of it is back, as far as can be told by machine.
+#[must_use]
+pub fn returned<'a>(base: Option<&[u8]>, later: &[Version<'_>], now: &'a [u8]) -> Vec<&'a [u8]> {
+    let same = |attack: bool| later.iter().any(|version| version.attack == attack && version.content == Some(now));
+    if same(true) && !same(false) && base != Some(now) && is_telling(now) {
+        return vec![now];
+    }
+    let contents = || base.into_iter().chain(later.iter().filter_map(|version| version.content)).chain([now]);
+    let refused = |content: &[u8]| too_large(content).is_some() || content.contains(&0);
+    if later.len() > VERSIONS_MAX || contents().any(refused) {
+        return Vec::new();
+    }
+    let mut weave = Weave::new(base);
+    for (index, version) in later.iter().enumerate() {
+        if weave.write(version.content, version.attack, index + 1).is_err() {
+            return Vec::new();
+        }
+    }
+    let of_attack = weave.only_of_attack();
+    let lines = now.split(|byte| *byte == b'\n').filter(|line| is_telling(line) && of_attack.contains(line));
+    let mut lines: Vec<&[u8]> = lines.collect();
+    lines.sort_unstable();
+    lines.dedup();
+    lines
+}
+
+fn is_telling(content: &[u8]) -> bool {
+    content.iter().filter(|byte| !byte.is_ascii_whitespace()).take(TELLING_BYTES_MIN).count() == TELLING_BYTES_MIN
 }
 
 /// One recorded state, as it was. What was taken out is counted in versions' worth of change: at least one.

@@ -128,7 +128,7 @@ fn of_process(activity: &ProcessActivity, clock: &Clock) -> Class {
 fn of_file(activity: &FileActivity, clock: &Clock) -> Class {
     let (activity_id, activity_name) = match activity.activity {
         FileActivityId::Create => (1, "Create"),
-        FileActivityId::Update | FileActivityId::Close => (3, "Update"),
+        FileActivityId::Update | FileActivityId::Close | FileActivityId::Truncate => (3, "Update"),
         FileActivityId::Delete => (4, "Delete"),
         FileActivityId::Rename => (5, "Rename"),
         FileActivityId::SetAttributes => (6, "Set Attributes"),

@@ -121,8 +121,9 @@ fn stops(effect: &Effect) -> Vec<ProcessKey> {
 fn answer(effect: Effect) -> Option<Input> {
     match effect {
         Effect::Prepare { action, what, .. } => {
+            let again = matches!(&what, Action::RestoreFile(restore) if restore.again);
             let facts = Facts {
-                as_expected: Expected::Yes,
+                as_expected: if again { Expected::AlreadyDone } else { Expected::Yes },
                 undo_ready: true,
                 merge: Merge::Exact,
                 never_touch: false,

@@ -265,7 +265,7 @@ impl<'a> Hands<'a> {
     /// Answers [`thymus_engine::Effect::Verify`].
     pub fn verify(&mut self, incident: IncidentId, proof: &Proof, watched: &[Watch]) -> Input {
         let stories = proof.actions.iter().filter_map(|action| self.journal.story(*action)).collect::<Vec<_>>();
-        let checks = recover::proof::checks(&mut *self.system, proof, &stories, watched);
+        let checks = recover::proof::checks(&mut *self.system, &*self.versions, proof, &stories, watched);
         Input::Proven { incident, checks }
     }
 

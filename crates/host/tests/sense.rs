@@ -237,13 +237,41 @@ fn each_file_operation_is_told_once_with_its_path_its_actor_and_in_order() {
             "Create /d/s",
             "Rename /d/b -> /d/c",
             "Rename /d/c -> /e",
-            "Update /d/a",
+            "Truncate /d/a",
             "Delete /d/s",
             "Delete /d/a",
             "Delete /e",
             "Delete /d",
         ]
     );
+}
+
+#[test]
+fn a_truncation_by_path_is_told_of_the_file_that_was_truncated() {
+    let ground = Ground::new("truncate");
+    for directory in ["d", "e"] {
+        std::fs::create_dir(ground.root.join(directory)).unwrap();
+        std::fs::write(ground.root.join(directory).join("f"), "content").unwrap();
+    }
+    std::os::unix::fs::symlink("e/f", ground.root.join("way")).unwrap();
+    let mut sensors = ground.start();
+    // One file of the same name is open and written meanwhile; the other is reached by another name.
+    ground.perl(
+        r#"
+        open F, '>>', 'd/f' or die; syswrite F, 'x' or die;
+        truncate 'e/f', 3 or die; truncate 'way', 2 or die;
+        close F; truncate 'd/f', 5 or die;
+        "#,
+    );
+    let seen = collect(&mut sensors, "perl has ended", ended("perl"));
+    one_actor(&seen);
+    // Two changes of one file may be one event of the kernel, so only which files were cut is sure.
+    let (mut cut, rest): (Vec<String>, Vec<String>) =
+        story(&seen).into_iter().partition(|line| line.starts_with("Truncate"));
+    cut.sort();
+    cut.dedup();
+    assert_eq!(cut, ["Truncate /d/f", "Truncate /e/f"]);
+    assert_eq!(rest, ["Open /d/f", "Update /d/f", "Close /d/f"], "nothing is opened to truncate it");
 }
 
 #[test]

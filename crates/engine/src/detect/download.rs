@@ -75,6 +75,7 @@ impl Download {
             | FileActivityId::SetAttributes
             | FileActivityId::SetSecurity
             | FileActivityId::Open
+            | FileActivityId::Truncate
             | FileActivityId::Link => {}
         }
     }

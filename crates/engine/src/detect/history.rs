@@ -28,7 +28,7 @@ impl Detector for History {
             FileActivityId::Rename if is_history(&file.file.path) => (&file.file.path, "was moved away"),
             FileActivityId::Rename | FileActivityId::Link => (file.file_result.as_ref()?, "was replaced"),
             FileActivityId::Create if file.kind == FileKind::Symlink => (&file.file.path, "was replaced by a link"),
-            FileActivityId::Close => (&file.file.path, "was rewritten"),
+            FileActivityId::Close | FileActivityId::Truncate => (&file.file.path, "was rewritten"),
             FileActivityId::Create
             | FileActivityId::Update
             | FileActivityId::SetAttributes
@@ -36,7 +36,9 @@ impl Detector for History {
             | FileActivityId::Open => return None,
         };
         let by_shell = look.program().is_some_and(is_shell);
-        let shells_own = by_shell && matches!(file.activity, FileActivityId::Close | FileActivityId::Rename);
+        let rewrites =
+            matches!(file.activity, FileActivityId::Close | FileActivityId::Truncate | FileActivityId::Rename);
+        let shells_own = by_shell && rewrites;
         if !is_history(path) || shells_own {
             return None;
         }

@@ -37,7 +37,7 @@ impl Detector for LogWiping {
             look.context.configuration.append_only.iter().any(|pattern| matches_glob(pattern, path))
         };
         let (path, what) = match file.activity {
-            FileActivityId::Update | FileActivityId::Close => (&file.file.path, "was written"),
+            FileActivityId::Update | FileActivityId::Close | FileActivityId::Truncate => (&file.file.path, "was written"),
             FileActivityId::Delete => (&file.file.path, "was deleted"),
             FileActivityId::Rename if is_log(&&file.file.path) => (&file.file.path, "was moved away"),
             FileActivityId::Rename | FileActivityId::Link => (file.file_result.as_ref()?, "was replaced"),
@@ -62,7 +62,7 @@ impl Detector for LogWiping {
 
 /// The log's own daemon, or a program that keeps books, writes (and only writes).
 fn is_usual(look: &Look<'_>, activity: FileActivityId) -> bool {
-    let writes = matches!(activity, FileActivityId::Update | FileActivityId::Close);
+    let writes = matches!(activity, FileActivityId::Update | FileActivityId::Close | FileActivityId::Truncate);
     let Some(program) = look.program().filter(|_| writes) else { return false };
     let daemon = look.invocation().is_some_and(|found| {
         matches!(found.kind, InvocationKind::Unit(_) | InvocationKind::Request | InvocationKind::Other)

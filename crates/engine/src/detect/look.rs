@@ -182,6 +182,7 @@ fn arrival(file: &FileActivity) -> Option<Arrival<'_>> {
         | FileActivityId::Delete
         | FileActivityId::SetAttributes
         | FileActivityId::SetSecurity
+        | FileActivityId::Truncate
         | FileActivityId::Open => return None,
     };
     let same = |change: Change| change.before == change.after && !change.created && !change.removed;

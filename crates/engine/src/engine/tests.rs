@@ -3,8 +3,9 @@
 
 use super::world::{ALICE, OPS, World, configuration};
 use super::*;
-use crate::action::{Action, Authored, Expected, Merge};
+use crate::action::{Action, Authored, Expected, Merge, Outcome, RestoreFile};
 use crate::event::{FileKind, Origin};
+use crate::id::VersionId;
 use crate::incident::{Decision, ObjectClass};
 use crate::path::HostPath;
 
@@ -355,6 +356,200 @@ fn a_healed_incident_opens_again_when_more_of_it_shows() {
     world.settle();
     assert_eq!(only(&world).stage, Stage::Healed, "{}", only(&world).why);
     assert!(world.orders_given().contains(&"quarantine /etc/late".to_owned()));
+}
+
+/// An incident about `/etc/app.conf` that is healed; an administrator was logged in all the time.
+fn healed_while_an_administrator_looks_on() -> (World, ProcessKey) {
+    let mut world = World::new(Mode::Autonomous);
+    let (admin, shell) = (world.login(OPS, None), world.login(ALICE, None));
+    world.write(shell, "/etc/app.conf");
+    world.find(shell, "foothold/x", Confidence::High);
+    world.settle();
+    assert_eq!(only(&world).stage, Stage::Healed, "{}", only(&world).why);
+    (world, admin)
+}
+
+fn restorations(world: &World) -> Vec<RestoreFile> {
+    let done = |record: &crate::incident::ActionRecord| match &record.action {
+        Action::RestoreFile(restore) if record.outcome == Some(Outcome::Success) => Some(restore.clone()),
+        _ => None,
+    };
+    only(world).actions.iter().filter_map(done).collect()
+}
+
+#[test]
+fn what_a_stale_editor_brings_back_is_taken_out_again() {
+    let (mut world, admin) = healed_while_an_administrator_looks_on();
+    let healed = only(&world).healed;
+    let mut saved = VersionId::UNKNOWN;
+    world.run(admin, &["/usr/bin/cp", "/tmp/mine", "/etc/app.conf"], |world, cp| {
+        saved = world.bring_back(cp, "/etc/app.conf");
+    });
+    world.settle();
+    assert_eq!(only(&world).stage, Stage::Healed, "{}", only(&world).why);
+    assert!(only(&world).healed > healed, "it was proven again");
+    let [first, second] = restorations(&world).try_into().unwrap();
+    assert!(!first.again && second.again);
+    assert_eq!(second.base, first.base);
+    let mut chain = first.later;
+    chain.push(Authored { version: saved, attack: false });
+    assert_eq!(second.later, chain);
+    let proof = world.effects.iter().rev().find_map(|effect| match effect {
+        Effect::Verify { what, .. } => Some(what.clone()),
+        _ => None,
+    });
+    assert!(proof.unwrap().again.is_empty(), "the path is ours again");
+}
+
+#[test]
+fn what_others_write_on_a_restored_path_is_compared_and_left_alone() {
+    let (mut world, admin) = healed_while_an_administrator_looks_on();
+    let (healed, told) = (only(&world).healed, world.orders_given().len());
+    let steps = |world: &World| world.effects.iter().filter(|effect| matches!(effect, Effect::Incident(_))).count();
+    let before = steps(&world);
+    for _ in 0..20 {
+        world.run(admin, &["/usr/bin/sed"], |world, sed| {
+            world.write(sed, "/etc/app.conf");
+        });
+        world.settle();
+    }
+    assert_eq!((only(&world).stage, only(&world).healed, steps(&world)), (Stage::Healed, healed, before));
+    let orders = world.orders_given().split_off(told);
+    assert_eq!(orders, vec!["compare /etc/app.conf"; 20]);
+    assert_eq!(restorations(&world).len(), 1);
+    assert_eq!(only(&world).actions.iter().filter(|record| matches!(record.action, Action::RestoreFile(_))).count(), 1);
+}
+
+#[test]
+fn while_an_incident_is_open_what_others_wrote_since_is_part_of_its_proof() {
+    let mut world = World::new(Mode::Autonomous);
+    let (admin, shell) = (world.login(OPS, None), world.login(ALICE, None));
+    world.write(shell, "/etc/app.conf");
+    world.find(shell, "foothold/x", Confidence::High);
+    // As soon as the file is restored, before anything is proven.
+    while restorations(&world).is_empty() {
+        world.answer_one();
+    }
+    let saved = world.write(admin, "/etc/app.conf");
+    world.settle();
+    assert_eq!(only(&world).stage, Stage::Healed, "{}", only(&world).why);
+    let orders = world.orders_given();
+    let at = |order: &str| orders.iter().position(|given| given == order).unwrap();
+    assert!(at("compare /etc/app.conf") < at("verify"), "{orders:#?}");
+    let proof = world.effects.iter().find_map(|effect| match effect {
+        Effect::Verify { what, .. } => Some(what.clone()),
+        _ => None,
+    });
+    let proof = proof.unwrap();
+    assert_eq!(proof.again.len(), 1);
+    assert_eq!(proof.again[0].later.last(), Some(&Authored { version: saved, attack: false }));
+    let restored = only(&world).actions.iter().find(|record| record.action.path().is_some()).unwrap().id;
+    assert!(!proof.actions.contains(&restored), "it is not as our action wanted it, and need not be");
+}
+
+#[test]
+fn who_came_after_the_restoration_and_writes_the_same_lines_is_shown_not_undone() {
+    let (mut world, _) = healed_while_an_administrator_looks_on();
+    let later = world.login(OPS, None);
+    world.run(later, &["/usr/bin/tee"], |world, tee| {
+        world.bring_back(tee, "/etc/app.conf");
+    });
+    world.settle();
+    let incident = only(&world);
+    assert_eq!(incident.stage, Stage::Stuck);
+    assert!(incident.why.contains("1 actions wait for a person"), "{}", incident.why);
+    assert_eq!(restorations(&world).len(), 1);
+    assert_eq!(world.orders_given().last().unwrap(), "ask restore_file");
+    // A person wants it so: it is over.
+    world.input(Input::Command(Command::BaselineAccepted { paths: vec![HostPath::from("/etc/app.conf")] }));
+    world.settle();
+    assert_eq!(only(&world).stage, Stage::Healed, "{}", only(&world).why);
+    assert_eq!(restorations(&world).len(), 1);
+}
+
+#[test]
+fn a_person_may_approve_what_only_a_person_can_decide() {
+    let (mut world, _) = healed_while_an_administrator_looks_on();
+    let later = world.login(OPS, None);
+    world.bring_back(later, "/etc/app.conf");
+    world.settle();
+    let action = only(&world).actions.last().unwrap().id;
+    world.input(Input::Command(Command::Approve { action }));
+    world.settle();
+    assert_eq!(only(&world).stage, Stage::Healed, "{}", only(&world).why);
+    assert_eq!(restorations(&world).len(), 2);
+}
+
+#[test]
+fn a_question_about_lines_that_came_back_ends_when_they_are_gone() {
+    let (mut world, _) = healed_while_an_administrator_looks_on();
+    let later = world.login(OPS, None);
+    world.bring_back(later, "/etc/app.conf");
+    world.settle();
+    assert_eq!(only(&world).stage, Stage::Stuck);
+    world.write(later, "/etc/app.conf");
+    world.settle();
+    assert_eq!(only(&world).stage, Stage::Healed, "{}", only(&world).why);
+}
+
+#[test]
+fn lines_that_come_back_again_and_again_are_shown_in_the_end() {
+    let (mut world, admin) = healed_while_an_administrator_looks_on();
+    for round in 1..10 {
+        world.run(admin, &["/usr/bin/cp"], |world, cp| {
+            world.bring_back(cp, "/etc/app.conf");
+        });
+        world.settle();
+        let returns = crate::decide::RETURNS_MAX as usize;
+        assert_eq!(restorations(&world).len(), 1 + round.min(returns));
+        assert_eq!(only(&world).stage == Stage::Stuck, round > returns, "{round}: {}", only(&world).why);
+    }
+}
+
+#[test]
+fn in_a_change_window_lines_that_come_back_are_shown() {
+    let (mut world, admin) = healed_while_an_administrator_looks_on();
+    let window = Command::ChangeBegin { until: Timestamp(u64::MAX), who: "ops".into(), why: "work".into() };
+    world.input(Input::Command(window));
+    world.bring_back(admin, "/etc/app.conf");
+    world.settle();
+    assert_eq!((only(&world).stage, restorations(&world).len()), (Stage::Stuck, 1));
+}
+
+#[test]
+fn an_evicted_file_that_somebody_saves_again_is_evicted_again() {
+    let mut world = World::new(Mode::Autonomous);
+    let (admin, shell) = (world.login(OPS, None), world.login(ALICE, None));
+    world.write(shell, "/etc/cron.d/job");
+    world.find(shell, "foothold/x", Confidence::High);
+    world.settle();
+    world.bring_back(admin, "/etc/cron.d/job");
+    world.settle();
+    assert_eq!(only(&world).stage, Stage::Healed, "{}", only(&world).why);
+    let [again] = restorations(&world).try_into().unwrap();
+    assert!(again.again && again.base == VersionId::UNKNOWN);
+}
+
+#[test]
+fn a_crash_while_lines_come_back_reaches_the_same_end() {
+    let run = |crash_at: Option<usize>| {
+        let mut world = World::new(Mode::Autonomous);
+        world.crash_at = crash_at;
+        let (admin, shell) = (world.login(OPS, None), world.login(ALICE, None));
+        world.write(shell, "/etc/app.conf");
+        world.find(shell, "foothold/x", Confidence::High);
+        world.settle();
+        world.bring_back(admin, "/etc/app.conf");
+        world.settle();
+        world
+    };
+    let whole = run(None);
+    assert_eq!(restorations(&whole).len(), 2);
+    let last = whole.inputs.iter().rposition(|(_, input)| !matches!(input, Input::Tick)).unwrap();
+    for at in 1..=last {
+        let crashed = run(Some(at));
+        assert_eq!(end_state(&crashed), end_state(&whole), "crash before input {at}: {:?}", whole.inputs[at]);
+    }
 }
 
 #[test]

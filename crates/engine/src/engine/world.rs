@@ -11,7 +11,7 @@ use crate::id::{ActionId, BootId, EventId, FileKey, FindingId, ProcessKey, Times
 use crate::incident::Incident;
 use crate::input::{Check, Configuration, Effect, Input, Mode};
 use crate::path::HostPath;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) const ALICE: u32 = 1001;
 pub(crate) const OPS: u32 = 1000;
@@ -60,6 +60,8 @@ pub(crate) struct World {
     orders: Vec<Order>,
     /// Facts to answer with, by path; `Yes` and exact when not named.
     pub(crate) facts: BTreeMap<HostPath, (Expected, Merge)>,
+    /// Restored paths in which lines of the attack are again.
+    pub(crate) returned: BTreeSet<HostPath>,
     pub(crate) listener: ProcessKey,
     pub(crate) cron: ProcessKey,
     pub(crate) init: ProcessKey,
@@ -88,6 +90,7 @@ impl World {
             actions: BTreeMap::new(),
             orders: Vec::new(),
             facts: BTreeMap::new(),
+            returned: BTreeSet::new(),
             listener: ProcessKey::default(),
             cron: ProcessKey::default(),
             init: ProcessKey::default(),
@@ -193,8 +196,16 @@ impl World {
         let (before, after) = if existed { (before, after) } else { (after, self.version()) };
         let change = Change { before, created: false, after, removed: false };
         self.paths.insert(HostPath::from(path), (after, true));
+        self.returned.remove(&HostPath::from(path));
         self.file_event(actor, path, FileActivityId::Close, kind, Some(change), None);
         after
+    }
+
+    /// As [`World::write`], with lines of the attack in it that had been taken out.
+    pub(crate) fn bring_back(&mut self, actor: ProcessKey, path: &str) -> VersionId {
+        let version = self.write(actor, path);
+        self.returned.insert(HostPath::from(path));
+        version
     }
 
     pub(crate) fn create(&mut self, actor: ProcessKey, path: &str, kind: FileKind) {
@@ -283,6 +294,17 @@ impl World {
         true
     }
 
+    /// Answers the first that waits for an answer; ticks when none does.
+    pub(crate) fn answer_one(&mut self) {
+        match self.orders.is_empty() {
+            true => drop(self.tick()),
+            false => {
+                let order = self.orders.remove(0);
+                self.answer(order);
+            }
+        }
+    }
+
     pub(crate) fn answer_all(&mut self) {
         for _ in 0..10_000 {
             if self.orders.is_empty() {
@@ -306,7 +328,13 @@ impl World {
                     _ => None,
                 });
                 let known = path.and_then(|path| self.facts.remove(path));
-                let (as_expected, merge) = known.unwrap_or((Expected::Yes, Merge::Exact));
+                let usual = match &what {
+                    Some(Action::RestoreFile(restore)) if restore.again && !self.returned.contains(&restore.path) => {
+                        Expected::AlreadyDone
+                    }
+                    _ => Expected::Yes,
+                };
+                let (as_expected, merge) = known.unwrap_or((usual, Merge::Exact));
                 let facts = Facts {
                     as_expected,
                     undo_ready: true,
@@ -332,6 +360,7 @@ impl World {
                     }
                     Some(Action::RestoreFile(restore)) => {
                         let restored = self.version();
+                        self.returned.remove(&restore.path);
                         self.paths.insert(restore.path, (restored, true));
                     }
                     Some(
@@ -364,6 +393,7 @@ impl World {
         let text = |effect: &Effect| match effect {
             Effect::Reflex { processes, .. } => Some(format!("reflex {}", processes.len())),
             Effect::Prepare { what, .. } => Some(match what {
+                Action::RestoreFile(restore) if restore.again => format!("compare {}", restore.path),
                 Action::RestoreFile(restore) => format!("restore {}", restore.path),
                 Action::QuarantineFile { path, .. } => format!("quarantine {path}"),
                 Action::RemoveUnit { unit } => format!("remove {unit}"),

@@ -23,7 +23,13 @@ fn every_action() -> Vec<Action> {
 }
 
 fn restore(path: &str) -> Action {
-    Action::RestoreFile(RestoreFile { path: path.into(), base: VersionId(1), later: Vec::new(), append_only: false })
+    Action::RestoreFile(RestoreFile {
+        path: path.into(),
+        base: VersionId(1),
+        later: Vec::new(),
+        append_only: false,
+        again: false,
+    })
 }
 
 fn good() -> Facts {

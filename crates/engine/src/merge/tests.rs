@@ -145,6 +145,36 @@ fn too_much_is_refused_with_the_limit() {
 }
 
 #[test]
+fn lines_of_the_attack_that_come_back_are_told_from_everybody_elses() {
+    let base = Some(&b"alpha = 1\nfi\n"[..]);
+    let chain =
+        [attack("alpha = 1\nevil = listener\nfi\n}\n"), others("alpha = 1\nevil = listener\nfi\n}\nmine = here\n")];
+    let back = |now: &str| -> Vec<String> {
+        let lines = returned(base, &chain, now.as_bytes());
+        lines.into_iter().map(|line| String::from_utf8(line.to_vec()).unwrap()).collect()
+    };
+    assert_eq!(back("alpha = 1\nevil = listener\nfi\n}\nmine = here\nnew = one\n"), ["evil = listener"]);
+    assert_eq!(back("evil = listener\nevil = listener"), ["evil = listener"], "each once, with or without its ending");
+    let clean: [&str; 5] = ["", "}\n", "alpha = 1\nfi\nmine = here\n", "alpha = 2\n}\n", "evil = listener = other\n"];
+    for now in clean {
+        assert_eq!(back(now), Vec::<String>::new(), "{now:?}");
+    }
+    // What others had too says nothing.
+    let shared = [others("alpha = 1\nshared = line\nfi\n"), attack("alpha = 1\nfi\nshared = line\n")];
+    assert_eq!(returned(base, &shared, b"shared = line\n"), Vec::<&[u8]>::new());
+}
+
+#[test]
+fn bytes_that_are_not_text_are_back_when_they_are_the_same_to_the_byte() {
+    let bad = b"\0\x7fELF a program";
+    let chain = [Version { content: Some(bad), attack: true }];
+    assert_eq!(returned(Some(b"\0good program"), &chain, bad), [bad]);
+    assert!(returned(Some(b"\0good program"), &chain, b"\0\x7fELF another").is_empty());
+    assert!(returned(Some(bad), &chain, bad).is_empty(), "it was so before");
+    assert!(returned(None, &[gone(true), Version { content: Some(b""), attack: true }], b"").is_empty());
+}
+
+#[test]
 fn blame_names_the_version_that_brought_a_line() {
     let later = [Some(&b"a\nb\n"[..]), Some(b"a\nb\nc\n"), None, Some(b"a\nc")];
     assert_eq!(blame(Some(b"a\n"), &later[..2], b"a"), Some(0));

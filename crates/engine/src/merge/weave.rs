@@ -6,7 +6,7 @@
 
 use super::Merged;
 use super::diff::matches;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Debug, Default)]
 pub(super) struct Weave<'a> {
@@ -98,6 +98,14 @@ impl<'a> Weave<'a> {
     /// Version that brought the last line of the last written state that reads `text`.
     pub(super) fn brought(&self, text: &[u8]) -> Option<usize> {
         self.lines.iter().rev().find(|line| !line.gone && line.text == text).map(|line| line.by)
+    }
+
+    /// Texts that the attack brought, at whatever time, and nobody else ever had.
+    pub(super) fn only_of_attack(&self) -> BTreeSet<&'a [u8]> {
+        let of_others: BTreeSet<&[u8]> =
+            self.lines.iter().filter(|line| !line.by_attack).map(|line| line.text).collect();
+        let of_attack = self.lines.iter().filter(|line| line.by_attack).map(|line| line.text);
+        of_attack.filter(|text| !of_others.contains(text)).collect()
     }
 
     fn has_clean(&self) -> bool {

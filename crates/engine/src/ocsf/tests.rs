@@ -270,6 +270,7 @@ fn any_remediation() -> impl Strategy<Value = Activity> {
             base: VersionId(1),
             later: Vec::new(),
             append_only: false,
+            again: false,
         })),
         path().prop_map(|path| Action::QuarantineFile { path, expected: VersionId(1) }),
         any::<String>().prop_map(|unit| Action::RemoveUnit { unit }),

@@ -63,7 +63,12 @@ fn tree_of_processes(sim: &Sim) -> Vec<ProcessKey> {
 
 fn restore(path: &str, base: VersionId, later: &[(VersionId, bool)], append_only: bool) -> Action {
     let later = later.iter().map(|(version, attack)| Authored { version: *version, attack: *attack }).collect();
-    Action::RestoreFile(RestoreFile { path: HostPath::from(path), base, later, append_only })
+    Action::RestoreFile(RestoreFile { path: HostPath::from(path), base, later, append_only, again: false })
+}
+
+fn again(path: &str, base: VersionId, later: &[(VersionId, bool)]) -> Action {
+    let Action::RestoreFile(restore) = restore(path, base, later, false) else { panic!() };
+    Action::RestoreFile(RestoreFile { again: true, ..restore })
 }
 
 /// Every action, each in the shapes in which it differs.
@@ -98,6 +103,21 @@ fn cases() -> Vec<Case> {
             let bad = versions.add(Some(sim.write("/etc/a", two, 0o644)), two);
             let mine = versions.add(Some(sim.write("/etc/a", three, 0o644)), three);
             restore("/etc/a", base, &[(bad, true), (mine, false)], false)
+        }),
+        Case::new("restore again", |sim, versions| {
+            let (base, bad) = (&b"alpha = 1\n"[..], &b"alpha = 1\nevil = listener\n"[..]);
+            // Somebody had read it before it was restored, and saved it after.
+            let stale = b"alpha = 1\nevil = listener\nmine = here\n";
+            let base = versions.add(Some(sim.write("/etc/a", base, 0o644)), base);
+            let bad = versions.add(Some(sim.write("/etc/a", bad, 0o666)), bad);
+            let mine = versions.add(Some(sim.write("/etc/a", stale, 0o644)), stale);
+            again("/etc/a", base, &[(bad, true), (mine, false)])
+        }),
+        Case::new("evict again", |sim, versions| {
+            let line = b"* * * * * root /tmp/evil\n";
+            let bad = versions.add(Some(sim.write("/etc/cron.d/x", line, 0o644)), line);
+            let copied = versions.add(Some(sim.write("/etc/cron.d/x", line, 0o644)), line);
+            again("/etc/cron.d/x", VersionId::UNKNOWN, &[(bad, true), (copied, false)])
         }),
         Case::new("mend a log", |sim, versions| {
             let (one, two) = (&b"first\nsecond\nthird\n"[..], &b"third\nfourth\n"[..]);
@@ -327,6 +347,58 @@ fn a_restoration_whose_target_is_not_known_changes_nothing_even_when_it_is_permi
     assert_eq!(case.sim.state(), before);
 }
 
+/// `/etc/a` was changed by the attack, restored, and is now as `now` says; what is made of it, and what the proof says.
+fn written_after_its_restoration(now: &[u8]) -> (Facts, Option<Vec<u8>>, bool) {
+    let (base, bad) = (&b"alpha = 1\nfi\n"[..], &b"alpha = 1\nevil = listener\nfi\n"[..]);
+    let case = Case::new("again", |sim, versions| {
+        let base = versions.add(Some(sim.write("/etc/a", base, 0o644)), base);
+        let bad = versions.add(Some(sim.write("/etc/a", bad, 0o644)), bad);
+        let now = versions.add(Some(sim.write("/etc/a", now, 0o640)), now);
+        again("/etc/a", base, &[(bad, true), (now, false)])
+    });
+    let Action::RestoreFile(restore) = case.what.clone() else { panic!() };
+    let agent = Agent::new();
+    let mut hands = agent.start(&case);
+    let Input::Prepared { facts, .. } = prepare(&mut hands, ACTION, &case.what) else { panic!() };
+    if facts.as_expected == Expected::Yes {
+        let _ = commit(&mut hands, ACTION);
+    }
+    let paths = vec![restore.path.clone()];
+    let proof = Proof { processes: Vec::new(), actions: Vec::new(), again: vec![restore], paths, since: Timestamp(0) };
+    let Input::Proven { checks, .. } = hands.verify(IncidentId(1), &proof, &[]) else { panic!() };
+    (facts, case.sim.read("/etc/a"), checks.iter().all(|check| check.holds))
+}
+
+#[test]
+fn who_brings_the_attacks_lines_back_keeps_his_own_and_loses_those() {
+    let (facts, left, proven) = written_after_its_restoration(b"alpha = 1\nevil = listener\nfi\nmine = here\n");
+    assert_eq!(facts.as_expected, Expected::Yes);
+    assert!(matches!(facts.merge, Merge::Disjoint { .. }), "{facts:?}");
+    assert_eq!(left.unwrap(), b"alpha = 1\nfi\nmine = here\n");
+    assert!(proven);
+    // The attack's version to the byte: the state before it, whole.
+    let (facts, left, proven) = written_after_its_restoration(b"alpha = 1\nevil = listener\nfi\n");
+    assert_eq!((facts.as_expected, facts.merge), (Expected::Yes, Merge::Exact));
+    assert_eq!((left.unwrap(), proven), (b"alpha = 1\nfi\n".to_vec(), true));
+}
+
+#[test]
+fn what_others_write_after_a_restoration_stays_when_nothing_of_the_attack_is_in_it() {
+    for now in ["alpha = 1\nfi\nmine = here\n", "", "fi\n", "quite different\n"] {
+        let (facts, left, proven) = written_after_its_restoration(now.as_bytes());
+        assert_eq!((facts.as_expected, facts.merge), (Expected::AlreadyDone, Merge::Exact), "{now:?}");
+        assert_eq!((left.unwrap(), proven), (now.as_bytes().to_vec(), true), "{now:?}");
+    }
+}
+
+#[test]
+fn a_line_of_the_attack_that_was_changed_by_whoever_brought_it_back_is_shown_and_not_proven() {
+    let now = b"alpha = 2 evil = listener\nevil = listener\nevil = listener\nfi\n";
+    let (facts, left, proven) = written_after_its_restoration(now);
+    assert!(matches!(facts.merge, Merge::Conflict(_)), "{facts:?}");
+    assert_eq!((left.unwrap(), proven), (now.to_vec(), false));
+}
+
 #[test]
 fn the_proof_holds_only_while_nothing_is_as_the_attack_left_it() {
     let case = cases().into_iter().find(|case| case.name == "restore exactly").unwrap();
@@ -339,6 +411,7 @@ fn the_proof_holds_only_while_nothing_is_as_the_attack_left_it() {
     let proof = Proof {
         processes: vec![killed],
         actions: vec![ACTION],
+        again: Vec::new(),
         paths: vec![HostPath::from("/etc/a")],
         since: Timestamp(0),
     };

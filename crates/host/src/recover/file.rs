@@ -6,7 +6,7 @@
 //! changed stays; nothing is guessed.
 
 use crate::perform::Versions;
-use crate::system::{Digest, FileState, Result, System};
+use crate::system::{Digest, Error, FileState, Result, System};
 use serde::{Deserialize, Serialize};
 use thymus_engine::action::{Expected, Facts, Merge, Outcome, RestoreFile};
 use thymus_engine::event::FileKind;
@@ -23,6 +23,9 @@ pub struct Before {
     /// An append-only log: written where it is, and what is appended later stays.
     pub in_place: bool,
 }
+
+/// `S_ISUID` and `S_ISGID`.
+const SET_ID: u16 = 0o6000;
 
 /// One state of the path, with its content when it is a regular file.
 struct Stage {
@@ -49,6 +52,9 @@ pub fn capture_restore(
     versions: &dyn Versions,
     restore: &RestoreFile,
 ) -> Result<(Before, Facts)> {
+    if restore.again {
+        return capture_again(system, versions, restore);
+    }
     let before = system.capture(&restore.path)?;
     let newest = restore.later.last().map_or(restore.base, |authored| authored.version);
     let log = restore.append_only && before.as_ref().is_some_and(|state| state.kind == FileKind::Regular);
@@ -78,6 +84,118 @@ pub fn capture_restore(
         state.mtime = before.mtime;
     }
     Ok((Before { before, wanted: Some(state), in_place: log }, facts))
+}
+
+/// Somebody wrote a restored path since: what is wanted is that without what of the attack is back in it.
+fn capture_again(system: &mut dyn System, versions: &dyn Versions, restore: &RestoreFile) -> Result<(Before, Facts)> {
+    let before = system.look(&restore.path)?;
+    let newest = restore.later.last().map_or(restore.base, |authored| authored.version);
+    let as_expected = as_recorded(versions, newest, before.as_ref());
+    // What is there is what is wanted, as long as nothing else is known.
+    let nothing = |before: Option<FileState>, as_expected, merge| {
+        Ok((Before { wanted: before.clone(), before, in_place: false }, facts(as_expected, merge)))
+    };
+    if matches!(as_expected, Expected::Changed(_)) {
+        return nothing(before, as_expected, Merge::Exact);
+    }
+    let back = match back(system, versions, restore, before.as_ref())? {
+        Ok(back) => back,
+        Err(why) => return nothing(before, Expected::Yes, Merge::Missing(why)),
+    };
+    let Some(Back { stages, .. }) = back else {
+        return nothing(before, Expected::AlreadyDone, Merge::Exact);
+    };
+    let kept = system.capture(&restore.path)?;
+    if !same(before.as_ref(), kept.as_ref()) {
+        return nothing(kept, Expected::Changed("it changed while it was looked at".to_owned()), Merge::Exact);
+    }
+    let mut wanted = match stages.iter().skip(1).all(|stage| stage.attack) {
+        true if restore.base == VersionId::UNKNOWN => Wanted { state: None, merge: Merge::Exact },
+        true => exactly(system, versions, restore.base)?,
+        false => merge_stages(system, &stages)?,
+    };
+    if let (Some(state), Merge::Exact | Merge::Disjoint { .. }) = (&wanted.state, &wanted.merge)
+        && let Ok(Some(back)) = self::back(system, versions, restore, Some(state))?
+    {
+        wanted = Wanted::unknown(Merge::Conflict(format!("{} would be left in it", back.in_words())));
+    }
+    Ok((Before { before, wanted: wanted.state, in_place: false }, facts(Expected::Yes, wanted.merge)))
+}
+
+/// What of the attack is in a state that somebody made after it was undone.
+pub(super) struct Back {
+    /// All states of the path; the last is the one that was looked at.
+    stages: Vec<Stage>,
+    /// Lines, or the whole content.
+    pieces: Vec<Vec<u8>>,
+}
+
+/// LIMIT: bytes told of a line that is back.
+const TOLD_BYTES_MAX: usize = 80;
+
+impl Back {
+    /// Such as "2 lines of the attack, `evil`".
+    pub(super) fn in_words(&self) -> String {
+        let first = self.pieces.first().map_or(&[][..], Vec::as_slice);
+        let shown = first[..first.len().min(TOLD_BYTES_MAX)].escape_ascii();
+        let lines = if self.pieces.len() == 1 { "line" } else { "lines" };
+        format!("{} {lines} of the attack (`{shown}`)", self.pieces.len())
+    }
+}
+
+/// `None`: nothing of the attack is in `found`. `Err`: the vault lacks what it must be compared with; in words.
+pub(super) fn back(
+    system: &mut dyn System,
+    versions: &dyn Versions,
+    restore: &RestoreFile,
+    found: Option<&FileState>,
+) -> Result<std::result::Result<Option<Back>, String>> {
+    let Some(found) = found.filter(|found| found.kind == FileKind::Regular) else { return Ok(Ok(None)) };
+    let Some(digest) = found.content else { return Ok(Ok(None)) };
+    let known = restore.later.split_last().map_or(&[][..], |(_, known)| known);
+    let stages = std::iter::once(base_stage(versions, restore.base))
+        .chain(known.iter().map(|authored| stage(versions, authored.version, authored.attack)));
+    let mut stages = match stages.collect::<std::result::Result<Vec<Stage>, String>>() {
+        Ok(stages) => stages,
+        Err(why) => return Ok(Err(why)),
+    };
+    let is_it = |stage: &Stage| stage.state.as_ref().is_some_and(|state| state.content == Some(digest));
+    let of_attack = stages.iter().any(|stage| stage.attack && is_it(stage));
+    if !of_attack && found.size > merge::BYTES_MAX as u64 {
+        return Ok(Ok(None)); // no text that could be taken apart
+    }
+    let content = read(system, versions, restore, digest)?;
+    let pieces: Vec<Vec<u8>> = {
+        let (base, later) = chain(&stages);
+        merge::returned(base, &later, &content).into_iter().map(<[u8]>::to_vec).collect()
+    };
+    if pieces.is_empty() {
+        return Ok(Ok(None));
+    }
+    stages.push(Stage { state: Some(found.clone()), content: Some(content), attack: of_attack });
+    Ok(Ok(Some(Back { stages, pieces })))
+}
+
+/// The content that others left: from the vault where it has it, so that not each of their versions fills the keep.
+fn read(system: &mut dyn System, versions: &dyn Versions, restore: &RestoreFile, digest: Digest) -> Result<Vec<u8>> {
+    let recorded = restore.later.last().and_then(|authored| versions.content(authored.version).ok());
+    if let Some(content) = recorded.filter(|content| Digest::of(content) == digest) {
+        return Ok(content);
+    }
+    match system.kept(&digest) {
+        Err(Error::NotKept(_)) => {
+            system.capture(&restore.path)?;
+            system.kept(&digest)
+        }
+        other => other,
+    }
+}
+
+/// Base and later versions, as the merge takes them.
+fn chain(stages: &[Stage]) -> (Option<&[u8]>, Vec<merge::Version<'_>>) {
+    let Some((base, later)) = stages.split_first() else { return (None, Vec::new()) };
+    let later = later.iter().map(|stage| merge::Version { content: stage.content.as_deref(), attack: stage.attack });
+    (base.content.as_deref(), later.collect())
 }
 
 /// Reads what the attack created, before it is moved into the keep.
@@ -176,12 +294,15 @@ fn mend_log(
 
 /// Others wrote it too: their changes stay, the attack's go, when the two do not touch.
 fn merged(system: &mut dyn System, versions: &dyn Versions, restore: &RestoreFile) -> Result<Wanted> {
-    let stages = std::iter::once(stage(versions, restore.base, false))
+    let stages = std::iter::once(base_stage(versions, restore.base))
         .chain(restore.later.iter().map(|authored| stage(versions, authored.version, authored.attack)));
-    let stages = match stages.collect::<std::result::Result<Vec<Stage>, String>>() {
-        Ok(stages) => stages,
-        Err(why) => return Ok(Wanted::unknown(Merge::Missing(why))),
-    };
+    match stages.collect::<std::result::Result<Vec<Stage>, String>>() {
+        Ok(stages) => merge_stages(system, &stages),
+        Err(why) => Ok(Wanted::unknown(Merge::Missing(why))),
+    }
+}
+
+fn merge_stages(system: &mut dyn System, stages: &[Stage]) -> Result<Wanted> {
     let kinds = || stages.iter().filter_map(|stage| stage.state.as_ref()).map(|state| state.kind);
     let Some(kind) = kinds().next() else {
         return Ok(Wanted { state: None, merge: Merge::Exact });
@@ -189,7 +310,7 @@ fn merged(system: &mut dyn System, versions: &dyn Versions, restore: &RestoreFil
     if kinds().any(|other| other != kind) {
         return Ok(Wanted::unknown(Merge::Conflict("it changed its kind, and others changed it too".to_owned())));
     }
-    let attributes = attributes(&stages);
+    let attributes = attributes(stages);
     match kind {
         FileKind::Regular => {}
         FileKind::Directory => {
@@ -200,12 +321,8 @@ fn merged(system: &mut dyn System, versions: &dyn Versions, restore: &RestoreFil
             return Ok(Wanted::unknown(Merge::Conflict("others changed it too, and it is no text".to_owned())));
         }
     }
-    let Some((base, later)) = stages.split_first() else {
-        return Ok(Wanted { state: None, merge: Merge::Exact });
-    };
-    let later: Vec<merge::Version<'_>> =
-        later.iter().map(|stage| merge::Version { content: stage.content.as_deref(), attack: stage.attack }).collect();
-    let merged = merge::merge(base.content.as_deref(), &later);
+    let (base, later) = chain(stages);
+    let merged = merge::merge(base, &later);
     let fact = merged.fact();
     match merged {
         Merged::Merged { content: Some(content), .. } => {
@@ -214,12 +331,24 @@ fn merged(system: &mut dyn System, versions: &dyn Versions, restore: &RestoreFil
                     "others' lines are left in a file of the attack".to_owned(),
                 )));
             };
+            if base.is_none() && state.mode & SET_ID != 0 {
+                let why = "the attack made it with a set-id bit, and others' lines are in it";
+                return Ok(Wanted::unknown(Merge::Conflict(why.to_owned())));
+            }
             set_content(&mut state, system.keep(&content)?, content.len());
             Ok(Wanted { state: Some(state), merge: fact })
         }
         Merged::Merged { content: None, .. } => Ok(Wanted { state: None, merge: fact }),
         Merged::Conflict(_) | Merged::Binary => Ok(Wanted::unknown(fact)),
     }
+}
+
+/// The state before the attack; version 0 stands for a path that did not exist.
+fn base_stage(versions: &dyn Versions, base: VersionId) -> std::result::Result<Stage, String> {
+    if base == VersionId::UNKNOWN {
+        return Ok(Stage { state: None, content: None, attack: false });
+    }
+    stage(versions, base, false)
 }
 
 fn stage(versions: &dyn Versions, version: VersionId, attack: bool) -> std::result::Result<Stage, String> {

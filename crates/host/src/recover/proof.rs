@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The proof that an incident is over: checks that look at the host again, not at what the actions said of themselves.
 
-use super::Watch;
+use super::{Watch, file};
 use crate::journal::Story;
-use crate::perform::Before;
+use crate::perform::{Before, Versions};
 use crate::system::{FileState, Life, Result, System, same_process};
 use std::collections::BTreeMap;
+use thymus_engine::action::RestoreFile;
 use thymus_engine::input::{Check, Proof};
 use thymus_engine::{HostPath, ProcessKey};
 
@@ -33,7 +34,13 @@ const PERSISTENCE: [&[u8]; 16] = [
 ];
 
 /// Every check, whether it holds or not.
-pub fn checks(system: &mut dyn System, proof: &Proof, stories: &[Story], watched: &[Watch]) -> Vec<Check> {
+pub fn checks(
+    system: &mut dyn System,
+    versions: &dyn Versions,
+    proof: &Proof,
+    stories: &[Story],
+    watched: &[Watch],
+) -> Vec<Check> {
     let mut wanted: BTreeMap<&HostPath, (&Option<FileState>, bool)> = BTreeMap::new();
     for story in stories {
         // Later actions on a path replace earlier ones: stories are in the order of their numbers.
@@ -53,12 +60,26 @@ pub fn checks(system: &mut dyn System, proof: &Proof, stories: &[Story], watched
             list.push(format!("`{path}`: {difference}"));
         }
     }
+    for restore in &proof.again {
+        let found = match nothing_back(system, versions, restore) {
+            Ok(found) => found,
+            Err(error) => Some(error.in_words()),
+        };
+        if let Some(found) = found {
+            let list = if is_persistence(&restore.path) { &mut persistence } else { &mut content };
+            list.push(format!("`{}`: {found}", restore.path));
+        }
+    }
     let persistent = wanted.keys().filter(|path| is_persistence(path)).count();
+    let again = match proof.again.len() {
+        0 => String::new(),
+        count => format!("; in {count} more that others wrote since, nothing of the attack is back"),
+    };
     let mut checks = vec![
         check(
             "content",
             &content,
-            format!("{} paths are as wanted, content and attributes", wanted.len() - persistent),
+            format!("{} paths are as wanted, content and attributes{again}", wanted.len() - persistent),
         ),
         check("persistence", &persistence, format!("{persistent} places that start by themselves hold nothing of it")),
     ];
@@ -103,6 +124,15 @@ fn as_wanted(
         (None, Some(_)) => Some("it is there again".to_owned()),
         (Some(_), None) => Some("it is gone".to_owned()),
         (Some(wanted), Some(found)) => wanted.difference(&found),
+    })
+}
+
+/// What of the attack is in a path that others wrote after it was restored; `None`: nothing.
+fn nothing_back(system: &mut dyn System, versions: &dyn Versions, restore: &RestoreFile) -> Result<Option<String>> {
+    let found = system.look(&restore.path)?;
+    Ok(match file::back(system, versions, restore, found.as_ref())? {
+        Ok(back) => back.map(|back| format!("{} back in it", back.in_words())),
+        Err(why) => Some(why),
     })
 }
 

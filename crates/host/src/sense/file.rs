@@ -297,6 +297,11 @@ impl Files {
 
     /// The thread's earliest call that has led to `named`: by the name the caller used, else by its kind alone.
     fn partner(&mut self, named: &Named) -> Option<Call> {
+        let key = self.calls.get(&named.tid)?.first()?.key;
+        let touch = self.touched.get(&(key.pid, named.device, named.inode));
+        if named.op == Op::Modify && matches!(touch, Some(Touch::Written(_))) {
+            return None; // what it has open and writes explains it; a truncation by path was of another file
+        }
         let calls = self.calls.get_mut(&named.tid)?;
         let by_name = calls.iter().position(|call| call.can_be(named) && call.says(named));
         let at = by_name.or_else(|| calls.iter().position(|call| call.can_be(named)))?;
@@ -320,6 +325,8 @@ impl Files {
         let class = call.map(|call| call.class);
         let (activity, mut path, mut result) = match named.op {
             Op::Create => (FileActivityId::Create, named.path.clone(), None),
+            // No descriptor was open, so no close will tell of it.
+            Op::Modify if class == Some(Class::Truncate) => (FileActivityId::Truncate, named.path.clone(), None),
             Op::Modify => (FileActivityId::Update, named.path.clone(), None),
             Op::Attributes if class == Some(Class::Xattr) => (FileActivityId::SetSecurity, named.path.clone(), None),
             Op::Attributes => (FileActivityId::SetAttributes, named.path.clone(), None),

@@ -43,7 +43,9 @@ impl Inner {
         let asks = match activity.activity {
             Id::Open | Id::Update | Id::Delete => None,
             Id::Rename | Id::Link => activity.file_result.clone(),
-            Id::Create | Id::Close | Id::SetAttributes | Id::SetSecurity => Some(activity.file.path.clone()),
+            Id::Create | Id::Close | Id::SetAttributes | Id::SetSecurity | Id::Truncate => {
+                Some(activity.file.path.clone())
+            }
         };
         let found = asks.and_then(|path| self.metadata(&path));
         if let Some(state) = &found {
@@ -71,7 +73,7 @@ impl Inner {
                     self.opened(&mut index, &noted, &mut after);
                     (None, None)
                 }
-                Id::Close | Id::Create | Id::SetAttributes | Id::SetSecurity => {
+                Id::Close | Id::Create | Id::SetAttributes | Id::SetSecurity | Id::Truncate => {
                     (Some(self.changed(&mut index, &noted, &activity.file.path, &mut after)), None)
                 }
                 Id::Delete => {
@@ -121,7 +123,7 @@ impl Inner {
             }
             // Our own hands replaced it: which inode they made is not told.
             Id::Close if inode.is_none() => index.stands_unknown(path),
-            Id::Open | Id::Update | Id::Close | Id::SetAttributes | Id::SetSecurity => {
+            Id::Open | Id::Update | Id::Close | Id::SetAttributes | Id::SetSecurity | Id::Truncate => {
                 let Some(inode) = inode.filter(|inode| index.is_replaced(path, *inode)) else { return true };
                 drop(index);
                 let asked = if found.is_some() { None } else { self.metadata(path) };
@@ -187,7 +189,8 @@ impl Inner {
             if several {
                 index.linked(inode, path);
             }
-            let has_content = matches!(noted.activity.activity, Id::Close | Id::SetAttributes | Id::SetSecurity);
+            let changed = noted.activity.activity;
+            let has_content = matches!(changed, Id::Close | Id::SetAttributes | Id::SetSecurity | Id::Truncate);
             for name in if has_content { index.other_names(inode, path) } else { Vec::new() } {
                 self.touch(index, &name, noted, after);
                 let id = index.allocate(Fresh {
@@ -394,5 +397,6 @@ const fn word(activity: FileActivityId) -> &'static str {
         FileActivityId::Link => "link",
         FileActivityId::Open | FileActivityId::Update => "write",
         FileActivityId::Delete => "delete",
+        FileActivityId::Truncate => "truncate",
     }
 }

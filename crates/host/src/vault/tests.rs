@@ -183,6 +183,38 @@ fn whatever_way_the_content_is_attacked_the_state_before_it_is_read_back_exactly
     }
 }
 
+#[test]
+fn a_truncation_by_path_is_a_version_of_its_own_and_never_somebody_elses_content() {
+    let disk = Disk::new(32);
+    disk.write("/etc/f", "as installed\n");
+    disk.write("/etc/g", "as installed\n");
+    let (vault, scope) = (disk.vault(), disk.scope());
+    let _protection = vault.protect(scope.acting().unwrap(), unknown_intent()).unwrap();
+    vault.baseline().unwrap();
+    let attack = |file: &str| {
+        let time = boot_now();
+        disk.shell(&format!("perl -e 'truncate(\"etc/{file}\", 2) or die'"));
+        time
+    };
+    let (key, time) = (disk.key("/etc/f"), attack("f"));
+    let change = did(&vault, FileActivityId::Truncate, "/etc/f", key, time).unwrap();
+    assert_eq!(content_of(&vault, change.before), b"as installed\n");
+    assert_eq!(content_of(&vault, change.after), b"as");
+    let version = vault.version(change.after).unwrap();
+    assert_eq!((version.exact, version.writer), (true, INTRUDER));
+    // Told late, when an administrator has written and closed it since: his content is not the intruder's.
+    let (key, time) = (disk.key("/etc/g"), attack("g"));
+    let edited = boot_now();
+    disk.shell("printf ' the administrator says\n' >> etc/g");
+    let mut edit = activity(FileActivityId::Close, "/etc/g", key, ADMINISTRATOR);
+    let change = did(&vault, FileActivityId::Truncate, "/etc/g", key, time).unwrap();
+    vault.note(&mut edit, edited);
+    let edit = edit.change.unwrap();
+    assert_eq!((content_of(&vault, change.before), edit.before), (b"as installed\n".to_vec(), change.after));
+    assert_eq!(content_of(&vault, edit.after), b"as the administrator says\n");
+    assert!(!vault.version(change.after).unwrap().exact);
+}
+
 /// removexattr, as perl can call it.
 const REMOVE_NOTE: &str = "perl -e 'my ($p,$n)=(\"etc/f\",\"user.note\"); syscall(197,$p,$n)==0 or die'";
 const REMOVE_LIST: &str = "perl -e 'my ($p,$n)=(\"etc/f\",\"system.posix_acl_access\"); syscall(197,$p,$n)==0 or die'";
