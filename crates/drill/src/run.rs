@@ -678,7 +678,6 @@ fn report(
     }
 }
 
-/// The least that any confirmed incident has come to.
 /// For whoever looks into a report that does not hold: `THYMUS_DRILL_KEEP=DIR` keeps what the agent told, its log and
 /// its journal.
 fn keep(twin: &Twin, agent: &Agent<'_>, incidents: &[Incident]) {
@@ -689,9 +688,15 @@ fn keep(twin: &Twin, agent: &Agent<'_>, incidents: &[Incident]) {
         for incident in incidents.iter().filter(|incident| incident.confirmed) {
             std::fs::write(directory.join(format!("explain-{}.txt", incident.id)), agent.explain(incident.id))?;
         }
-        let agent = twin.directory().join("agent");
-        std::fs::copy(agent.join("log"), directory.join("log"))?;
-        for entry in std::fs::read_dir(agent.join("state/journal"))? {
+        let outside = twin.directory().join("agent");
+        let journal = if outside.is_dir() {
+            std::fs::copy(outside.join("log"), directory.join("log"))?;
+            outside.join("state/journal")
+        } else {
+            std::fs::write(directory.join("log"), agent.said())?;
+            twin.root().join("var/lib/thymus/journal")
+        };
+        for entry in std::fs::read_dir(journal)? {
             let entry = entry?;
             std::fs::copy(entry.path(), directory.join("journal").join(entry.file_name()))?;
         }
@@ -702,6 +707,7 @@ fn keep(twin: &Twin, agent: &Agent<'_>, incidents: &[Incident]) {
     }
 }
 
+/// The least that any confirmed incident has come to.
 fn stage(scenario: &Scenario, incidents: &[Incident], confirmed: &[&Incident], idle: bool) -> Stage {
     let of = |incident: &&Incident| match incident.stage {
         thymus_engine::Stage::Open => Stage::Open,

@@ -115,7 +115,7 @@ struct Table {
 impl Table {
     fn write(&mut self, place: usize, lease: Option<Lease>) -> Result<(), Error> {
         let slot = &mut self.slots[place];
-        let sequence = slot.sequence + 1;
+        let sequence = slot.sequence.wrapping_add(1);
         let half = encode(sequence, lease.as_ref());
         let offset = place * SLOT_BYTES + if sequence.is_multiple_of(2) { 0 } else { HALF_BYTES };
         let error = |source| Error::Io { doing: "write", path: self.path.clone(), source };
@@ -249,4 +249,25 @@ impl Leases {
         let table = self.table();
         table.under(process).any(|place| table.slots[place].lease.is_some_and(|lease| lease.until > now))
     }
+}
+
+/// A table of any bytes, as they are and with checks that hold: what is read is what stands there.
+pub(crate) fn fuzz_leases(bytes: &[u8]) {
+    for slot in bytes.chunks_exact(SLOT_BYTES) {
+        let _ = newest(slot);
+    }
+    for numbers in bytes.chunks_exact(HALF_BYTES) {
+        let mut half = numbers.to_vec();
+        let check = blake3::hash(&half[8..]);
+        half[..8].copy_from_slice(&check.as_bytes()[..8]);
+        if let Some((sequence, Some(lease))) = decode(&half) {
+            assert_eq!(decode(&encode(sequence, Some(&lease))), Some((sequence, Some(lease))));
+        }
+    }
+}
+
+pub(crate) fn lease_seeds() -> Vec<Vec<u8>> {
+    let process = ProcessKey { boot: BootId(3), pid: 10, start_time: Timestamp(7) };
+    let lease = Lease { action: ActionId(1), process, until: Timestamp(9) };
+    vec![[encode(1, Some(&lease)), encode(2, None)].concat()]
 }
