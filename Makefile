@@ -7,8 +7,9 @@ THYMUS = target/debug/thymus
 SEED ?= 7
 SEEDS ?= 20
 CI_SEEDS ?= 2
+FUZZ_SECONDS ?= 20
 
-.PHONY: setup build run test bench drills
+.PHONY: setup build run test bench drills cases fuzz
 
 setup:            ## Debian packages that are missing, and the base of all twins
 	./drills/setup
@@ -33,3 +34,20 @@ bench:            ## figures for docs/measured.md; builds for release
 	target/release/examples/throughput
 	target/release/examples/judge_cost
 	target/release/examples/stop_latency
+
+cases: setup build  ## records cases/recorded anew, in twins; then `UPDATE=1 cargo test --test cases`, and review the diff
+	./drills/record
+
+# Coverage for libFuzzer by flags that the stable compiler has: what `cargo fuzz` sets, without the sanitizers.
+COVERAGE = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters \
+	-Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1
+FUZZER = fuzz/target/x86_64-unknown-linux-gnu/release/thymus-fuzz
+
+fuzz:             ## every reader of foreign bytes, FUZZ_SECONDS each; what it finds stays in fuzz/target/found
+	cd fuzz && RUSTFLAGS="$(COVERAGE)" cargo build --release --locked --target x86_64-unknown-linux-gnu
+	for target in $${TARGET:-$$($(FUZZER))}; do \
+	  mkdir -p fuzz/target/corpus/$$target fuzz/target/found && echo "== $$target" && \
+	  THYMUS_FUZZ=$$target THYMUS_SEEDS=fuzz/target/corpus/$$target $(FUZZER) -max_total_time=$(FUZZ_SECONDS) -timeout=10 \
+	    -rss_limit_mb=2048 -print_final_stats=1 -verbosity=0 -artifact_prefix=fuzz/target/found/$$target- \
+	    fuzz/target/corpus/$$target || exit 1; \
+	done

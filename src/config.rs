@@ -220,6 +220,16 @@ text! {
     },
     "the name of a user, such as `alice`"
 }
+impl UserName {
+    /// The number that a passwd(5) file gives it; of several lines, the first that holds a number.
+    pub(crate) fn uid_in(&self, passwd: &str) -> Option<u32> {
+        passwd.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            (fields.next() == Some(self.get())).then(|| fields.nth(1)?.parse().ok()).flatten()
+        })
+    }
+}
+
 text! {
     /// A path on the machine that the agent runs on.
     AbsolutePath(PathBuf),
@@ -356,6 +366,32 @@ pub(crate) fn parse(path: &Path, text: &str) -> Result<Config, Problem> {
         instead: String::new(),
     })
 }
+
+/// Hostile texts: a configuration is refused with a place that can be shown, or says the same when it is written again.
+/// The text is also taken as the guarded host's list of users.
+#[cfg_attr(not(test), allow(dead_code, reason = "`fuzz/` takes this file in"))]
+pub(crate) const FUZZ: thymus_engine::fuzz::Target = thymus_engine::fuzz::Target {
+    name: "configuration",
+    run: |bytes| {
+        let Ok(text) = std::str::from_utf8(bytes) else { return };
+        match parse(Path::new(DEFAULT_PATH), text) {
+            Ok(config) => {
+                for name in &config.administrators {
+                    let _ = name.uid_in(text);
+                }
+                let again = toml::to_string(&config).map(|text| parse(Path::new(DEFAULT_PATH), &text));
+                assert!(again.is_ok_and(|again| again.is_ok_and(|again| again == config)));
+            }
+            Err(problem) => assert!(!problem.to_string().contains('\u{1b}'), "a message moves nobody's cursor"),
+        }
+    },
+    seeds: || {
+        let own = "mode = \"guarded\"\nthis_host = true\nadministrators = [\"alice\"]\n[protect]\ntrees = [\"/etc\"]\n\
+            [vault]\nquota_mb = 64\n[[service]]\nunit = \"nginx.service\"\ntcp = 80\nurl = \"http://127.0.0.1/\"\n";
+        let usual = toml::to_string(&Config::default()).unwrap_or_default();
+        vec![own.into(), usual.into_bytes(), b"alice:x:1000:1000::/home/alice:/bin/sh\n".into()]
+    },
+};
 
 /// Reads a configuration. A file that is not there is the defaults only when it was not asked for by name.
 pub(crate) fn load(path: Option<&Path>) -> Result<Config, Problem> {
@@ -535,6 +571,22 @@ unit = "nginx.service"
 tcp = 80
 url = "http://127.0.0.1/health"
 "#;
+
+    #[test]
+    fn whatever_the_bytes_no_reader_panics() {
+        for round in 0..400 {
+            let bytes = FUZZ.hostile(round);
+            let held = std::panic::catch_unwind(|| (FUZZ.run)(&bytes));
+            assert!(held.is_ok(), "round {round}: {}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_user_has_the_number_that_the_list_gives() {
+        let passwd = "root:x:0:0::/root:/bin/sh\n:x:5\nops:x:nine:9\nops:x:1000:1000::/home/ops:/bin/sh\nopsx:x:7\n";
+        let uid = |name: &str| UserName(name.to_owned()).uid_in(passwd);
+        assert_eq!([uid("root"), uid("ops"), uid("op"), uid("x")], [Some(0), Some(1000), None, None]);
+    }
 
     fn place() -> tempfile::TempDir {
         tempfile::Builder::new().prefix("thymus-config-").tempdir().unwrap()

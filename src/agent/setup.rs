@@ -213,15 +213,9 @@ impl House {
     /// Names to numbers, by the guarded host's own users. A name that it does not know is nobody, and is said.
     fn administrators(&self, config: &Config) -> Vec<u32> {
         let users = self.read_beneath("etc/passwd").unwrap_or_default();
-        let uid_of = |name: &str| {
-            users.lines().find_map(|line| {
-                let mut fields = line.split(':');
-                (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok()).flatten()
-            })
-        };
         let mut found = Vec::new();
         for name in &config.administrators {
-            match uid_of(name.get()) {
+            match name.uid_in(&users) {
                 Some(uid) => found.push(uid),
                 None => self.problems.borrow_mut().push(Problem {
                     path: PathBuf::from("/etc/passwd"),

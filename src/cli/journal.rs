@@ -3,9 +3,12 @@
 use super::{Desk, show};
 use crate::config;
 use clap::{Args, Subcommand};
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use thymus_host::journal::{self, Report};
+use thymus_engine::event::{Activity, Event};
+use thymus_engine::{Input, ProcessKey, Timestamp};
+use thymus_host::journal::{self, Record, Report};
 
 /// Prove that nothing in the journal was altered or removed, or print it.
 #[derive(Debug, Args)]
@@ -22,7 +25,12 @@ enum What {
     /// Follow the whole hash chain; exits with 1 and names the place where it breaks.
     Verify,
     /// Print every record as one JSON object a line.
-    Export,
+    Export {
+        /// Only what went into the engine, as `thymus replay` and the cases of the tests read it. The agent's own command
+        /// line is left out: it names places of this machine alone.
+        #[arg(long)]
+        inputs: bool,
+    },
 }
 
 /// Where the journal is in a state directory.
@@ -44,8 +52,9 @@ impl Journal {
                 desk.tell(&report, text)?;
                 Ok(super::exit(report.problems.is_empty()))
             }
-            What::Export => {
-                let report = journal::export(&directory, &mut std::io::BufWriter::new(std::io::stdout().lock()))?;
+            What::Export { inputs } => {
+                let out = &mut std::io::BufWriter::new(std::io::stdout().lock());
+                let report = if *inputs { export_inputs(&directory, out)? } else { journal::export(&directory, out)? };
                 if !report.problems.is_empty() {
                     super::warn(&text(&report));
                 }
@@ -53,6 +62,48 @@ impl Journal {
             }
         }
     }
+}
+
+/// The inputs as one JSON object a line, from the first one on.
+fn export_inputs(directory: &Path, out: &mut dyn Write) -> anyhow::Result<Report> {
+    let (mut own, mut failed) = (Vec::new(), None);
+    let report = journal::records(directory, &mut |now, record| {
+        let line = match record {
+            Record::Input(input) => line(now, input, &mut own).and_then(|line| Ok(writeln!(out, "{line}")?)),
+            Record::Checkpoint(_) | Record::Lost { .. } => Err(anyhow::anyhow!(
+                "inputs are missing at {} ns: the older part of this journal is gone, or a full disk lost some",
+                now.0
+            )),
+            Record::Run(_)
+            | Record::Effect(_)
+            | Record::Intent(_)
+            | Record::Settled { .. }
+            | Record::Undone { .. }
+            | Record::IncidentUndone { .. }
+            | Record::Carried(_) => Ok(()),
+        };
+        if let (None, Err(error)) = (&failed, line) {
+            failed = Some(error);
+        }
+        Ok(())
+    })?;
+    out.flush()?;
+    failed.map_or(Ok(report), Err)
+}
+
+/// `own`: the agent's processes, as the last configuration names them.
+fn line(now: Timestamp, mut input: Input, own: &mut Vec<ProcessKey>) -> anyhow::Result<String> {
+    match &mut input {
+        Input::Configured(configuration) => own.clone_from(&configuration.never_touch),
+        Input::Event(Event { activity: Activity::Process(told), .. }) if own.contains(&told.process.key) => {
+            told.process.cmd_line = vec!["thymus".to_owned()];
+            if let Some(file) = &mut told.process.file {
+                file.path = "/usr/sbin/thymus".into();
+            }
+        }
+        _ => {}
+    }
+    Ok(serde_json::json!({ "now": now, "input": input }).to_string())
 }
 
 fn text(report: &Report) -> String {

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Events per second through the whole engine on one core, on the events of a build beside logins, cron and services.
+//! Events per second through the whole engine on one core.
 //!
-//! `cargo run --release -p thymus-engine --example throughput [EVENTS]`
+//! `throughput [EVENTS]`: on the events of a composed build beside logins, cron and services.
+//! `throughput EVENTS RECORDING [BEFORE]`: on what was recorded in a twin (`cases/recorded/NAME.jsonl.zst`). A drill takes a
+//! minute, so its events are repeated, shifted: later in time, other ids, processes, inodes and versions each round.
+//! `BEFORE` is another recording, which the engine has behind it, its incidents included.
 #![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a bench measures time and prints what it found")]
 
 use thymus_engine::engine::Engine;
@@ -11,13 +14,16 @@ use thymus_engine::event::{
 };
 use thymus_engine::guard::Policies;
 use thymus_engine::input::{Configuration, Input, Mode};
+use std::collections::{BTreeMap, BTreeSet};
 use thymus_engine::{BootId, EventId, FileKey, HostPath, ProcessKey, Timestamp, VersionId};
+
+type Inputs = Vec<(Timestamp, Input)>;
 
 /// Nanoseconds between two events: 20,000 events a second, as a parallel build on two cores makes them.
 const PACE_NS: u64 = 50_000;
 
 struct Trace {
-    inputs: Vec<(Timestamp, Input)>,
+    inputs: Inputs,
     pids: u32,
     versions: u64,
 }
@@ -123,8 +129,7 @@ fn configuration() -> Configuration {
     }
 }
 
-fn main() {
-    let wanted = std::env::args().nth(1).and_then(|text| text.parse().ok()).unwrap_or(600_000);
+fn composed(wanted: usize) -> Inputs {
     let mut trace = Trace { inputs: Vec::with_capacity(wanted + 64), pids: 1, versions: 1 };
     let none = Process::default();
     let init = trace.process(ProcessActivityId::Inventory, &none, "/usr/lib/systemd/systemd", &["init"]);
@@ -147,25 +152,190 @@ fn main() {
             trace.end(&visit);
         }
     }
-    let events = trace.inputs.len();
-    let mut engine = Engine::new();
-    let mut effects = Vec::new();
-    engine.step(Timestamp(1), Input::Configured(Box::new(configuration())), &mut effects);
+    trace.inputs
+}
+
+fn read(path: &str) -> Result<Inputs, Box<dyn std::error::Error>> {
+    #[derive(serde::Deserialize)]
+    struct Line {
+        now: Timestamp,
+        input: Input,
+    }
+    let text = String::from_utf8(zstd::decode_all(std::fs::File::open(path)?)?)?;
+    let lines = text.lines().map(|line| serde_json::from_str(line).map(|Line { now, input }| (now, input)));
+    Ok(lines.collect::<Result<Inputs, _>>()?)
+}
+
+/// A recording, over and over. What was there before it (the daemons) stays the same through all rounds; the processes
+/// that it brought are others in each round, and end with it. Paths stay, but for those of temporary files.
+struct Rounds {
+    events: Vec<(Timestamp, Event)>,
+    first: Timestamp,
+    span_ns: u64,
+    ids: u64,
+    versions: u64,
+    residents: BTreeSet<ProcessKey>,
+    temporary: BTreeSet<HostPath>,
+    latest: BTreeMap<HostPath, VersionId>,
+    round: u64,
+}
+
+/// Between two rounds, and after what came before them.
+const PAUSE_NS: u64 = 1_000_000_000;
+
+impl Rounds {
+    fn new(inputs: &Inputs) -> Self {
+        let event = |(now, input): &(Timestamp, Input)| match input {
+            Input::Event(event) => Some((*now, event.clone())),
+            _ => None,
+        };
+        let mut events: Vec<_> = inputs.iter().filter_map(event).collect();
+        let (first, last) = (events.first().map_or(Timestamp(0), |one| one.0), events.last().map_or(0, |one| one.0.0));
+        let (mut residents, mut born, mut alive) = (BTreeSet::new(), BTreeSet::new(), BTreeMap::new());
+        let (mut created, mut temporary) = (BTreeSet::new(), BTreeSet::new());
+        let (mut ids, mut versions) = (0, 0);
+        for (_, event) in &events {
+            ids = ids.max(event.id.0);
+            match &event.activity {
+                Activity::Process(told) => {
+                    let key = told.process.key;
+                    match told.activity {
+                        ProcessActivityId::Inventory if !born.contains(&key) => drop(residents.insert(key)),
+                        ProcessActivityId::Terminate => drop(alive.remove(&key)),
+                        _ => drop((born.insert(key), alive.insert(key, told.process.clone()))),
+                    }
+                }
+                Activity::File(told) => {
+                    let after = |change: &Option<Change>| change.map_or(0, |change| change.after.0);
+                    versions = versions.max(after(&told.change)).max(after(&told.change_result));
+                    if told.activity == FileActivityId::Create {
+                        created.insert(told.file.path.clone());
+                    } else if matches!(told.activity, FileActivityId::Delete | FileActivityId::Rename)
+                        && created.contains(&told.file.path)
+                    {
+                        temporary.insert(told.file.path.clone());
+                    }
+                }
+                _ => {}
+            }
+        }
+        let left = alive.into_iter().filter(|(key, _)| !residents.contains(key));
+        for (number, (key, process)) in (1..).zip(left) {
+            let (activity, exit_code) = (ProcessActivityId::Terminate, Some(0));
+            let activity = Activity::Process(ProcessActivity { activity, actor: key, process, exit_code });
+            events.push((Timestamp(last), Event { id: EventId(ids + number), time: Timestamp(last), activity }));
+        }
+        let (ids, latest) = (ids + 10_000, BTreeMap::new());
+        let span_ns = last - first.0 + PAUSE_NS;
+        Self { events, first, span_ns, ids, versions, residents, temporary, latest, round: 0 }
+    }
+
+    fn key(&self, key: &mut ProcessKey) {
+        if !self.residents.contains(key) && key.pid > 1 {
+            key.start_time.0 += self.round * self.span_ns;
+            key.pid = u32::try_from((u64::from(key.pid) + self.round * 613) % 4_194_304).unwrap_or(key.pid);
+        }
+    }
+
+    fn path(&self, path: &mut HostPath) {
+        if self.temporary.contains(path) {
+            let round = format!(".{}", self.round);
+            *path = HostPath::new(&[path.as_bytes(), round.as_bytes()].concat());
+        }
+    }
+
+    fn change(&mut self, path: &HostPath, change: &mut Option<Change>) {
+        if let Some(change) = change {
+            change.after.0 += self.round * self.versions;
+            let before = self.latest.insert(path.clone(), change.after);
+            change.before = before.unwrap_or(change.before);
+        }
+    }
+
+    /// One more round, beginning at `from`.
+    fn round(&mut self, from: Timestamp, out: &mut Inputs) {
+        let (first, begin) = (self.first, from.0 + self.round * self.span_ns);
+        let shift = |time: Timestamp| Timestamp(begin + time.since_ns(first));
+        for (now, mut event) in self.events.clone() {
+            event.id.0 += self.round * self.ids;
+            event.time = shift(event.time);
+            match &mut event.activity {
+                Activity::Process(told) => {
+                    self.key(&mut told.actor);
+                    self.key(&mut told.process.key);
+                    self.key(&mut told.process.parent);
+                }
+                Activity::File(told) => {
+                    self.key(&mut told.actor);
+                    self.path(&mut told.file.path);
+                    told.file.key.inode += self.round * 100_000;
+                    self.change(&told.file.path, &mut told.change);
+                    if let Some(path) = &mut told.file_result {
+                        self.path(path);
+                        self.change(path, &mut told.change_result);
+                    }
+                }
+                Activity::Authentication(told) => self.key(&mut told.session),
+                Activity::Loss(_) | Activity::Finding(_) | Activity::Incident(_) | Activity::Remediation(_) => {}
+            }
+            out.push((shift(now), Input::Event(event)));
+        }
+        self.round += 1;
+    }
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let wanted = arguments.first().map_or(Ok(600_000), |text| text.parse())?;
+    let (mut engine, mut effects) = (Engine::new(), Vec::new());
+    let (mut last, mut begun) = (Timestamp(1), false);
+    if let Some(before) = arguments.get(2) {
+        for (now, input) in read(before)? {
+            (last, begun) = (now, true);
+            engine.step(now, input, &mut effects);
+        }
+        println!("before: {before}, {} incidents", engine.view().incidents.len());
+    }
+    let inputs = match arguments.get(1) {
+        None => {
+            println!("trace: composed");
+            engine.step(last, Input::Configured(Box::new(configuration())), &mut effects);
+            composed(wanted)
+        }
+        Some(path) => {
+            let recorded = read(path)?;
+            if let Some((now, input)) = recorded.first().filter(|_| !begun) {
+                (last, _) = (*now, engine.step(*now, input.clone(), &mut effects));
+            }
+            let (mut rounds, mut inputs) = (Rounds::new(&recorded), Vec::with_capacity(wanted));
+            while inputs.len() < wanted {
+                rounds.round(Timestamp(last.0 + PAUSE_NS), &mut inputs);
+            }
+            let (events, seconds) = (rounds.events.len(), rounds.span_ns / 1_000_000_000);
+            println!("trace: {path}, {events} recorded events of {seconds} s, repeated {} times, shifted", rounds.round);
+            inputs
+        }
+    };
+    let (events, before) = (inputs.len(), effects.len());
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let started = std::time::Instant::now();
     let mut units_max = 0;
-    for (now, input) in trace.inputs {
+    for (now, input) in inputs {
         units_max = units_max.max(engine.step(now, input, &mut effects).units);
     }
     let seconds = started.elapsed().as_secs_f64();
     let (processes, files, invocations) = engine.graph().sizes();
     let per_second = f64::from(u32::try_from(events).unwrap_or(u32::MAX)) / seconds;
     println!(
-        "events {events}, seconds {seconds:.3}, events per second {per_second:.0}, most units in a step {units_max}"
+        "events {events}, seconds {seconds:.3}, events per second {per_second:.0}, most units in a step {units_max}, \
+         load before {}",
+        load.trim()
     );
     println!(
         "graph: {processes} processes, {files} files, {invocations} invocations, {} KiB; effects {}",
         engine.graph().bytes() >> 10,
-        effects.len()
+        effects.len() - before
     );
     println!("{:?}", engine.graph().counters);
+    Ok(())
 }

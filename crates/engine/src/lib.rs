@@ -11,6 +11,7 @@ pub mod detect;
 pub mod diagnose;
 pub mod engine;
 pub mod event;
+pub mod fuzz;
 pub mod graph;
 pub mod guard;
 pub mod id;

@@ -1,14 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Golden cases: `cases/NAME.jsonl` in, `cases/NAME.out` expected. `UPDATE=1` rewrites; review the diff.
+//! Golden cases: inputs in, `NAME.out` expected. `UPDATE=1` rewrites; review the diff.
 //!
-//! A line of input is `{"now": NANOSECONDS, "input": INPUT}`. Effects are answered by perfect hands: what is prepared is
-//! as expected, what is committed succeeds, what is verified holds, and what a stopped process is recorded to have done
-//! later does not happen. So a case tells the whole story of an incident.
+//! A line of input is `{"now": NANOSECONDS, "input": INPUT}`.
+//!
+//! `cases/NAME.jsonl` is composed: short, and of one idea. Effects are answered by perfect hands: what is prepared is as
+//! expected, what is committed succeeds, what is verified holds, and what a stopped process is said to have done later
+//! does not happen. So a case tells the whole story of an incident.
+//!
+//! `cases/recorded/NAME.jsonl.zst` is what the agent of a drill took in, in a twin, from its first input to its last
+//! (`make cases`). The answers of its hands are among them, so nothing is answered here; when the engine decides something
+//! else than it did then, the answers no longer fit: record again. Every effect counts for the fingerprint.
 #![allow(clippy::disallowed_methods, reason = "the harness reads and writes golden files; the engine does not")]
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use serde::Deserialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use thymus_engine::action::{Action, Expected, Facts, Merge, Outcome};
@@ -66,6 +72,55 @@ fn replay(text: &str) -> String {
     }
     writeln!(out, "{:>8} ms  end; {prevented} recorded events of stopped processes did not happen", last.0 / 1_000_000)
         .unwrap();
+    tell_incidents(&engine, &mut out);
+    out
+}
+
+/// Characters shown of one line; the fingerprint has all of it.
+const WIDTH: usize = 160;
+
+fn retell(text: &str) -> String {
+    let (mut engine, mut out, mut effects) = (Engine::new(), String::new(), Vec::new());
+    let (mut first, mut inputs, mut fingerprint) = (None, 0, 0xcbf2_9ce4_8422_2325_u64);
+    // Said before, in these words.
+    let mut again: BTreeMap<String, u64> = BTreeMap::new();
+    for line in text.lines() {
+        let Line { now, input } = serde_json::from_str(line).unwrap();
+        inputs += 1;
+        engine.step(now, input, &mut effects);
+        for effect in effects.drain(..) {
+            // FNV-1a, 64 bits.
+            for byte in serde_json::to_vec(&(now, &effect)).unwrap() {
+                fingerprint = (fingerprint ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+            }
+            let told: String = told(&effect).chars().take(WIDTH).collect();
+            let key = match &effect {
+                Effect::Renew { .. } => continue,
+                Effect::Drop { verdict, .. } => format!("drop {}", verdict.reasons.join("; ")),
+                _ => told.clone(),
+            };
+            if let Some(count) = again.get_mut(&key) {
+                *count += 1;
+                continue;
+            }
+            again.insert(key, 0);
+            let since = now.since_ns(*first.get_or_insert(now)) / 1_000_000;
+            writeln!(out, "{since:>8} ms  {told}").unwrap();
+        }
+    }
+    for (words, count) in again.iter().filter(|(_, count)| **count > 0) {
+        writeln!(out, "{count:>8} more  {words}").unwrap();
+    }
+    let view = engine.view();
+    writeln!(out, "inputs {inputs}, fingerprint of all effects {fingerprint:016x}").unwrap();
+    for name in ["events", "events_lost", "findings", "answers_unknown", "step_work_max"] {
+        writeln!(out, "  {name} {}", view.counters[name]).unwrap();
+    }
+    tell_incidents(&engine, &mut out);
+    out
+}
+
+fn tell_incidents(engine: &Engine, out: &mut String) {
     for incident in engine.view().incidents {
         writeln!(out, "incident {}: {:?}, {}", incident.id, incident.stage, incident.why).unwrap();
         for root in incident.roots {
@@ -79,7 +134,6 @@ fn replay(text: &str) -> String {
             writeln!(out, "  object   {} {:?}: {}", object.path, object.class, object.reason).unwrap();
         }
     }
-    out
 }
 
 /// Whose doing the input is.
@@ -187,10 +241,9 @@ fn pids(processes: &[ProcessKey]) -> String {
     processes.iter().map(|process| process.pid.to_string()).collect::<Vec<_>>().join(",")
 }
 
-fn check(name: &str) {
-    let input = std::fs::read_to_string(directory().join(format!("{name}.jsonl"))).unwrap();
-    let (found, path) = (replay(&input), directory().join(format!("{name}.out")));
-    assert_eq!(found, replay(&input), "{name}: two replays differ");
+fn check(name: &str, input: &str, told: fn(&str) -> String) {
+    let (found, path) = (told(input), directory().join(format!("{name}.out")));
+    assert_eq!(found, told(input), "{name}: two replays differ");
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(&path, &found).unwrap();
     }
@@ -204,13 +257,33 @@ fn check(name: &str) {
     }
 }
 
-#[test]
-fn every_case_is_told_as_recorded() {
-    let mut names: Vec<String> = std::fs::read_dir(directory())
-        .unwrap()
-        .filter_map(|entry| entry.unwrap().file_name().to_str()?.strip_suffix(".jsonl").map(ToOwned::to_owned))
-        .collect();
+/// Names of the files of a folder of cases that end so, in order; at least one.
+fn names(folder: &Path, end: &str) -> Vec<String> {
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<String> = files.filter_map(|name| Some(name.to_str()?.strip_suffix(end)?.to_owned())).collect();
     names.sort();
-    assert!(!names.is_empty(), "no case in {}", directory().display());
-    names.iter().for_each(|name| check(name));
+    assert!(!names.is_empty(), "no case in {}", folder.display());
+    names
+}
+
+#[test]
+fn every_case_is_told_as_composed() {
+    for name in names(&directory(), ".jsonl") {
+        let input = std::fs::read_to_string(directory().join(format!("{name}.jsonl"))).unwrap();
+        check(&name, &input, replay);
+    }
+}
+
+#[test]
+fn every_recording_is_decided_as_it_was() {
+    let folder = directory().join("recorded");
+    for name in names(&folder, ".jsonl.zst") {
+        let file = std::fs::File::open(folder.join(format!("{name}.jsonl.zst"))).unwrap();
+        let input = String::from_utf8(zstd::decode_all(file).unwrap()).unwrap();
+        // Only what was in the twin: no place of the machine that the twin stood on.
+        for word in ["thymus-drill-", "/target/", "/sys/fs/cgroup"] {
+            assert!(!input.contains(word), "{name} names `{word}`");
+        }
+        check(&format!("recorded/{name}"), &input, retell);
+    }
 }

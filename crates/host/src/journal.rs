@@ -8,6 +8,7 @@
 
 mod anchor;
 mod frame;
+pub(crate) mod fuzz;
 pub mod ring;
 mod scan;
 

@@ -145,7 +145,7 @@ impl<'a> Origins<'a> {
 }
 
 /// Whether this crontab line runs `command`: the line ends in it, after a blank. A `%` in the line ends the command (crontab(5)).
-fn runs(line: &[u8], command: &[u8]) -> bool {
+pub(crate) fn runs(line: &[u8], command: &[u8]) -> bool {
     let line = line.trim_ascii();
     let end = line.iter().position(|byte| *byte == b'%').unwrap_or(line.len());
     let line = line[..end].trim_ascii_end();

@@ -395,3 +395,27 @@ pub fn process_key(pid: u32) -> Option<ProcessKey> {
     tasks.read(look).ok()?;
     found
 }
+
+/// What the kernel and `/proc` tell in words, of any bytes: mounts, environments, command lines, cgroups, crontabs.
+pub(crate) fn fuzz_text(bytes: &[u8]) {
+    use thymus_engine::event::{ARGUMENT_BYTES_MAX, ARGUMENTS_MAX};
+    mounts::fuzz(bytes);
+    let _ = session::peer(bytes);
+    let _ = session::unit(&String::from_utf8_lossy(bytes));
+    let arguments = process::arguments(bytes);
+    // A byte that is not UTF-8 becomes a character of three.
+    assert!(arguments.len() <= ARGUMENTS_MAX && arguments.concat().len() <= 3 * ARGUMENT_BYTES_MAX);
+    let (one, other) = bytes.split_at(bytes.len() / 2);
+    let path = process::resolved(one, other);
+    assert!(path.starts_with(b"/") && !path.split(|byte| *byte == b'/').any(|part| part == b".."));
+    let _ = crate::origin::runs(one, other);
+}
+
+pub(crate) fn text_seeds() -> Vec<Vec<u8>> {
+    vec![
+        b"36 35 7:9 /sub\\040dir /mnt/a\\134b rw,noatime shared:1 - ext4 /dev/loop9 rw\n22 1 0:20 / /proc rw - proc proc rw".into(),
+        b"USER=alice\0SSH_CONNECTION=10.0.0.2 4711 10.0.0.1 22\0sh\0-c\0".into(),
+        b"user.slice/user-1000.slice/session-3.scope".into(),
+        b"* * * * * root /usr/bin/x%body../../usr/bin/x".into(),
+    ]
+}

@@ -21,9 +21,9 @@ mod store;
 mod version;
 mod worker;
 
-pub use log::fuzz_log;
+pub(crate) use log::{fuzz_log, log_seeds};
 pub use protect::Protection;
-pub use store::fuzz_pack;
+pub(crate) use store::{fuzz_pack, pack_seeds};
 pub use version::{Digest, Kind, Recorded, State, Version};
 
 use crate::scope::{Acting, Scope};

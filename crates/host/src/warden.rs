@@ -6,7 +6,7 @@
 //! only its deadline does; the warden ends when the agent is gone and no lease is left. It ignores what stops a service
 //! (SIGTERM, SIGINT, SIGHUP): a unit for the agent should give it longer than one lease to end.
 
-mod table;
+pub(crate) mod table;
 #[cfg(test)]
 mod tests;
 

@@ -33,7 +33,7 @@ pub(super) struct Anchor {
 }
 
 impl Anchor {
-    fn encode(&self) -> [u8; SLOT_BYTES] {
+    pub(super) fn encode(&self) -> [u8; SLOT_BYTES] {
         let mut bytes = [0; SLOT_BYTES];
         let numbers = [self.sequence, self.boot, self.first, self.segment, self.synced.length, self.written.length];
         for (at, number) in numbers.iter().enumerate() {
@@ -46,7 +46,7 @@ impl Anchor {
         bytes
     }
 
-    fn decode(bytes: &[u8; SLOT_BYTES]) -> Option<Self> {
+    pub(super) fn decode(bytes: &[u8; SLOT_BYTES]) -> Option<Self> {
         let check = blake3::hash(&bytes[..112]);
         if bytes[112..] != check.as_bytes()[..CHECK_BYTES] {
             return None;

@@ -194,22 +194,23 @@ impl<R: Read> Iterator for Frames<R> {
     }
 }
 
+/// Any payloads, each with its kind, as a whole segment: what a reader meets behind the hashes.
+pub(super) fn segment(segment: u64, payloads: &[(u8, &[u8])]) -> Vec<u8> {
+    let header = Header { segment, before: [7; HASH_BYTES] };
+    let (mut bytes, mut head) = (header.encode().to_vec(), header.seed());
+    for (time, (kind, payload)) in (0..).zip(payloads) {
+        head = write(&mut bytes, &head, *kind, time, payload).unwrap_or(head);
+    }
+    bytes
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn segment(payloads: &[Vec<u8>]) -> Vec<u8> {
-        let header = Header { segment: 3, before: [7; HASH_BYTES] };
-        let (mut bytes, mut head) = (header.encode().to_vec(), header.seed());
-        for (time, payload) in payloads.iter().enumerate() {
-            head = write(&mut bytes, &head, 2, time as u64, payload).unwrap();
-        }
-        bytes
-    }
 
-    /// The fuzz body: whatever the bytes, it ends, stays within its memory and never panics.
     fn read_all(bytes: &[u8]) -> (usize, bool) {
         match Frames::open(bytes, bytes.len() as u64) {
             Err(_) => (0, false),
@@ -241,7 +242,8 @@ mod tests {
             at in any::<proptest::sample::Index>(),
             flip in 1u8..=255,
         ) {
-            let mut bytes = segment(&payloads);
+            let payloads: Vec<(u8, &[u8])> = payloads.iter().map(|payload| (2, payload.as_slice())).collect();
+            let mut bytes = segment(3, &payloads);
             prop_assert_eq!(read_all(&bytes), (payloads.len(), true));
             let at = at.index(bytes.len());
             bytes[at] ^= flip;

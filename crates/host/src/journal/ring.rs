@@ -53,7 +53,7 @@ impl Ring {
             found.extend(decode(&slot, boot));
         }
         found.sort_unstable_by_key(|(sequence, _)| *sequence);
-        let next = found.last().map_or(1, |(sequence, _)| sequence + 1);
+        let next = found.last().map_or(1, |(sequence, _)| sequence.wrapping_add(1));
         let mut promises: Vec<Promise> = Vec::new();
         for (_, promise) in found {
             match promises.last_mut() {
@@ -83,7 +83,7 @@ impl Ring {
             self.slot[..8].copy_from_slice(&check.as_bytes()[..8]);
             let offset = (self.next % SLOTS) * SLOT_BYTES as u64;
             self.file.write_all_at(&self.slot[..end], offset).map_err(io_error("write", &self.path))?;
-            self.next += 1;
+            self.next = self.next.wrapping_add(1);
         }
         Ok(())
     }
@@ -117,6 +117,25 @@ fn decode(slot: &[u8; SLOT_BYTES], boot: BootId) -> Option<(u64, Promise)> {
     let promise =
         Promise { action: ActionId(number(2)), incident: IncidentId(number(3)), time: Timestamp(number(4)), processes };
     Some((number(0), promise))
+}
+
+/// A slot of any bytes, as it is and with a check that holds: what is promised fits into the slot.
+pub(crate) fn fuzz_slot(bytes: &[u8]) {
+    let mut slot = [0; SLOT_BYTES];
+    for (into, from) in slot.iter_mut().zip(bytes) {
+        *into = *from;
+    }
+    let boot = BootId(u64::from_le_bytes(array(&slot[16..24])));
+    let _ = decode(&slot, boot);
+    let end = HEAD_BYTES + usize::from(slot[48]).min(ENTRIES) * ENTRY_BYTES;
+    let check = blake3::hash(&slot[8..end]);
+    slot[..8].copy_from_slice(&check.as_bytes()[..8]);
+    assert!(decode(&slot, boot).is_none_or(|(_, promise)| (1..=ENTRIES).contains(&promise.processes.len())));
+}
+
+pub(crate) fn slot_seeds() -> Vec<Vec<u8>> {
+    let numbers = [0, 1, 9, 1, 1, 5, 2, 10, 7, 11, 7];
+    vec![numbers.iter().flat_map(|number: &u64| number.to_le_bytes()).collect()]
 }
 
 #[cfg(test)]

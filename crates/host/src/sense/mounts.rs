@@ -161,6 +161,16 @@ fn line(line: &[u8]) -> Option<Mount> {
     Some(Mount { device, within, point, tmpfs: kind == b"tmpfs", data: DATA_TYPES.contains(&kind) })
 }
 
+/// What a mount is called, from any bytes; a name below the root is a path.
+pub(super) fn fuzz(bytes: &[u8]) {
+    let mounts: Vec<Mount> = bytes.split(|byte| *byte == b'\n').filter_map(line).collect();
+    let mounts = Mounts { mounts, leader: None };
+    assert!(mounts.watched().len() <= WATCHED_MAX);
+    for mount in &mounts.mounts {
+        let _ = mounts.name(mount.device, &[&mount.within, &b"/x"[..]].concat());
+    }
+}
+
 /// Undoes the kernel's `\ooo` escapes.
 fn unescaped(text: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());

@@ -442,7 +442,7 @@ fn program(head: &RecordHead, path: &[u8], mounts: &Mounts) -> File {
     File { path, key: FileKey { device: head.device, inode: head.inode, generation: head.generation } }
 }
 
-fn arguments(bytes: &[u8]) -> Vec<String> {
+pub(super) fn arguments(bytes: &[u8]) -> Vec<String> {
     let bytes = &bytes[..bytes.len().min(ARGUMENT_BYTES_MAX)];
     let bytes = bytes.strip_suffix(b"\0").unwrap_or(bytes);
     if bytes.is_empty() {

@@ -152,7 +152,7 @@ impl Units {
 }
 
 /// The first part of a cgroup's path that is a unit and no slice, as `sd_pid_get_unit(3)` has it.
-fn unit(path: &str) -> Option<String> {
+pub(super) fn unit(path: &str) -> Option<String> {
     const KINDS: [&str; 5] = [".service", ".scope", ".socket", ".mount", ".swap"];
     path.split('/').find(|part| KINDS.iter().any(|kind| part.ends_with(kind))).map(str::to_owned)
 }

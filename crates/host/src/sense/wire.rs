@@ -138,12 +138,17 @@ pub fn walked(names: &[u8]) -> Vec<u8> {
 }
 
 /// What `fuzz/` and the test below call with any bytes.
-pub fn fuzz_record(bytes: &[u8]) {
+pub(crate) fn fuzz_record(bytes: &[u8]) {
     if let Some(record) = record(bytes) {
         let parts = [record.path, record.base, record.text, record.environment, record.script];
         assert!(parts.iter().map(|part| part.len()).sum::<usize>() <= bytes.len());
         assert!(walked(record.path).starts_with(b"/"));
     }
+}
+
+pub(crate) fn record_seeds() -> Vec<Vec<u8>> {
+    let head = RecordHead { kind: KIND_EXEC, pid: 7, path_bytes: 6, base_bytes: 2, text_bytes: 4, ..RecordHead::default() };
+    vec![[head.as_bytes(), b"c\0b\0a\0", b"x\0", b"sh\0-"].concat()]
 }
 
 pub const FAN_MODIFY: u64 = 0x2;
@@ -284,7 +289,7 @@ fn name_event(bytes: &[u8]) -> Option<(NameEvent, &[u8])> {
 }
 
 /// What `fuzz/` and the test below call with any bytes.
-pub fn fuzz_name_events(bytes: &[u8]) {
+pub(crate) fn fuzz_name_events(bytes: &[u8]) {
     let (events, _) = name_events(bytes);
     assert!(events.len() <= bytes.len() / size_of::<Metadata>());
     for event in events {
@@ -293,6 +298,32 @@ pub fn fuzz_name_events(bytes: &[u8]) {
             let _ = handle.inode(false).or(handle.inode(true));
         }
     }
+}
+
+/// An event as the kernel writes it: kind, handle and name of each of its parts.
+fn event(mask: u64, infos: &[(u8, &[u8], &[u8])]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for (kind, handle, name) in infos {
+        let handle_bytes = u32::try_from(handle.len()).unwrap_or(0).to_le_bytes();
+        let mut info = [&[*kind, 0, 0, 0][..], &[0; 8], &handle_bytes, &1i32.to_le_bytes(), *handle].concat();
+        if *kind != 1 {
+            info.extend_from_slice(name);
+            info.push(0);
+        }
+        info.resize(info.len().next_multiple_of(4), 0);
+        let length = u16::try_from(info.len()).unwrap_or(0).to_le_bytes();
+        info[2..4].copy_from_slice(&length);
+        body.extend_from_slice(&info);
+    }
+    let event_len = u32::try_from(size_of::<Metadata>() + body.len()).unwrap_or(0);
+    let metadata = Metadata { event_len, version: 3, reserved: 0, metadata_len: 24, mask, fd: -1, pid: 7 };
+    [metadata.as_bytes(), &body].concat()
+}
+
+pub(crate) fn name_event_seeds() -> Vec<Vec<u8>> {
+    let created = event(FAN_CREATE, &[(2, &[1; 8], b"name"), (1, &[2; 8], b"")]);
+    let renamed = event(FAN_RENAME, &[(10, &[1; 8], b"a\nb"), (12, &[2; 8], b"\xff"), (1, &[3; 8], b"")]);
+    vec![[created.clone(), renamed].concat(), created]
 }
 
 /// The handle of an open file, `O_PATH` included: the same inode can be reached by it from another mount.
@@ -352,28 +383,6 @@ pub fn open_handle(mount: BorrowedFd<'_>, handle: &Handle) -> io::Result<OwnedFd
 mod tests {
     use super::*;
     use proptest::prelude::*;
-
-    fn event(mask: u64, infos: &[(u8, &[u8], &[u8])]) -> Vec<u8> {
-        let mut body = Vec::new();
-        for (kind, handle, name) in infos {
-            let mut info = vec![*kind, 0, 0, 0];
-            info.extend_from_slice(&[0; 8]);
-            info.extend_from_slice(&u32::try_from(handle.len()).unwrap().to_le_bytes());
-            info.extend_from_slice(&1i32.to_le_bytes());
-            info.extend_from_slice(handle);
-            if *kind != 1 {
-                info.extend_from_slice(name);
-                info.push(0);
-            }
-            info.resize(info.len().next_multiple_of(4), 0);
-            let length = u16::try_from(info.len()).unwrap().to_le_bytes();
-            info[2..4].copy_from_slice(&length);
-            body.extend_from_slice(&info);
-        }
-        let event_len = u32::try_from(24 + body.len()).unwrap();
-        let metadata = Metadata { event_len, version: 3, reserved: 0, metadata_len: 24, mask, fd: -1, pid: 7 };
-        [metadata.as_bytes(), &body].concat()
-    }
 
     proptest! {
         #[test]

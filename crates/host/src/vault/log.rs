@@ -236,13 +236,51 @@ impl Log {
 }
 
 /// Called by the fuzzer and by the tests: any bytes are read without a panic, and what is accepted is whole.
-pub fn fuzz_log(bytes: &[u8]) {
+pub(crate) fn fuzz_log(bytes: &[u8]) {
     let parsed = parse(bytes);
     assert!(parsed.end <= bytes.len());
     if parsed.altered.is_none() {
         let again = parse(&bytes[..parsed.end]);
         assert_eq!((again.records, again.end), (parsed.records, parsed.end));
     }
+    // The same bytes behind checks that hold.
+    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes();
+    let head = first_check();
+    let check = next_check(&head, &length, bytes);
+    let framed = [MAGIC.as_slice(), &length, &length_check(&head, &length), &check, bytes].concat();
+    let parsed = parse(&framed);
+    assert!(parsed.records.len() == 1 || parsed.altered.is_some());
+}
+
+pub(crate) fn log_seeds() -> Vec<Vec<u8>> {
+    let path = HostPath::new(b"/etc/new\nline \xff");
+    let version = Version {
+        id: VersionId(3),
+        path: path.clone(),
+        recorded: super::Recorded::State(super::State::absent()),
+        exact: true,
+        writer: Default::default(),
+        time: Default::default(),
+        unix_ns: 5,
+        note: "close".to_owned(),
+    };
+    let records = [
+        Record::Reserved(VersionId(9)),
+        Record::Pinned(path),
+        Record::Kept { digest: Digest::of(b"x"), unix_ns: -1 },
+        Record::Version(version),
+    ];
+    let (mut file, mut head) = (MAGIC.to_vec(), first_check());
+    let mut seeds = Vec::new();
+    for body in records.iter().filter_map(|record| postcard::to_stdvec(record).ok()) {
+        let length = u32::try_from(body.len()).unwrap_or(u32::MAX).to_le_bytes();
+        let check = next_check(&head, &length, &body);
+        file.extend([length.as_slice(), &length_check(&head, &length), &check, &body].concat());
+        head = check;
+        seeds.push(body);
+    }
+    seeds.push(file);
+    seeds
 }
 
 #[cfg(test)]

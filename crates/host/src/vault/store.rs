@@ -463,23 +463,60 @@ fn scan(file: &File, pack: u32, size: u64, index: &mut BTreeMap<Digest, Place>) 
     Ok(offset)
 }
 
-/// Called by the fuzzer and by the tests: a pack of any bytes is read without a panic, and what is found lies inside it.
-pub fn fuzz_pack(bytes: &[u8]) {
-    let directory = std::env::temp_dir();
-    let Ok(file) = rustix::fs::open(
-        &directory,
-        rustix::fs::OFlags::TMPFILE | rustix::fs::OFlags::RDWR | rustix::fs::OFlags::CLOEXEC,
-        rustix::fs::Mode::RUSR,
-    ) else {
-        return;
-    };
-    let (file, mut index) = (File::from(file), BTreeMap::new());
-    if file.write_all_at(bytes, 0).is_err() {
-        return;
+/// Called by the fuzzer and by the tests: a pack of any bytes is read without a panic, what is found lies inside it, and
+/// nothing is given out but what its digest says.
+pub(crate) fn fuzz_pack(bytes: &[u8]) {
+    let Some((named, body)) = bytes.split_first_chunk::<6>() else { return };
+    // The same bytes behind a header that holds: what they are said to be, and of what size.
+    let digest = Digest::of(body);
+    let raw = u32::from_le_bytes([named[1], named[2], named[3], named[4]]);
+    let form = Form::from_byte(named[0]).unwrap_or(Form::Plain);
+    let header = Header { form, raw, stored: length(body).wrapping_add(u32::from(named[5] == 1)), digest };
+    let framed = [header.to_bytes().as_slice(), body, bytes].concat();
+    for bytes in [bytes, &framed] {
+        let Some((file, size)) = unnamed(bytes) else { return };
+        let mut index = BTreeMap::new();
+        let end = scan(&file, 0, size, &mut index).unwrap_or(0);
+        assert!(end <= size && index.values().all(|place| place.offset + u64::from(place.header.stored) <= end));
+        let digests: Vec<Digest> = index.keys().copied().collect();
+        let packs = Packs { index, files: BTreeMap::from([(0, Arc::new(file))]), growing: None };
+        let store = Store {
+            directory: PathBuf::new(),
+            packs: Mutex::new(packs),
+            quota_bytes: 0,
+            bytes: AtomicU64::new(size),
+            unsynced: AtomicBool::new(false),
+        };
+        for digest in digests {
+            assert!(store.get(&digest).is_ok_and(|content| Digest::of(&content) == digest) || store.get(&digest).is_err());
+        }
     }
-    let size = u64::from(length(bytes));
-    let end = scan(&file, 0, size, &mut index).unwrap_or(0);
-    assert!(end <= size && index.values().all(|place| place.offset + u64::from(place.header.stored) <= end));
+}
+
+/// A file with these bytes that has no name.
+fn unnamed(bytes: &[u8]) -> Option<(File, u64)> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+    let file = File::from(rustix::fs::open(std::env::temp_dir(), flags, Mode::RUSR).ok()?);
+    file.write_all_at(bytes, 0).ok()?;
+    Some((file, u64::from(length(bytes))))
+}
+
+pub(crate) fn pack_seeds() -> Vec<Vec<u8>> {
+    let text = b"one line, and the same line again\n".repeat(20);
+    let entry = |form: Form, content: &[u8], body: &[u8]| {
+        let header = Header { form, raw: length(content), stored: length(body), digest: Digest::of(content) };
+        [header.to_bytes().as_slice(), body].concat()
+    };
+    let packed = compress(&text).unwrap_or_default();
+    let list = [Digest::of(&text).0.as_slice(), &length(&text).to_le_bytes()].concat();
+    let behind = |form: Form, body: &[u8]| [&[form.byte(), 0xff, 0xff, 0, 0, 0], body].concat();
+    vec![
+        [entry(Form::Zstd, &text, &packed), entry(Form::Plain, b"x", b"x"), entry(Form::List, &text.repeat(2), &list.repeat(2))]
+            .concat(),
+        behind(Form::Zstd, &packed),
+        behind(Form::List, &list),
+    ]
 }
 
 #[cfg(test)]

@@ -128,20 +128,20 @@ impl Table {
     /// Slots side by side take one write together. All of them are written, or none counts as written.
     fn write_all(&mut self, leases: &[(usize, Option<Lease>)]) -> Result<(), Error> {
         for (place, lease) in leases {
-            let sequence = self.slots[*place].sequence + 1;
+            let sequence = self.slots[*place].sequence.wrapping_add(1);
             self.bytes[half(*place, sequence)].copy_from_slice(&encode(sequence, lease.as_ref()));
         }
         for run in leases.chunk_by(|(place, _), (next, _)| *next == place + 1) {
             let (Some((first, _)), Some((last, _))) = (run.first(), run.last()) else { continue };
             let range = match run.len() {
-                1 => half(*first, self.slots[*first].sequence + 1),
+                1 => half(*first, self.slots[*first].sequence.wrapping_add(1)),
                 _ => first * SLOT_BYTES..(last + 1) * SLOT_BYTES,
             };
             let error = |source| Error::Io { doing: "write", path: self.path.clone(), source };
             self.file.write_all_at(&self.bytes[range.clone()], range.start as u64).map_err(error)?;
         }
         for (place, lease) in leases {
-            let sequence = self.slots[*place].sequence + 1;
+            let sequence = self.slots[*place].sequence.wrapping_add(1);
             self.slots[*place] = Slot { sequence, lease: *lease };
         }
         Ok(())
@@ -302,4 +302,25 @@ impl Leases {
         let table = self.table();
         table.under(process).any(|place| table.slots[place].lease.is_some_and(|lease| lease.until > now))
     }
+}
+
+/// A table of any bytes, as they are and with checks that hold: what is read is what stands there.
+pub(crate) fn fuzz_leases(bytes: &[u8]) {
+    for slot in bytes.chunks_exact(SLOT_BYTES) {
+        let _ = newest(slot);
+    }
+    for numbers in bytes.chunks_exact(HALF_BYTES) {
+        let mut half = numbers.to_vec();
+        let check = blake3::hash(&half[8..]);
+        half[..8].copy_from_slice(&check.as_bytes()[..8]);
+        if let Some((sequence, Some(lease))) = decode(&half) {
+            assert_eq!(decode(&encode(sequence, Some(&lease))), Some((sequence, Some(lease))));
+        }
+    }
+}
+
+pub(crate) fn lease_seeds() -> Vec<Vec<u8>> {
+    let process = ProcessKey { boot: BootId(3), pid: 10, start_time: Timestamp(7) };
+    let lease = Lease { action: ActionId(1), process, until: Timestamp(9) };
+    vec![[encode(1, Some(&lease)), encode(2, None)].concat()]
 }
