@@ -7,6 +7,7 @@
 //! `BEFORE` is another recording, which the engine has behind it, its incidents included.
 #![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a bench measures time and prints what it found")]
 
+use std::collections::{BTreeMap, BTreeSet};
 use thymus_engine::engine::Engine;
 use thymus_engine::event::{
     Activity, Change, Event, File, FileActivity, FileActivityId, FileKind, Process, ProcessActivity, ProcessActivityId,
@@ -14,7 +15,6 @@ use thymus_engine::event::{
 };
 use thymus_engine::guard::Policies;
 use thymus_engine::input::{Configuration, Input, Mode};
-use std::collections::{BTreeMap, BTreeSet};
 use thymus_engine::{BootId, EventId, FileKey, HostPath, ProcessKey, Timestamp, VersionId};
 
 type Inputs = Vec<(Timestamp, Input)>;
@@ -312,7 +312,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 rounds.round(Timestamp(last.0 + PAUSE_NS), &mut inputs);
             }
             let (events, seconds) = (rounds.events.len(), rounds.span_ns / 1_000_000_000);
-            println!("trace: {path}, {events} recorded events of {seconds} s, repeated {} times, shifted", rounds.round);
+            println!(
+                "trace: {path}, {events} recorded events of {seconds} s, repeated {} times, shifted",
+                rounds.round
+            );
             inputs
         }
     };

@@ -488,7 +488,9 @@ pub(crate) fn fuzz_pack(bytes: &[u8]) {
             unsynced: AtomicBool::new(false),
         };
         for digest in digests {
-            assert!(store.get(&digest).is_ok_and(|content| Digest::of(&content) == digest) || store.get(&digest).is_err());
+            assert!(
+                store.get(&digest).is_ok_and(|content| Digest::of(&content) == digest) || store.get(&digest).is_err()
+            );
         }
     }
 }
@@ -512,8 +514,12 @@ pub(crate) fn pack_seeds() -> Vec<Vec<u8>> {
     let list = [Digest::of(&text).0.as_slice(), &length(&text).to_le_bytes()].concat();
     let behind = |form: Form, body: &[u8]| [&[form.byte(), 0xff, 0xff, 0, 0, 0], body].concat();
     vec![
-        [entry(Form::Zstd, &text, &packed), entry(Form::Plain, b"x", b"x"), entry(Form::List, &text.repeat(2), &list.repeat(2))]
-            .concat(),
+        [
+            entry(Form::Zstd, &text, &packed),
+            entry(Form::Plain, b"x", b"x"),
+            entry(Form::List, &text.repeat(2), &list.repeat(2)),
+        ]
+        .concat(),
         behind(Form::Zstd, &packed),
         behind(Form::List, &list),
     ]
