@@ -290,11 +290,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (mut engine, mut effects) = (Engine::new(), Vec::new());
     let (mut last, mut begun) = (Timestamp(1), false);
     if let Some(before) = arguments.get(2) {
-        for (now, input) in read(before)? {
+        let inputs = read(before)?;
+        let (count, started) = (inputs.len(), std::time::Instant::now());
+        for (now, input) in inputs {
             (last, begun) = (now, true);
             engine.step(now, input, &mut effects);
         }
-        println!("before: {before}, {} incidents", engine.view().incidents.len());
+        let (ms, incidents) = (started.elapsed().as_secs_f64() * 1e3, engine.view().incidents.len());
+        println!("before: {before}, {count} inputs in {ms:.1} ms, {incidents} incidents");
     }
     let inputs = match arguments.get(1) {
         None => {

@@ -358,6 +358,9 @@ impl Store {
             Form::Plain => body,
             Form::Zstd => {
                 let raw = usize::try_from(place.header.raw).unwrap_or(0);
+                if u64::from(place.header.raw) > ENTRY_BYTES_MAX {
+                    return Err(Error::BadContent(*digest)); // larger than anything that was ever packed
+                }
                 zstd::bulk::decompress(&body, raw).map_err(|_| Error::BadContent(*digest))?
             }
             Form::List => {
