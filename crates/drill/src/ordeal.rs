@@ -101,6 +101,13 @@ impl Killer {
         is_gone(self.victim)
     }
 
+    /// Lets go of the agent; whether it lives.
+    pub(crate) fn leave(self) -> bool {
+        let victim = self.victim;
+        drop(self);
+        !is_gone(victim)
+    }
+
     /// Before which step, once it has struck. Threads that were not about to take one have none.
     pub(crate) fn step(&self) -> String {
         let log = std::fs::read_to_string(&self.log).unwrap_or_default();

@@ -254,21 +254,25 @@ fn heal_in_many_lives(
             {
                 killer = Some(Killer::set(twin, process, death)?);
             }
-            if killer.as_ref().is_some_and(Killer::struck) {
+            if killer.as_ref().is_some_and(Killer::struck) || killer.is_some() && agent.process().is_none() {
                 break;
             }
             released = released || killer.as_ref().is_some_and(Killer::waits) && agent.release().is_ok();
             // It may not answer yet, or not any more.
             let progress = agent.incidents().map_or(Progress::Busy, |incidents| follower.look(&incidents));
             if released && matches!(progress, Progress::Settled) {
-                return Ok((None, killed));
+                // It may strike at the last moment.
+                if killer.take().is_none_or(Killer::leave) {
+                    return Ok((None, killed));
+                }
+                break;
             }
             if let Some(late) = follower.late(SETTLE_LIMIT) {
                 return Ok((Some(format!("{late}; in life {life}; it said: {}", agent.said())), killed));
             }
             pause(Duration::from_millis(20))?;
         }
-        let step = killer.as_ref().map(Killer::step).unwrap_or_default();
+        let step = killer.as_ref().map_or_else(|| "its end".to_owned(), Killer::step);
         drop(killer);
         (cast.tell)(&format!("  the agent is killed before {step}, and started again"));
         *killed.entry(step).or_default() += 1;

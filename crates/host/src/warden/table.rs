@@ -73,10 +73,15 @@ fn newest(slot: &[u8]) -> (u64, Option<Lease>) {
     halves.max_by_key(|(sequence, _)| *sequence).unwrap_or((0, None))
 }
 
-/// Every lease of this boot, as the file has them now.
+/// Every lease of this boot, as the file has them now. `bytes` is what the file had the last time: as long as it has the
+/// same, so has `out`.
 pub(super) fn read(file: &File, bytes: &mut Vec<u8>, out: &mut Vec<Lease>) -> std::io::Result<()> {
-    bytes.resize(TABLE_BYTES, 0);
-    file.read_exact_at(bytes, 0)?;
+    let mut now = vec![0; TABLE_BYTES];
+    file.read_exact_at(&mut now, 0)?;
+    if now == *bytes {
+        return Ok(());
+    }
+    *bytes = now;
     out.clear();
     let boot = system::boot_id();
     let written = bytes.chunks_exact(SLOT_BYTES).filter(|slot| slot.iter().any(|byte| *byte != 0));
