@@ -285,7 +285,8 @@ fn described(error: &dyn std::error::Error) -> String {
 fn records_of(index: &Index) -> Vec<Record> {
     let mut records = vec![Record::Reserved(VersionId(index.reserved.max(index.last_id())))];
     // What is pending is appended when it is settled.
-    records.extend(index.slots().filter(|slot| !slot.pending).map(|slot| Record::Version(slot.version.clone())));
+    let settled = index.slots().filter(|slot| !slot.pending);
+    records.extend(settled.flat_map(|slot| Record::of_version(slot.version.clone())));
     records.extend(index.kept.iter().map(|(digest, unix_ns)| Record::Kept { digest: *digest, unix_ns: *unix_ns }));
     records.extend(index.pins.iter().cloned().map(Record::Pinned));
     records.extend(index.coverage.windows.iter().cloned().map(Record::Window));
@@ -601,6 +602,7 @@ fn loaded(records: Vec<Record>, store: &Store) -> Index {
                 index.pins.remove(&path);
             }
             Record::Window(window) => index.coverage.windows.push(window),
+            Record::Flags { id, flags } => index.set_flags(id, flags),
         }
     }
     for id in inexact {

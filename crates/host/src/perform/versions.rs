@@ -94,7 +94,7 @@ fn file_state(state: &State) -> Result<Option<FileState>, String> {
         size: state.size,
         target: state.link_target.as_deref().map(HostPath::new),
         special: special(state.kind).map(|bits| (bits, state.rdev)),
-        flags: 0,
+        flags: state.flags,
         links: u64::from(state.nlink),
     }))
 }

@@ -240,7 +240,7 @@ fn as_recorded(versions: &dyn Versions, version: VersionId, found: Option<&FileS
         (Ok(Some(_)), None) => Expected::Changed("it is gone".to_owned()),
         (Ok(None), Some(_)) => Expected::Changed("something is there again".to_owned()),
         (Ok(Some(mut recorded)), Some(found)) => {
-            recorded.flags = found.flags; // the vault records no inode flags
+            recorded.flags = found.flags; // they change without a word of the kernel
             recorded.difference(found).map_or(Expected::Yes, Expected::Changed)
         }
     }
@@ -419,14 +419,22 @@ pub fn revert(system: &mut dyn System, path: &HostPath, captured: &Before) -> Re
         (Some(before), Some(wanted), Some(_)) if captured.in_place => {
             drop(system.write_in_place(path, wanted, before)?);
         }
-        _ if !same(found.as_ref(), captured.wanted.as_ref()) => {
+        _ if !is_ours(found.as_ref(), captured.wanted.as_ref()) => {
             return Ok(Outcome::Failed(format!("`{path}` was changed since; a person must look")));
         }
-        (Some(before), wanted, _) => system.place(path, wanted.as_ref(), before)?,
-        (None, Some(wanted), _) => system.remove(path, wanted)?,
-        (None, None, _) => {}
+        (Some(before), _, found) => system.place(path, found.as_ref(), before)?,
+        (None, _, Some(found)) => system.remove(path, found)?,
+        (None, _, None) => {}
     }
     Ok(Outcome::Undone)
+}
+
+/// What was placed, be it that its flags, which come last, were not set any more.
+fn is_ours(found: Option<&FileState>, wanted: Option<&FileState>) -> bool {
+    match (found, wanted) {
+        (Some(found), Some(wanted)) => wanted.same(&FileState { flags: wanted.flags, ..found.clone() }),
+        (found, wanted) => same(found, wanted),
+    }
 }
 
 /// After a crash: done when it is as wanted, else put back.

@@ -575,7 +575,9 @@ impl Tree<'_> {
         file.sync_all().map_err(io("sync"))?;
         self.step()?;
         let metadata = FileState { mtime: (held.stat.st_mtime, wanted.mtime.1), ..wanted.clone() };
-        let same = FileState { content: state.content, size: state.size, ..wanted.clone() }.same(&state);
+        // What was unlocked to be written is locked again with the rest.
+        let same =
+            state.flags == 0 && FileState { content: state.content, size: state.size, ..wanted.clone() }.same(&state);
         if !same {
             self.set_metadata(&held, path, &FileState { flags: 0, ..state }, &metadata)?;
         }

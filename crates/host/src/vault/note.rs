@@ -90,7 +90,7 @@ impl Inner {
         };
         activity.change = change;
         activity.change_result = change_result;
-        let mut records: Vec<_> = after.settled.into_iter().map(super::log::Record::Version).collect();
+        let mut records: Vec<_> = after.settled.into_iter().flat_map(super::log::Record::of_version).collect();
         records.extend(after.inexact.into_iter().map(super::log::Record::Inexact));
         self.enqueue(after.jobs, records);
         true

@@ -123,6 +123,16 @@ fn transitions() -> Vec<(&'static str, bool, Prepare)> {
                 chattr("+i", x);
             }
         }),
+        ("an immutable file was opened up", false, |x, bad| {
+            put(x, if bad { "bad" } else { "good" }, 0o644);
+            if !bad {
+                chattr("+i", x);
+            }
+        }),
+        ("the flag alone was taken away", false, |x, bad| {
+            put(x, "good", 0o644);
+            chattr(if bad { "-a" } else { "+a" }, x);
+        }),
         ("a directory's attributes", false, |x, bad| {
             std::fs::create_dir_all(x.join("kept")).unwrap();
             std::fs::set_permissions(x, std::fs::Permissions::from_mode(if bad { 0o777 } else { 0o750 })).unwrap();
@@ -138,6 +148,10 @@ fn transitions() -> Vec<(&'static str, bool, Prepare)> {
                 false => run("mkfifo", &[x.as_os_str()]),
             }
         }),
+        ("an append-only log was cut", true, |x, bad| {
+            put(x, if bad { "three\n" } else { "one\ntwo\nthree\n" }, 0o640);
+            chattr("+a", x);
+        }),
         ("a log was cut", true, |x, bad| put(x, if bad { "three\nfour\n" } else { "one\ntwo\nthree\nfour\n" }, 0o640)),
     ]
 }
@@ -147,11 +161,12 @@ const X: &str = "/etc/x";
 /// Sets up a transition: what was captured of both states.
 fn set_up(image: &Image, linux: &mut Linux<'_>, prepare: Prepare, in_place: bool) -> Before {
     let (path, x) = (HostPath::from(X), image.root().join("etc/x"));
-    let _ = Command::new("chattr").arg("-f").arg("-i").arg(&x).status();
+    let _ = Command::new("chattr").arg("-f").arg("-ia").arg(&x).stderr(std::process::Stdio::null()).status();
     let _ = std::fs::remove_dir_all(&x);
     let _ = std::fs::remove_file(&x);
     prepare(&x, false);
     let wanted = linux.capture(&path).unwrap();
+    let _ = Command::new("chattr").arg("-f").arg("-ia").arg(&x).status();
     prepare(&x, true);
     let before = linux.capture(&path).unwrap();
     Before { before, wanted, in_place }
