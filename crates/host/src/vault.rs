@@ -138,6 +138,8 @@ pub struct TreeCoverage {
     pub missing_count: u64,
 }
 
+/// LIMIT: other names of one file that are looked at.
+pub const LINKS_MAX: usize = 64;
 /// LIMIT: paths named in each list of [`Coverage`]; the rest is counted.
 pub const NAMED_MAX: usize = 256;
 
@@ -457,6 +459,22 @@ impl Vault {
         inner.index().kept.insert(digest, unix_ns);
         inner.log().append(&[Record::Kept { digest, unix_ns }], &inner.store)?;
         Ok(digest)
+    }
+
+    /// Other paths at which the inode of a version was recorded, sorted; at most [`LINKS_MAX`].
+    #[must_use]
+    pub fn names(&self, id: VersionId) -> Vec<HostPath> {
+        let index = self.0.inner.index();
+        let Some(version) = index.slot(id).map(|slot| &slot.version) else { return Vec::new() };
+        let Some(state) = version.recorded.state().filter(|state| state.born_ns != 0) else { return Vec::new() };
+        let same = |slot: &&index::Slot| {
+            slot.version.path != version.path
+                && slot.version.recorded.state().is_some_and(|other| {
+                    (other.key.inode, other.born_ns) == (state.key.inode, state.born_ns) && other.nlink > 1
+                })
+        };
+        let names: BTreeSet<&HostPath> = index.slots().filter(same).map(|slot| &slot.version.path).collect();
+        names.into_iter().take(LINKS_MAX).cloned().collect()
     }
 
     /// The newest version of a path.

@@ -52,6 +52,10 @@ impl Versions for VaultVersions<'_> {
         file_state(&state).map_err(|why| format!("version {version}: {why}"))
     }
 
+    fn names(&self, version: VersionId) -> Vec<HostPath> {
+        self.vault.names(version)
+    }
+
     fn content(&self, version: VersionId) -> Result<Vec<u8>, String> {
         let state = self.known(version)?;
         let digest = state.digest.ok_or_else(|| format!("version {version} is no regular file"))?;
@@ -96,5 +100,6 @@ fn file_state(state: &State) -> Result<Option<FileState>, String> {
         special: special(state.kind).map(|bits| (bits, state.rdev)),
         flags: state.flags,
         links: u64::from(state.nlink),
+        inode: (state.key.inode, state.born_ns),
     }))
 }

@@ -21,6 +21,7 @@ const FRAME_BYTES: usize = 24;
 /// A record is a path, a state and its attributes; nothing that is written is longer.
 const BODY_BYTES_MAX: usize = 1 << 20;
 
+#[allow(clippy::large_enum_variant, reason = "most records are versions, and few are held at a time")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Record {
     /// No version id below this is ever given out again.

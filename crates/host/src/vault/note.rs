@@ -60,6 +60,9 @@ impl Inner {
         if !self.stands(activity, inode, found.as_ref()) {
             return false;
         }
+        // Our own hands do not say which inode they wrote: its other names have changed with it.
+        let several = |state: &&State| state.nlink > 1 && state.kind == Kind::Regular;
+        let inode = inode.or(found.as_ref().filter(several).map(|state| state.key.inode));
         let noted = Noted { activity, time, unix_ns: self.unix(time), now: super::boot_now(), found, inode };
         let mut after = Aftermath::default();
         let (change, change_result) = {

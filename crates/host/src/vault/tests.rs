@@ -216,6 +216,30 @@ fn a_truncation_by_path_is_a_version_of_its_own_and_never_somebody_elses_content
 }
 
 #[test]
+fn names_of_one_file_are_known_and_change_together_also_by_our_own_hands() {
+    let disk = Disk::new(32);
+    disk.write("/etc/f", "good");
+    disk.shell("ln etc/f etc/g; ln etc/f etc/h; printf good > etc/other");
+    let vault = disk.vault();
+    vault.baseline().unwrap();
+    let base = vault.latest(&HostPath::from("/etc/f")).unwrap();
+    let names = ["/etc/g", "/etc/h"].map(HostPath::from);
+    assert_eq!(vault.names(base), names);
+    assert!(vault.names(vault.latest(&HostPath::from("/etc/other")).unwrap()).is_empty());
+    disk.shell("printf evil > etc/f; rm etc/h");
+    did(&vault, FileActivityId::Close, "/etc/f", disk.key("/etc/f"), boot_now());
+    assert_eq!(vault.names(base), names, "also those that are gone by now");
+    // What the hands do is told without an inode.
+    disk.write("/etc/f", "good");
+    let unknown = FileKey { device: 0, inode: 0, generation: 0 };
+    let mut ours = activity(FileActivityId::Close, "/etc/f", unknown, ADMINISTRATOR);
+    vault.note(&mut ours, boot_now());
+    for name in ["/etc/f", "/etc/g"] {
+        assert_eq!(content_of(&vault, vault.latest(&HostPath::from(name)).unwrap()), b"good", "{name}");
+    }
+}
+
+#[test]
 fn flags_are_kept_with_a_version_and_outlive_the_agent_and_retention() {
     let disk = Disk::new(32);
     disk.write("/etc/f", "locked");
