@@ -38,6 +38,8 @@ pub trait Versions: Send {
     fn state(&self, version: VersionId) -> Result<Option<FileState>, String>;
     /// Content of a version of a regular file, at most `CONTENT_BYTES_MAX`.
     fn content(&self, version: VersionId) -> Result<Vec<u8>, String>;
+    /// Other names that the file of that version had, as far as they are known.
+    fn names(&self, version: VersionId) -> Vec<HostPath>;
 }
 
 /// Captured, judged by nobody yet.

@@ -205,8 +205,11 @@ pub struct FileState {
     pub special: Option<(u32, u64)>,
     /// Immutable (0x10) and append-only (0x20) inode flags, as `chattr(1)` sets them.
     pub flags: u32,
-    /// Names of the inode; never compared and never restored.
+    /// Names of the inode; never compared: each of them is restored for itself.
     pub links: u64,
+    /// Which inode it was, and when it was born, in nanoseconds since 1970; 0 where that is not known. Never compared.
+    #[serde(default)]
+    pub inode: (u64, i64),
 }
 
 impl FileState {
@@ -234,6 +237,12 @@ impl FileState {
         let names = |state: &Self| state.xattrs.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>().join(" ");
         differ("extended attributes", self.xattrs != other.xattrs, names(other), names(self));
         (!words.is_empty()).then(|| words.join("; "))
+    }
+
+    /// Surely one object under two names, or at two times.
+    #[must_use]
+    pub fn is_inode(&self, other: &Self) -> bool {
+        self.inode.0 != 0 && self.inode.1 != 0 && self.inode == other.inode
     }
 
     /// Nothing that we promise to restore differs.
@@ -372,6 +381,17 @@ pub trait System: fmt::Debug + Send {
     /// Makes the file be `wanted` without replacing it, for files that daemons hold open: what was appended to
     /// `expected` in the meantime stays behind the wanted content. Gives what is there afterwards.
     fn write_in_place(&mut self, path: &HostPath, expected: &FileState, wanted: &FileState) -> Result<FileState>;
+    /// Makes a file that has other names be `wanted`, under all of them: its own inode is written. Refused unless it is
+    /// the inode of both `expected` and `wanted`, and holds one of them or what an interrupted rewriting leaves.
+    fn rewrite(&mut self, path: &HostPath, expected: &FileState, wanted: &FileState) -> Result<()>;
+    /// As [`System::place`], by another name for the file at `other`, when that is as `wanted`.
+    fn link(
+        &mut self,
+        path: &HostPath,
+        expected: Option<&FileState>,
+        other: &HostPath,
+        wanted: &FileState,
+    ) -> Result<()>;
     /// Takes away the name when it is as `expected`. A directory must be empty.
     fn remove(&mut self, path: &HostPath, expected: &FileState) -> Result<()>;
     /// Clears what an interrupted `place` or `remove` left beside `path`; `known` are states that are safe in the keep.

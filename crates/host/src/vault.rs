@@ -138,6 +138,8 @@ pub struct TreeCoverage {
     pub missing_count: u64,
 }
 
+/// LIMIT: other names of one file that are looked at.
+pub const LINKS_MAX: usize = 64;
 /// LIMIT: paths named in each list of [`Coverage`]; the rest is counted.
 pub const NAMED_MAX: usize = 256;
 
@@ -285,7 +287,8 @@ fn described(error: &dyn std::error::Error) -> String {
 fn records_of(index: &Index) -> Vec<Record> {
     let mut records = vec![Record::Reserved(VersionId(index.reserved.max(index.last_id())))];
     // What is pending is appended when it is settled.
-    records.extend(index.slots().filter(|slot| !slot.pending).map(|slot| Record::Version(slot.version.clone())));
+    let settled = index.slots().filter(|slot| !slot.pending);
+    records.extend(settled.flat_map(|slot| Record::of_version(slot.version.clone())));
     records.extend(index.kept.iter().map(|(digest, unix_ns)| Record::Kept { digest: *digest, unix_ns: *unix_ns }));
     records.extend(index.pins.iter().cloned().map(Record::Pinned));
     records.extend(index.coverage.windows.iter().cloned().map(Record::Window));
@@ -458,6 +461,22 @@ impl Vault {
         Ok(digest)
     }
 
+    /// Other paths at which the inode of a version was recorded, sorted; at most [`LINKS_MAX`].
+    #[must_use]
+    pub fn names(&self, id: VersionId) -> Vec<HostPath> {
+        let index = self.0.inner.index();
+        let Some(version) = index.slot(id).map(|slot| &slot.version) else { return Vec::new() };
+        let Some(state) = version.recorded.state().filter(|state| state.born_ns != 0) else { return Vec::new() };
+        let same = |slot: &&index::Slot| {
+            slot.version.path != version.path
+                && slot.version.recorded.state().is_some_and(|other| {
+                    (other.key.inode, other.born_ns) == (state.key.inode, state.born_ns) && other.nlink > 1
+                })
+        };
+        let names: BTreeSet<&HostPath> = index.slots().filter(same).map(|slot| &slot.version.path).collect();
+        names.into_iter().take(LINKS_MAX).cloned().collect()
+    }
+
     /// The newest version of a path.
     #[must_use]
     pub fn latest(&self, path: &HostPath) -> Option<VersionId> {
@@ -601,6 +620,7 @@ fn loaded(records: Vec<Record>, store: &Store) -> Index {
                 index.pins.remove(&path);
             }
             Record::Window(window) => index.coverage.windows.push(window),
+            Record::Flags { id, flags } => index.set_flags(id, flags),
         }
     }
     for id in inexact {

@@ -28,6 +28,10 @@ impl Versions for Chain {
         self.0.get(&version).map(|(state, _)| state.clone()).ok_or_else(|| format!("no version {version}"))
     }
 
+    fn names(&self, _version: VersionId) -> Vec<HostPath> {
+        Vec::new()
+    }
+
     fn content(&self, version: VersionId) -> Result<Vec<u8>, String> {
         self.0.get(&version).map(|(_, content)| content.clone()).ok_or_else(|| format!("no version {version}"))
     }

@@ -52,6 +52,10 @@ impl Versions for VaultVersions<'_> {
         file_state(&state).map_err(|why| format!("version {version}: {why}"))
     }
 
+    fn names(&self, version: VersionId) -> Vec<HostPath> {
+        self.vault.names(version)
+    }
+
     fn content(&self, version: VersionId) -> Result<Vec<u8>, String> {
         let state = self.known(version)?;
         let digest = state.digest.ok_or_else(|| format!("version {version} is no regular file"))?;
@@ -94,7 +98,8 @@ fn file_state(state: &State) -> Result<Option<FileState>, String> {
         size: state.size,
         target: state.link_target.as_deref().map(HostPath::new),
         special: special(state.kind).map(|bits| (bits, state.rdev)),
-        flags: 0,
+        flags: state.flags,
         links: u64::from(state.nlink),
+        inode: (state.key.inode, state.born_ns),
     }))
 }

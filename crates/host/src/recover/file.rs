@@ -22,6 +22,20 @@ pub struct Before {
     pub wanted: Option<FileState>,
     /// An append-only log: written where it is, and what is appended later stays.
     pub in_place: bool,
+    /// It is the file that had several names: its own inode is written, so that all of them show it.
+    #[serde(default)]
+    pub rewrite: bool,
+    /// Other names that the wanted file had: where one of them is as wanted, this becomes a name of the same file.
+    #[serde(default)]
+    pub others: Vec<HostPath>,
+}
+
+impl Before {
+    /// A file with one name, or nothing.
+    #[must_use]
+    pub fn new(before: Option<FileState>, wanted: Option<FileState>, in_place: bool) -> Self {
+        Self { before, wanted, in_place, rewrite: false, others: Vec::new() }
+    }
 }
 
 /// `S_ISUID` and `S_ISGID`.
@@ -66,7 +80,17 @@ pub fn capture_restore(
         merged(system, versions, restore)?
     };
     let known = matches!(wanted.merge, Merge::Exact | Merge::Disjoint { .. });
-    let as_expected = if known && same(before.as_ref(), wanted.state.as_ref()) {
+    let several = wanted.state.as_ref().is_some_and(|state| state.links > 1 && state.kind == FileKind::Regular) && !log;
+    let is_it =
+        several && before.as_ref().zip(wanted.state.as_ref()).is_some_and(|(before, wanted)| before.is_inode(wanted));
+    let only_attack = restore.later.iter().all(|authored| authored.attack);
+    // Who changed it too may have wanted it to be a file of its own.
+    let others = if several && !is_it && only_attack { versions.names(restore.base) } else { Vec::new() };
+    let apart = match &wanted.state {
+        Some(wanted) => twin(system, &others, before.as_ref(), wanted)?.is_some(),
+        None => false,
+    };
+    let as_expected = if known && !apart && same(before.as_ref(), wanted.state.as_ref()) {
         Expected::AlreadyDone
     } else if log {
         Expected::Yes // it grows all the time; what came after is kept when it is written
@@ -75,7 +99,7 @@ pub fn capture_restore(
     };
     let facts = facts(as_expected, wanted.merge);
     let Some(mut state) = wanted.state else {
-        return Ok((Before { before, wanted: None, in_place: false }, facts));
+        return Ok((Before::new(before, None, false), facts));
     };
     if let Some(before) = &before
         && log
@@ -83,7 +107,35 @@ pub fn capture_restore(
         // A log is written where it is: its times and attributes of the moment stay.
         state.mtime = before.mtime;
     }
-    Ok((Before { before, wanted: Some(state), in_place: log }, facts))
+    Ok((Before { rewrite: is_it, others, ..Before::new(before, Some(state), log) }, facts))
+}
+
+/// One of `others` that is as `wanted` and not the same file as `found` already: the wanted inode itself, else one that
+/// took its place and has room for another name.
+pub(super) fn twin(
+    system: &mut dyn System,
+    others: &[HostPath],
+    found: Option<&FileState>,
+    wanted: &FileState,
+) -> Result<Option<HostPath>> {
+    let mut best = None;
+    for other in others {
+        // A way that leads elsewhere by now is no name of it.
+        let Ok(Some(state)) = system.look(other) else { continue };
+        if !wanted.same(&state) {
+            continue;
+        }
+        if found.is_some_and(|found| found.is_inode(&state)) {
+            return Ok(None);
+        }
+        if state.is_inode(wanted) {
+            return Ok(Some(other.clone()));
+        }
+        if best.is_none() && state.links < wanted.links {
+            best = Some(other.clone());
+        }
+    }
+    Ok(best)
 }
 
 /// Somebody wrote a restored path since: what is wanted is that without what of the attack is back in it.
@@ -93,7 +145,7 @@ fn capture_again(system: &mut dyn System, versions: &dyn Versions, restore: &Res
     let as_expected = as_recorded(versions, newest, before.as_ref());
     // What is there is what is wanted, as long as nothing else is known.
     let nothing = |before: Option<FileState>, as_expected, merge| {
-        Ok((Before { wanted: before.clone(), before, in_place: false }, facts(as_expected, merge)))
+        Ok((Before::new(before.clone(), before, false), facts(as_expected, merge)))
     };
     if matches!(as_expected, Expected::Changed(_)) {
         return nothing(before, as_expected, Merge::Exact);
@@ -119,7 +171,11 @@ fn capture_again(system: &mut dyn System, versions: &dyn Versions, restore: &Res
     {
         wanted = Wanted::unknown(Merge::Conflict(format!("{} would be left in it", back.in_words())));
     }
-    Ok((Before { before, wanted: wanted.state, in_place: false }, facts(Expected::Yes, wanted.merge)))
+    let is_it = match (&before, &wanted.state) {
+        (Some(before), Some(wanted)) => wanted.links > 1 && before.is_inode(wanted),
+        _ => false,
+    };
+    Ok((Before { rewrite: is_it, ..Before::new(before, wanted.state, false) }, facts(Expected::Yes, wanted.merge)))
 }
 
 /// What of the attack is in a state that somebody made after it was undone.
@@ -217,7 +273,7 @@ pub fn capture_quarantine(
         }
         Some(_) => as_recorded(versions, expected, before.as_ref()),
     };
-    Ok((Before { before, wanted: None, in_place: false }, facts(as_expected, Merge::Exact)))
+    Ok((Before::new(before, None, false), facts(as_expected, Merge::Exact)))
 }
 
 fn facts(as_expected: Expected, merge: Merge) -> Facts {
@@ -240,7 +296,7 @@ fn as_recorded(versions: &dyn Versions, version: VersionId, found: Option<&FileS
         (Ok(Some(_)), None) => Expected::Changed("it is gone".to_owned()),
         (Ok(None), Some(_)) => Expected::Changed("something is there again".to_owned()),
         (Ok(Some(mut recorded)), Some(found)) => {
-            recorded.flags = found.flags; // the vault records no inode flags
+            recorded.flags = found.flags; // they change without a word of the kernel
             recorded.difference(found).map_or(Expected::Yes, Expected::Changed)
         }
     }
@@ -402,7 +458,11 @@ pub fn apply(system: &mut dyn System, path: &HostPath, captured: &Before) -> Res
     match (&captured.before, &captured.wanted) {
         (None, None) => return Ok(Outcome::DoesNotExist),
         (Some(before), Some(wanted)) if captured.in_place => drop(system.write_in_place(path, before, wanted)?),
-        (before, Some(wanted)) => system.place(path, before.as_ref(), wanted)?,
+        (Some(before), Some(wanted)) if captured.rewrite => system.rewrite(path, before, wanted)?,
+        (before, Some(wanted)) => match twin(system, &captured.others, before.as_ref(), wanted)? {
+            Some(other) => system.link(path, before.as_ref(), &other, wanted)?,
+            None => system.place(path, before.as_ref(), wanted)?,
+        },
         (Some(before), None) => system.remove(path, before)?,
     }
     Ok(Outcome::Success)
@@ -419,25 +479,39 @@ pub fn revert(system: &mut dyn System, path: &HostPath, captured: &Before) -> Re
         (Some(before), Some(wanted), Some(_)) if captured.in_place => {
             drop(system.write_in_place(path, wanted, before)?);
         }
-        _ if !same(found.as_ref(), captured.wanted.as_ref()) => {
+        (Some(before), Some(wanted), Some(_)) if captured.rewrite => system.rewrite(path, wanted, before)?,
+        _ if !is_ours(found.as_ref(), captured.wanted.as_ref()) => {
             return Ok(Outcome::Failed(format!("`{path}` was changed since; a person must look")));
         }
-        (Some(before), wanted, _) => system.place(path, wanted.as_ref(), before)?,
-        (None, Some(wanted), _) => system.remove(path, wanted)?,
-        (None, None, _) => {}
+        (Some(before), _, found) => system.place(path, found.as_ref(), before)?,
+        (None, _, Some(found)) => system.remove(path, found)?,
+        (None, _, None) => {}
     }
     Ok(Outcome::Undone)
+}
+
+/// What was placed, be it that its flags, which come last, were not set any more.
+fn is_ours(found: Option<&FileState>, wanted: Option<&FileState>) -> bool {
+    match (found, wanted) {
+        (Some(found), Some(wanted)) => wanted.same(&FileState { flags: wanted.flags, ..found.clone() }),
+        (found, wanted) => same(found, wanted),
+    }
 }
 
 /// After a crash: done when it is as wanted, else put back.
 pub fn settle_open(system: &mut dyn System, path: &HostPath, captured: &Before, why: &str) -> Outcome {
     let settled = tidy(system, path, captured).and_then(|()| {
         let found = system.look(path)?;
-        if same(found.as_ref(), captured.wanted.as_ref()) {
+        let apart = match &captured.wanted {
+            Some(wanted) => twin(system, &captured.others, found.as_ref(), wanted)?.is_some(),
+            None => false,
+        };
+        if !apart && same(found.as_ref(), captured.wanted.as_ref()) {
             return Ok(Outcome::Success);
         }
         if let (Some(found), Some(before)) = (&found, &captured.before)
             && !captured.in_place
+            && !captured.rewrite
             && half_set(found, captured)
         {
             system.place(path, Some(found), before)?;

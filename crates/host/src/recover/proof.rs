@@ -41,17 +41,17 @@ pub fn checks(
     stories: &[Story],
     watched: &[Watch],
 ) -> Vec<Check> {
-    let mut wanted: BTreeMap<&HostPath, (&Option<FileState>, bool)> = BTreeMap::new();
+    let mut wanted: BTreeMap<&HostPath, &file::Before> = BTreeMap::new();
     for story in stories {
         // Later actions on a path replace earlier ones: stories are in the order of their numbers.
         if let (Some(path), Before::File(before)) = (story.intent.what.path(), &story.intent.before) {
-            wanted.insert(path, (&before.wanted, before.in_place));
+            wanted.insert(path, before);
         }
     }
     let mut content = Vec::new();
     let mut persistence = Vec::new();
-    for (path, (state, in_place)) in &wanted {
-        let difference = match as_wanted(system, path, state.as_ref(), *in_place) {
+    for (path, before) in &wanted {
+        let difference = match as_wanted(system, path, before) {
             Ok(difference) => difference,
             Err(error) => Some(error.in_words()),
         };
@@ -110,16 +110,20 @@ fn is_persistence(path: &HostPath) -> bool {
 }
 
 /// What differs from what was wanted; `None`: nothing.
-fn as_wanted(
-    system: &mut dyn System,
-    path: &HostPath,
-    wanted: Option<&FileState>,
-    in_place: bool,
-) -> Result<Option<String>> {
-    if in_place && let Some(wanted) = wanted {
+fn as_wanted(system: &mut dyn System, path: &HostPath, before: &file::Before) -> Result<Option<String>> {
+    let wanted = before.wanted.as_ref();
+    if before.in_place
+        && let Some(wanted) = wanted
+    {
         return log_holds(system, path, wanted);
     }
-    Ok(match (wanted, system.look(path)?) {
+    let found = system.look(path)?;
+    if let (Some(wanted), Some(now)) = (wanted, &found)
+        && let Some(other) = file::twin(system, &before.others, Some(now), wanted)?
+    {
+        return Ok(Some(format!("it is not one file with `{other}`, as it was")));
+    }
+    Ok(match (wanted, found) {
         (None, None) => None,
         (None, Some(_)) => Some("it is there again".to_owned()),
         (Some(_), None) => Some("it is gone".to_owned()),

@@ -122,6 +122,12 @@ impl System for Group {
     fn write_in_place(&mut self, _: &HostPath, _: &FileState, _: &FileState) -> Result<FileState> {
         unreachable!()
     }
+    fn rewrite(&mut self, _: &HostPath, _: &FileState, _: &FileState) -> Result<()> {
+        unreachable!()
+    }
+    fn link(&mut self, _: &HostPath, _: Option<&FileState>, _: &HostPath, _: &FileState) -> Result<()> {
+        unreachable!()
+    }
     fn remove(&mut self, _: &HostPath, _: &FileState) -> Result<()> {
         unreachable!()
     }

@@ -120,6 +120,20 @@ impl System for Linux<'_> {
         self.tree().write_in_place(path, expected, wanted)
     }
 
+    fn rewrite(&mut self, path: &HostPath, expected: &FileState, wanted: &FileState) -> Result<()> {
+        self.tree().rewrite(path, expected, wanted)
+    }
+
+    fn link(
+        &mut self,
+        path: &HostPath,
+        expected: Option<&FileState>,
+        other: &HostPath,
+        wanted: &FileState,
+    ) -> Result<()> {
+        self.tree().link(path, expected, other, wanted)
+    }
+
     fn remove(&mut self, path: &HostPath, expected: &FileState) -> Result<()> {
         self.tree().remove(path, expected)
     }

@@ -241,6 +241,32 @@ impl System for Sim {
         })
     }
 
+    fn rewrite(&mut self, path: &HostPath, expected: &FileState, wanted: &FileState) -> Result<()> {
+        self.step(|world| {
+            world.expect(path, Some(expected)).or_else(|_| world.expect(path, Some(wanted)))?;
+            if let Some(digest) = &wanted.content {
+                world.kept(digest)?;
+            }
+            world.state.files.insert(path.clone(), wanted.clone());
+            Ok(())
+        })
+    }
+
+    fn link(
+        &mut self,
+        path: &HostPath,
+        expected: Option<&FileState>,
+        other: &HostPath,
+        wanted: &FileState,
+    ) -> Result<()> {
+        self.step(|world| {
+            world.expect(path, expected)?;
+            world.expect(other, Some(wanted))?;
+            world.state.files.insert(path.clone(), wanted.clone());
+            Ok(())
+        })
+    }
+
     fn remove(&mut self, path: &HostPath, expected: &FileState) -> Result<()> {
         self.step(|world| {
             world.expect(path, Some(expected))?;

@@ -5,8 +5,8 @@ use super::keep::Keep;
 use super::{Bytes, CONTENT_BYTES_MAX, Digest, ENTRIES_MAX, Error, FileState, Result, XATTR_BYTES_MAX, mend};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, IFlags, Mode, OFlags, RenameFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid,
-    XattrFlags,
+    AtFlags, Dir, FileType, Gid, IFlags, Mode, OFlags, RenameFlags, ResolveFlags, Stat, StatxFlags, Timespec,
+    Timestamps, Uid, XattrFlags,
 };
 use rustix::io::Errno;
 use std::fs::File;
@@ -196,6 +196,7 @@ impl Tree<'_> {
             mtime: (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0)),
             xattrs: xattrs(node, path)?,
             links: stat.st_nlink,
+            inode: (stat.st_ino, born(node)),
             ..FileState::default()
         };
         match kind {
@@ -410,10 +411,10 @@ impl Tree<'_> {
         Ok(expected.difference(&FileState { flags: expected.flags, ..state }))
     }
 
-    pub(super) fn place(&self, path: &HostPath, expected: Option<&FileState>, wanted: &FileState) -> Result<()> {
-        let place = self.existing_place(path)?;
-        self.step()?;
-        let now = match self.hold(&place, place.name)? {
+    /// What is at a place, when it is as `expected`.
+    fn found(&self, place: &Place<'_>, expected: Option<&FileState>) -> Result<Option<(FileState, Held)>> {
+        let path = place.path;
+        let now = match self.hold(place, place.name)? {
             None => None,
             Some(held) => Some((self.state(&held, path, false)?, held)),
         };
@@ -427,21 +428,15 @@ impl Tree<'_> {
             (None, Some(_)) => return changed(path, "something is there that was not there before"),
             (Some(_), None) => return changed(path, "nothing is there any more"),
         }
-        let Some((now, held)) = now else {
+        Ok(now)
+    }
+
+    pub(super) fn place(&self, path: &HostPath, expected: Option<&FileState>, wanted: &FileState) -> Result<()> {
+        let place = self.existing_place(path)?;
+        self.step()?;
+        let Some((now, held)) = self.found(&place, expected)? else {
             let name = self.make(&place, wanted)?;
-            let moved =
-                self.step().and_then(|()| match self.rename(&place, &name, place.name, RenameFlags::NOREPLACE) {
-                    Err(Errno::EXIST) => changed(path, "something came to be there meanwhile"),
-                    other => other.map_err(failed("name", path)),
-                });
-            if moved.is_err() {
-                self.clean(|| {
-                    let _ = self.unlink(&place, &name, wanted.kind);
-                });
-            }
-            moved?;
-            self.lock(&place, wanted)?;
-            return self.sync(&place);
+            return self.settle(&place, &name, wanted);
         };
         // The same object with other metadata keeps its inode: daemons may hold it open. Not when it has more names: one of
         // them may be somebody else's file.
@@ -454,35 +449,84 @@ impl Tree<'_> {
                 });
             });
         }
-        self.exchange(&place, &held, &now, wanted)
+        let name = self.make(&place, wanted)?;
+        self.exchange(&place, &held, &now, &name, wanted)
     }
 
-    /// Puts a new object in the place of the old one, and the old one back when it was not what we thought.
-    fn exchange(&self, place: &Place<'_>, held: &Held, now: &FileState, wanted: &FileState) -> Result<()> {
+    /// As `place`, by one more name of what is at `other`.
+    pub(super) fn link(
+        &self,
+        path: &HostPath,
+        expected: Option<&FileState>,
+        other: &HostPath,
+        wanted: &FileState,
+    ) -> Result<()> {
+        let (place, from) = (self.existing_place(path)?, self.existing_place(other)?);
+        self.step()?;
+        let Some(source) = self.hold(&from, from.name)? else { return changed(other, "nothing is there any more") };
+        if let Some(difference) = wanted.difference(&self.state(&source, other, false)?) {
+            return changed(other, difference);
+        }
+        let now = self.found(&place, expected)?;
+        let mut made = Err(Errno::EXIST);
+        let mut name = Vec::new();
+        for number in 0..TRIES {
+            name = self.temporary(path, NEW, number);
+            // By the descriptor: whatever the other name stands for by now, this is the file that was looked at.
+            made = rustix::fs::linkat(&source.node, "", &place.parent, &*name, AtFlags::EMPTY_PATH);
+            if !matches!(made, Err(Errno::EXIST)) {
+                break;
+            }
+        }
+        made.map_err(failed("make another name for", other))?;
+        match now {
+            None => self.settle(&place, &name, wanted),
+            Some((now, held)) => self.exchange(&place, &held, &now, &name, wanted),
+        }
+    }
+
+    /// Gives what was made beside it the free name.
+    fn settle(&self, place: &Place<'_>, name: &[u8], wanted: &FileState) -> Result<()> {
         let path = place.path;
-        let name = self.make(place, wanted)?;
+        let moved = self.step().and_then(|()| match self.rename(place, name, place.name, RenameFlags::NOREPLACE) {
+            Err(Errno::EXIST) => changed(path, "something came to be there meanwhile"),
+            other => other.map_err(failed("name", path)),
+        });
+        if moved.is_err() {
+            self.clean(|| {
+                let _ = self.unlink(place, name, wanted.kind);
+            });
+        }
+        moved?;
+        self.lock(place, wanted)?;
+        self.sync(place)
+    }
+
+    /// Puts what was made as `name` in the place of the old object, and that one back when it was not what we thought.
+    fn exchange(&self, place: &Place<'_>, held: &Held, now: &FileState, name: &[u8], wanted: &FileState) -> Result<()> {
+        let path = place.path;
         let swapped = self.step().and_then(|()| self.unlock(held, path, now)).and_then(|()| {
-            self.rename(place, &name, place.name, RenameFlags::EXCHANGE).map_err(failed("replace", path))
+            self.rename(place, name, place.name, RenameFlags::EXCHANGE).map_err(failed("replace", path))
         });
         if let Err(error) = swapped {
             self.clean(|| {
-                let _ = self.unlink(place, &name, wanted.kind);
+                let _ = self.unlink(place, name, wanted.kind);
                 let _ = self.unlock(held, path, &FileState { flags: 1, ..now.clone() });
                 let _ = if now.flags == 0 { Ok(()) } else { self.set_flags(held, path, now.flags) };
             });
             return Err(error);
         }
-        let finished = self.step().and_then(|()| match self.check(place, &name, now)? {
+        let finished = self.step().and_then(|()| match self.check(place, name, now)? {
             Some(difference) => changed(path, difference),
-            None => match self.step().map(|()| self.unlink(place, &name, now.kind))? {
+            None => match self.step().map(|()| self.unlink(place, name, now.kind))? {
                 Err(Errno::NOTEMPTY) => refused(path, "the directory there is not empty"),
                 other => other.map_err(failed("take away what was at", path)),
             },
         });
         if finished.is_err() {
             self.clean(|| {
-                if self.rename(place, &name, place.name, RenameFlags::EXCHANGE).is_ok() {
-                    let _ = self.unlink(place, &name, wanted.kind);
+                if self.rename(place, name, place.name, RenameFlags::EXCHANGE).is_ok() {
+                    let _ = self.unlink(place, name, wanted.kind);
                 }
                 let _ = if now.flags == 0 { Ok(()) } else { self.set_flags(held, path, now.flags) };
             });
@@ -546,11 +590,7 @@ impl Tree<'_> {
         if held.stat.st_nlink != 1 {
             return refused(path, "it has another name: writing into it would change that file too");
         }
-        let content = |state: &FileState| match &state.content {
-            Some(digest) => self.keep.get(digest, CONTENT_BYTES_MAX),
-            None => refused(path, "a log's content is not known"),
-        };
-        let (before, after) = (content(expected)?, content(wanted)?);
+        let (before, after) = (self.content(path, expected)?, self.content(path, wanted)?);
         let state = self.state(&held, path, false)?;
         self.unlock(&held, path, &state)?;
         let io = |doing| move |source| Error::File { doing, path: path.clone(), source };
@@ -560,8 +600,30 @@ impl Tree<'_> {
         let Some(appended) = mend::appended(&now, &before, &after) else {
             return changed(path, "it is neither what it was with something appended, nor what is wanted");
         };
-        let target = [&after[..], appended].concat();
-        let from = target.iter().zip(&now).take_while(|(one, other)| one == other).count();
+        self.overwrite(path, &file, &now, &[&after[..], appended].concat())?;
+        let metadata = FileState { mtime: (held.stat.st_mtime, wanted.mtime.1), ..wanted.clone() };
+        // What was unlocked to be written is locked again with the rest.
+        let same =
+            state.flags == 0 && FileState { content: state.content, size: state.size, ..wanted.clone() }.same(&state);
+        if !same {
+            self.set_metadata(&held, path, &FileState { flags: 0, ..state }, &metadata)?;
+        }
+        let held = self.hold(&place, place.name)?;
+        let held = held.ok_or_else(|| failed("find again", path)(Errno::NOENT))?;
+        self.state(&held, path, false)
+    }
+
+    fn content(&self, path: &HostPath, state: &FileState) -> Result<Vec<u8>> {
+        match &state.content {
+            Some(digest) => self.keep.get(digest, CONTENT_BYTES_MAX),
+            None => refused(path, "its content is not known"),
+        }
+    }
+
+    /// `now` is in the file, `target` will be; stopped in the middle, `mend::appended` knows what is left.
+    fn overwrite(&self, path: &HostPath, file: &File, now: &[u8], target: &[u8]) -> Result<()> {
+        let io = |doing| move |source| Error::File { doing, path: path.clone(), source };
+        let from = target.iter().zip(now).take_while(|(one, other)| one == other).count();
         // Writing in two halves gives tests a place to stop in the middle.
         let middle = from + (target.len() - from) / 2;
         for range in [from..middle, middle..target.len()] {
@@ -573,15 +635,31 @@ impl Tree<'_> {
             file.set_len(target.len() as u64).map_err(io("shorten"))?;
         }
         file.sync_all().map_err(io("sync"))?;
+        self.step()
+    }
+
+    /// All names of the file show what is written here, so it must be the very file that is meant.
+    pub(super) fn rewrite(&self, path: &HostPath, expected: &FileState, wanted: &FileState) -> Result<()> {
+        let place = self.existing_place(path)?;
         self.step()?;
-        let metadata = FileState { mtime: (held.stat.st_mtime, wanted.mtime.1), ..wanted.clone() };
-        let same = FileState { content: state.content, size: state.size, ..wanted.clone() }.same(&state);
-        if !same {
-            self.set_metadata(&held, path, &FileState { flags: 0, ..state }, &metadata)?;
+        let Some(held) = self.hold(&place, place.name)? else { return changed(path, "nothing is there any more") };
+        let state = self.state(&held, path, false)?;
+        if !state.is_inode(expected) || !state.is_inode(wanted) || state.kind != FileKind::Regular {
+            return refused(path, "another file stands there now: writing into it would change all its names");
         }
-        let held = self.hold(&place, place.name)?;
-        let held = held.ok_or_else(|| failed("find again", path)(Errno::NOENT))?;
-        self.state(&held, path, false)
+        if state.content != wanted.content {
+            let (before, after) = (self.content(path, expected)?, self.content(path, wanted)?);
+            self.unlock(&held, path, &state)?;
+            let mut file = self.reopen(&held, OFlags::RDWR, path)?;
+            let mut now = Vec::new();
+            let read = (&mut file).take(CONTENT_BYTES_MAX).read_to_end(&mut now);
+            read.map_err(|source| Error::File { doing: "read", path: path.clone(), source })?;
+            if !mend::is_between(&now, &before, &after) {
+                return changed(path, "it is neither what it was nor what is wanted");
+            }
+            self.overwrite(path, &file, &now, &after)?;
+        }
+        self.set_metadata(&held, path, &state, wanted)
     }
 
     pub(super) fn tidy(&self, path: &HostPath, known: &[&FileState]) -> Result<()> {
@@ -608,6 +686,15 @@ impl Tree<'_> {
         }
         self.sync(&place)
     }
+}
+
+/// Nanoseconds since 1970; 0 where the file system keeps none.
+fn born(node: &OwnedFd) -> i64 {
+    let found = rustix::fs::statx(node, "", AtFlags::EMPTY_PATH, StatxFlags::BTIME);
+    let found = found.ok().filter(|found| found.stx_mask & StatxFlags::BTIME.bits() != 0);
+    found.map_or(0, |found| {
+        found.stx_btime.tv_sec.saturating_mul(1_000_000_000).saturating_add(i64::from(found.stx_btime.tv_nsec))
+    })
 }
 
 fn flags_of(file: &File) -> u32 {

@@ -147,6 +147,15 @@ impl Inner {
             }
             let known = latest.map(|slot| slot.version.recorded.clone());
             if known.as_ref().is_some_and(|known| same(known, &recorded)) {
+                // A vault of before flags were kept, or a flag alone: no other state of it is wanted for that.
+                let flags =
+                    |recorded: Option<&Recorded>| recorded.and_then(Recorded::state).map_or(0, |state| state.flags);
+                let (id, now) = (index.latest(path).map(|slot| slot.version.id), flags(Some(&recorded)));
+                if let Some(id) = id.filter(|_| flags(known.as_ref()) != now) {
+                    index.set_flags(id, now);
+                    drop(index);
+                    self.record(&[super::log::Record::Flags { id, flags: now }]);
+                }
                 return false;
             }
             let note = if known_before { "changed while nobody guarded" } else { "baseline" };

@@ -95,6 +95,9 @@ fn nanoseconds(time: rustix::fs::StatxTimestamp) -> i64 {
     time.tv_sec.saturating_mul(1_000_000_000).saturating_add(i64::from(time.tv_nsec))
 }
 
+/// `FS_IMMUTABLE_FL` and `FS_APPEND_FL`, which statx(2) gives as the same bits.
+const CHATTR: u32 = 0x30;
+
 /// All but content, link target and attributes.
 pub(super) fn metadata(found: &Statx) -> State {
     let file_type = rustix::fs::FileType::from_raw_mode(u32::from(found.stx_mode));
@@ -122,6 +125,7 @@ pub(super) fn metadata(found: &Statx) -> State {
         mtime_ns: nanoseconds(found.stx_mtime),
         ctime_ns: nanoseconds(found.stx_ctime),
         born_ns: if found.stx_mask & StatxFlags::BTIME.bits() == 0 { 0 } else { nanoseconds(found.stx_btime) },
+        flags: u32::try_from(found.stx_attributes.bits()).unwrap_or(0) & CHATTR,
         key: FileKey {
             device: u64::from(found.stx_dev_major) << 20 | u64::from(found.stx_dev_minor),
             inode: found.stx_ino,

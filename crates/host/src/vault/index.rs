@@ -162,6 +162,12 @@ impl Index {
         self.slots.get_mut(&id)
     }
 
+    pub(super) fn set_flags(&mut self, id: VersionId, flags: u32) {
+        if let Some(Recorded::State(state)) = self.slots.get_mut(&id).map(|slot| &mut slot.version.recorded) {
+            state.flags = flags;
+        }
+    }
+
     pub(super) fn chain(&self, path: &HostPath) -> &[VersionId] {
         self.chains.get(path).map_or(&[], Vec::as_slice)
     }

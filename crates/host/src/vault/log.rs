@@ -21,6 +21,7 @@ const FRAME_BYTES: usize = 24;
 /// A record is a path, a state and its attributes; nothing that is written is longer.
 const BODY_BYTES_MAX: usize = 1 << 20;
 
+#[allow(clippy::large_enum_variant, reason = "most records are versions, and few are held at a time")]
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Record {
     /// No version id below this is ever given out again.
@@ -36,6 +37,20 @@ pub(super) enum Record {
     Pinned(HostPath),
     Unpinned(HostPath),
     Window(Window),
+    /// The inode flags of that version, which stands before it; left out where there are none.
+    Flags {
+        id: VersionId,
+        flags: u32,
+    },
+}
+
+impl Record {
+    /// A version and what belongs to it.
+    pub(super) fn of_version(version: Version) -> impl Iterator<Item = Self> {
+        let flags = version.recorded.state().map_or(0, |state| state.flags);
+        let flags = (flags != 0).then_some(Self::Flags { id: version.id, flags });
+        std::iter::once(Self::Version(version)).chain(flags)
+    }
 }
 
 type Check = [u8; 16];

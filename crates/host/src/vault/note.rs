@@ -64,6 +64,9 @@ impl Inner {
         if !self.stands(activity, inode, found.as_ref()) {
             return false;
         }
+        // Our own hands do not say which inode they wrote: its other names have changed with it.
+        let several = |state: &&State| state.nlink > 1 && state.kind == Kind::Regular;
+        let inode = inode.or(found.as_ref().filter(several).map(|state| state.key.inode));
         let noted = Noted { activity, time, unix_ns: self.unix(time), now: super::boot_now(), found, inode };
         let mut after = Aftermath::default();
         let (change, change_result) = {
@@ -94,7 +97,7 @@ impl Inner {
         };
         activity.change = change;
         activity.change_result = change_result;
-        let mut records: Vec<_> = after.settled.into_iter().map(super::log::Record::Version).collect();
+        let mut records: Vec<_> = after.settled.into_iter().flat_map(super::log::Record::of_version).collect();
         records.extend(after.inexact.into_iter().map(super::log::Record::Inexact));
         self.enqueue(after.jobs, records);
         true

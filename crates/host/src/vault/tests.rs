@@ -215,6 +215,72 @@ fn a_truncation_by_path_is_a_version_of_its_own_and_never_somebody_elses_content
     assert!(!vault.version(change.after).unwrap().exact);
 }
 
+#[test]
+fn names_of_one_file_are_known_and_change_together_also_by_our_own_hands() {
+    let disk = Disk::new(32);
+    disk.write("/etc/f", "good");
+    disk.shell("ln etc/f etc/g; ln etc/f etc/h; printf good > etc/other");
+    let vault = disk.vault();
+    vault.baseline().unwrap();
+    let base = vault.latest(&HostPath::from("/etc/f")).unwrap();
+    let names = ["/etc/g", "/etc/h"].map(HostPath::from);
+    assert_eq!(vault.names(base), names);
+    assert!(vault.names(vault.latest(&HostPath::from("/etc/other")).unwrap()).is_empty());
+    disk.shell("printf evil > etc/f; rm etc/h");
+    did(&vault, FileActivityId::Close, "/etc/f", disk.key("/etc/f"), boot_now());
+    assert_eq!(vault.names(base), names, "also those that are gone by now");
+    // What the hands do is told without an inode.
+    disk.write("/etc/f", "good");
+    let unknown = FileKey { device: 0, inode: 0, generation: 0 };
+    let mut ours = activity(FileActivityId::Close, "/etc/f", unknown, ADMINISTRATOR);
+    vault.note(&mut ours, boot_now());
+    for name in ["/etc/f", "/etc/g"] {
+        assert_eq!(content_of(&vault, vault.latest(&HostPath::from(name)).unwrap()), b"good", "{name}");
+    }
+}
+
+#[test]
+fn flags_are_kept_with_a_version_and_outlive_the_agent_and_retention() {
+    let disk = Disk::new(32);
+    disk.write("/etc/f", "locked");
+    disk.write("/etc/g", "free");
+    disk.shell("chattr +i etc/f; chattr +a etc");
+    let flags = |vault: &Vault, path: &str| state_of(vault, vault.latest(&HostPath::from(path)).unwrap()).flags;
+    {
+        let vault = disk.vault();
+        vault.baseline().unwrap();
+        assert_eq!([flags(&vault, "/etc/f"), flags(&vault, "/etc/g"), flags(&vault, "/etc")], [0x10, 0, 0x20]);
+    }
+    disk.shell("chattr -i etc/f; chattr -a etc");
+    let vault = disk.vault();
+    assert_eq!([flags(&vault, "/etc/f"), flags(&vault, "/etc")], [0x10, 0x20], "as it was recorded");
+    let versions = vault.counters().versions;
+    vault.baseline().unwrap();
+    assert_eq!([flags(&vault, "/etc/f"), flags(&vault, "/etc")], [0, 0]);
+    assert_eq!(vault.counters().versions, versions, "no new version for a flag alone");
+}
+
+#[test]
+fn records_of_a_vault_without_flags_are_read() {
+    // As an agent before this one wrote them: a version in postcard, and nothing beside it.
+    let state = State { kind: Kind::Regular, mode: 0o600, flags: 0x10, ..State::default() };
+    let version = Version {
+        id: VersionId(7),
+        path: HostPath::from("/etc/f"),
+        recorded: Recorded::State(state),
+        exact: true,
+        writer: INTRUDER,
+        time: Timestamp(1),
+        unix_ns: 1,
+        note: "close".into(),
+    };
+    let records: Vec<log::Record> = log::Record::of_version(version).collect();
+    assert_eq!(records.len(), 2);
+    let old = postcard::to_stdvec(&records[0]).unwrap();
+    let log::Record::Version(read) = postcard::from_bytes(&old).unwrap() else { panic!() };
+    assert_eq!(read.recorded.state().map(|state| (state.mode, state.flags)), Some((0o600, 0)));
+}
+
 /// removexattr, as perl can call it.
 const REMOVE_NOTE: &str = "perl -e 'my ($p,$n)=(\"etc/f\",\"user.note\"); syscall(197,$p,$n)==0 or die'";
 const REMOVE_LIST: &str = "perl -e 'my ($p,$n)=(\"etc/f\",\"system.posix_acl_access\"); syscall(197,$p,$n)==0 or die'";

@@ -85,6 +85,10 @@ pub struct State {
     pub mtime_ns: i64,
     pub ctime_ns: i64,
     pub born_ns: i64,
+    /// Immutable (0x10) and append-only (0x20), as `chattr(1)` sets them. Kept beside the record
+    /// ([`super::log::Record::Flags`]): 0 in a vault that was written before they were.
+    #[serde(skip)]
+    pub flags: u32,
     /// Which inode it was. `generation` is 0 when it was read from a path and not from an event.
     pub key: FileKey,
 }
@@ -102,7 +106,7 @@ impl State {
     }
 
     /// Equal in all that a restoration promises: kind, content, mode, owner, attributes, link target, device number.
-    /// Times, names and the inode may differ.
+    /// Times, flags, names and the inode may differ.
     #[must_use]
     pub fn same_as(&self, other: &Self) -> bool {
         let promised =

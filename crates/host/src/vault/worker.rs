@@ -79,10 +79,11 @@ impl Inner {
                 Job::Held { id, .. } => (Some(id), HostPath::from("/")),
                 Job::Walk { path, .. } => (None, path),
             };
-            let record = id.and_then(|id| self.settle_in_memory(id, Recorded::Missing("queue full".into()), None));
+            let missing = || Recorded::Missing("queue full".into());
+            let records = id.map(|id| self.settle_in_memory(id, missing(), None)).unwrap_or_default();
             let now = boot_now();
             let window = self.window_in_memory(Window { path, since: now, until: now, reason: "queue full".into() });
-            self.queue().outbox.extend(record.into_iter().chain(window));
+            self.queue().outbox.extend(records.into_iter().chain(window));
         }
     }
 
@@ -239,14 +240,12 @@ impl Inner {
 
     /// Ends a capture: in memory, so that who waits goes on, and on disk.
     pub(super) fn settle(&self, id: VersionId, recorded: Recorded, seen: Option<Seen>) {
-        if let Some(record) = self.settle_in_memory(id, recorded, seen) {
-            self.record(&[record]);
-        }
+        self.record(&self.settle_in_memory(id, recorded, seen));
     }
 
-    pub(super) fn settle_in_memory(&self, id: VersionId, recorded: Recorded, seen: Option<Seen>) -> Option<Record> {
+    pub(super) fn settle_in_memory(&self, id: VersionId, recorded: Recorded, seen: Option<Seen>) -> Vec<Record> {
         let mut index = self.index();
-        let slot = index.slot_mut(id)?;
+        let Some(slot) = index.slot_mut(id) else { return Vec::new() };
         let ctime_ns = recorded.state().map_or(0, |state| state.ctime_ns);
         slot.gated = seen.is_some_and(|seen| seen.gated);
         slot.version.exact = seen.is_some_and(|seen| {
@@ -270,7 +269,7 @@ impl Inner {
         if !missing && !version.exact {
             self.tally.inexact.fetch_add(1, Ordering::Relaxed);
         }
-        Some(Record::Version(version))
+        Record::of_version(version).collect()
     }
 
     /// Appends to the log; what cannot be written is counted, and kept in memory for as long as the vault is open.

@@ -123,6 +123,16 @@ fn transitions() -> Vec<(&'static str, bool, Prepare)> {
                 chattr("+i", x);
             }
         }),
+        ("an immutable file was opened up", false, |x, bad| {
+            put(x, if bad { "bad" } else { "good" }, 0o644);
+            if !bad {
+                chattr("+i", x);
+            }
+        }),
+        ("the flag alone was taken away", false, |x, bad| {
+            put(x, "good", 0o644);
+            chattr(if bad { "-a" } else { "+a" }, x);
+        }),
         ("a directory's attributes", false, |x, bad| {
             std::fs::create_dir_all(x.join("kept")).unwrap();
             std::fs::set_permissions(x, std::fs::Permissions::from_mode(if bad { 0o777 } else { 0o750 })).unwrap();
@@ -138,6 +148,10 @@ fn transitions() -> Vec<(&'static str, bool, Prepare)> {
                 false => run("mkfifo", &[x.as_os_str()]),
             }
         }),
+        ("an append-only log was cut", true, |x, bad| {
+            put(x, if bad { "three\n" } else { "one\ntwo\nthree\n" }, 0o640);
+            chattr("+a", x);
+        }),
         ("a log was cut", true, |x, bad| put(x, if bad { "three\nfour\n" } else { "one\ntwo\nthree\nfour\n" }, 0o640)),
     ]
 }
@@ -147,14 +161,15 @@ const X: &str = "/etc/x";
 /// Sets up a transition: what was captured of both states.
 fn set_up(image: &Image, linux: &mut Linux<'_>, prepare: Prepare, in_place: bool) -> Before {
     let (path, x) = (HostPath::from(X), image.root().join("etc/x"));
-    let _ = Command::new("chattr").arg("-f").arg("-i").arg(&x).status();
+    let _ = Command::new("chattr").arg("-f").arg("-ia").arg(&x).stderr(std::process::Stdio::null()).status();
     let _ = std::fs::remove_dir_all(&x);
     let _ = std::fs::remove_file(&x);
     prepare(&x, false);
     let wanted = linux.capture(&path).unwrap();
+    let _ = Command::new("chattr").arg("-f").arg("-ia").arg(&x).status();
     prepare(&x, true);
     let before = linux.capture(&path).unwrap();
-    Before { before, wanted, in_place }
+    Before::new(before, wanted, in_place)
 }
 
 fn is(found: &Option<FileState>, state: &Option<FileState>) -> bool {
@@ -246,7 +261,7 @@ fn hostile_names_are_restored_right() {
         let wanted = linux.capture(&path).unwrap();
         put(&real, "bad", 0o777);
         let before = linux.capture(&path).unwrap();
-        apply(&mut linux, &path, &Before { before, wanted, in_place: false }).unwrap();
+        apply(&mut linux, &path, &Before::new(before, wanted, false)).unwrap();
         assert_eq!(std::fs::read(&real).unwrap(), b"good", "{path}");
         std::fs::remove_file(&real).unwrap();
     }
@@ -297,7 +312,7 @@ fn a_hard_link_to_somebody_elses_file_is_taken_away_and_that_file_is_not_written
         std::fs::remove_file(&x).unwrap();
         std::fs::hard_link(&victim, &x).unwrap();
         let before = linux.capture(&HostPath::from(X)).unwrap();
-        let result = apply(&mut linux, &HostPath::from(X), &Before { before, wanted, in_place });
+        let result = apply(&mut linux, &HostPath::from(X), &Before::new(before, wanted, in_place));
         assert_eq!(std::fs::read(&victim).unwrap(), b"somebody's\n");
         assert_eq!(std::fs::metadata(&victim).unwrap().mode() & 0o7777, 0o600);
         if in_place {
@@ -307,6 +322,174 @@ fn a_hard_link_to_somebody_elses_file_is_taken_away_and_that_file_is_not_written
         }
         std::fs::remove_file(&x).unwrap();
     }
+}
+
+/// What the attack did to two names of one file.
+type Attack = fn(&Path, &Path);
+
+fn linked_transitions() -> Vec<(&'static str, Attack)> {
+    vec![
+        ("written by one name", |x, _| put(x, "bad", 0o4755)),
+        ("written by the other", |_, y| put(y, "longer and bad\n", 0o666)),
+        ("emptied", |x, _| put(x, "", 0o644)),
+        ("attributes alone", |x, _| std::fs::set_permissions(x, std::fs::Permissions::from_mode(0o777)).unwrap()),
+        ("made immutable", |x, _| {
+            put(x, "bad", 0o644);
+            chattr("+i", x);
+        }),
+        ("renamed over", |x, y| {
+            let new = y.with_file_name("new");
+            put(&new, "bad", 0o644);
+            std::fs::rename(new, x).unwrap();
+        }),
+        ("removed", |x, _| std::fs::remove_file(x).unwrap()),
+        ("replaced by a copy", |x, y| {
+            let new = y.with_file_name("new");
+            run("cp", &["-p".as_ref(), y.as_os_str(), new.as_os_str()]);
+            std::fs::rename(new, x).unwrap();
+        }),
+        ("linked to somebody else's file", |x, y| {
+            let victim = y.with_file_name("victim");
+            put(&victim, "somebody's", 0o600);
+            std::fs::remove_file(x).unwrap();
+            std::fs::hard_link(victim, x).unwrap();
+        }),
+    ]
+}
+
+/// Everything about names that must come back: content, mode, count of links, and which of them are one file.
+type Names = Vec<(String, Vec<u8>, u32, u64, Vec<String>)>;
+
+fn names_in(image: &Image) -> Names {
+    let etc = image.root().join("etc");
+    let mut entries: Vec<_> = std::fs::read_dir(&etc).unwrap().flatten().collect();
+    entries.sort_by_key(std::fs::DirEntry::file_name);
+    let name = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
+    let inode = |entry: &std::fs::DirEntry| entry.metadata().unwrap().ino();
+    let tell = |entry: &std::fs::DirEntry| {
+        let found = entry.metadata().unwrap();
+        let same = entries.iter().filter(|other| inode(other) == found.ino()).map(name).collect();
+        (name(entry), std::fs::read(entry.path()).unwrap(), found.mode(), found.nlink(), same)
+    };
+    entries.iter().map(tell).collect()
+}
+
+/// `x` and `y` are one file, then attacked: the names before and after the attack, and what is known of `x`.
+fn set_up_linked(image: &Image, linux: &mut Linux<'_>, attack: Attack) -> (Before, [Names; 2]) {
+    let (path, x) = (HostPath::from(X), image.root().join("etc/x"));
+    let y = x.with_file_name("y");
+    for name in std::fs::read_dir(image.root().join("etc")).unwrap().flatten() {
+        let _ = Command::new("chattr").arg("-f").arg("-ia").arg(name.path()).status();
+        std::fs::remove_file(name.path()).unwrap();
+    }
+    put(&y, "good\n", 0o644);
+    std::fs::hard_link(&y, &x).unwrap();
+    let (wanted, good) = (linux.capture(&path).unwrap().unwrap(), names_in(image));
+    attack(&x, &y);
+    let (before, bad) = (linux.capture(&path).unwrap(), names_in(image));
+    let rewrite = before.as_ref().is_some_and(|before| before.is_inode(&wanted));
+    let others = if rewrite { Vec::new() } else { vec![HostPath::from("/etc/y")] };
+    (Before { rewrite, others, ..Before::new(before, Some(wanted), false) }, [good, bad])
+}
+
+#[test]
+fn names_of_one_file_are_restored_together_with_what_links_them() {
+    let image = Image::new();
+    let scope = image.scope();
+    let mut linux = image.linux(&scope);
+    let path = HostPath::from(X);
+    for (name, attack) in linked_transitions() {
+        let (captured, [good, bad]) = set_up_linked(&image, &mut linux, attack);
+        assert_eq!(apply(&mut linux, &path, &captured).unwrap(), Outcome::Success, "{name}");
+        let found: Names = names_in(&image).into_iter().filter(|(name, ..)| name != "victim").collect();
+        assert_eq!(found, good, "{name}");
+        assert_eq!(linux.look(&path).unwrap().unwrap().mtime, captured.wanted.as_ref().unwrap().mtime, "{name}");
+        let victim = image.root().join("etc/victim");
+        if victim.exists() {
+            assert_eq!(std::fs::read(&victim).unwrap(), b"somebody's", "{name}");
+            assert_eq!(std::fs::metadata(&victim).unwrap().mode() & 0o7777, 0o600, "{name}");
+        }
+        assert_eq!(revert(&mut linux, &path, &captured).unwrap(), Outcome::Undone, "{name}");
+        let content = |names: Names| names.into_iter().map(|(name, content, ..)| (name, content)).collect::<Vec<_>>();
+        assert_eq!(content(names_in(&image)), content(bad), "{name}");
+    }
+}
+
+#[test]
+fn a_fault_or_a_crash_while_one_of_several_names_is_restored_is_put_back_or_settled() {
+    let image = Image::new();
+    let scope = image.scope();
+    let path = HostPath::from(X);
+    for (name, attack) in linked_transitions() {
+        for crash in [false, true] {
+            for step in 0.. {
+                let mut linux = image.linux(&scope);
+                let (captured, [good, bad]) = set_up_linked(&image, &mut linux, attack);
+                linux.fault.seen.set(0);
+                linux.fault.at.set(Some(step));
+                linux.fault.crash.set(crash);
+                let result = apply(&mut linux, &path, &captured);
+                if linux.fault.seen.get() <= step {
+                    assert!(result.is_ok() && step > 2, "{name}: {result:?}");
+                    break;
+                }
+                let place = format!("{name}, {} at {step}: {result:?}", if crash { "crash" } else { "fault" });
+                let mut linux = image.linux(&scope);
+                let outcome = match crash {
+                    true => settle_open(&mut linux, &path, &captured, "it crashed"),
+                    false => revert(&mut linux, &path, &captured).unwrap(),
+                };
+                let content =
+                    |names: Names| names.into_iter().map(|(name, content, ..)| (name, content)).collect::<Vec<_>>();
+                let found = names_in(&image);
+                match outcome {
+                    Outcome::Success => {
+                        let found: Names = found.into_iter().filter(|(name, ..)| name != "victim").collect();
+                        assert_eq!(found, good, "{place}");
+                    }
+                    Outcome::Reverted(_) | Outcome::Undone => assert_eq!(content(found), content(bad), "{place}"),
+                    other => panic!("{place}: {other:?}"),
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn names_that_were_all_taken_away_become_one_file_again() {
+    let image = Image::new();
+    let scope = image.scope();
+    let mut linux = image.linux(&scope);
+    let (x, y) = (image.root().join("etc/x"), image.root().join("etc/y"));
+    put(&x, "good", 0o644);
+    std::fs::hard_link(&x, &y).unwrap();
+    let paths = [HostPath::from(X), HostPath::from("/etc/y")];
+    let wanted = paths.clone().map(|path| linux.capture(&path).unwrap());
+    let good = names_in(&image);
+    std::fs::remove_file(&x).unwrap();
+    std::fs::remove_file(&y).unwrap();
+    for (at, wanted) in wanted.into_iter().enumerate() {
+        let captured = Before { others: vec![paths[1 - at].clone()], ..Before::new(None, wanted, false) };
+        apply(&mut linux, &paths[at], &captured).unwrap();
+    }
+    assert_eq!(names_in(&image), good);
+}
+
+#[test]
+fn a_file_that_took_the_place_of_one_with_several_names_is_never_written_into() {
+    let image = Image::new();
+    let scope = image.scope();
+    let mut linux = image.linux(&scope);
+    let (captured, _) = set_up_linked(&image, &mut linux, |x, y| {
+        let victim = y.with_file_name("victim");
+        put(&victim, "somebody's", 0o600);
+        std::fs::remove_file(x).unwrap();
+        std::fs::hard_link(victim, x).unwrap();
+    });
+    let captured = Before { rewrite: true, ..captured };
+    let result = apply(&mut linux, &HostPath::from(X), &captured);
+    assert!(matches!(result, Err(Error::Refused { .. })), "{result:?}");
+    assert_eq!(std::fs::read(image.root().join("etc/victim")).unwrap(), b"somebody's");
 }
 
 #[test]
@@ -371,7 +554,7 @@ fn what_is_swapped_in_at_the_last_moment_is_put_back_and_not_lost() {
                 }
             })));
             let wanted = if wanted_absent { None } else { wanted };
-            let result = apply(&mut linux, &path, &Before { before, wanted, in_place: false });
+            let result = apply(&mut linux, &path, &Before::new(before, wanted, false));
             let raced = linux.fault.seen.get() > at;
             let now = std::fs::read_to_string(&x).unwrap_or_default();
             if raced && matches!(result, Err(Error::Changed { .. })) {
