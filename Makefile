@@ -32,6 +32,8 @@ drills: setup build  ## the promise of SPECIFICATION.md: 20 seeds, half with the
 bench:            ## figures for docs/measured.md; builds for release
 	cargo build --workspace --release --locked --examples
 	target/release/examples/throughput
+	target/release/examples/throughput 1000000 cases/recorded/benign.jsonl.zst
+	target/release/examples/throughput 1000000 cases/recorded/benign.jsonl.zst cases/recorded/intrusion_whole.jsonl.zst
 	target/release/examples/judge_cost
 	target/release/examples/stop_latency
 

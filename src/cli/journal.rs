@@ -124,3 +124,27 @@ fn text(report: &Report) -> String {
 fn clamp(number: u64) -> usize {
     usize::try_from(number).unwrap_or(usize::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use thymus_engine::event::{Process, ProcessActivity, ProcessActivityId};
+    use thymus_engine::{BootId, EventId};
+
+    #[test]
+    fn of_the_agents_own_processes_an_export_of_inputs_names_no_place() {
+        let key = |pid| ProcessKey { boot: BootId(1), pid, start_time: Timestamp(5) };
+        let exported = |pid: u32| {
+            let file = Some(thymus_engine::event::File { path: "/srv/build/thymus".into(), key: Default::default() });
+            let cmd_line = vec!["/srv/build/thymus".to_owned(), "up".to_owned()];
+            let process = Process { key: key(pid), file, cmd_line, ..Process::default() };
+            let activity = ProcessActivityId::Inventory;
+            let told = ProcessActivity { activity, actor: key(1), process, exit_code: None };
+            let event = Event { id: EventId(1), time: Timestamp(9), activity: Activity::Process(told) };
+            line(Timestamp(9), Input::Event(event), &mut vec![key(7)]).unwrap()
+        };
+        assert!(!exported(7).contains("/srv/build"), "{}", exported(7));
+        assert!(exported(8).contains("/srv/build"));
+    }
+}

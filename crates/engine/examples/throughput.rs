@@ -7,6 +7,7 @@
 //! `BEFORE` is another recording, which the engine has behind it, its incidents included.
 #![allow(clippy::print_stdout, clippy::disallowed_methods, reason = "a bench measures time and prints what it found")]
 
+use std::collections::{BTreeMap, BTreeSet};
 use thymus_engine::engine::Engine;
 use thymus_engine::event::{
     Activity, Change, Event, File, FileActivity, FileActivityId, FileKind, Process, ProcessActivity, ProcessActivityId,
@@ -14,7 +15,6 @@ use thymus_engine::event::{
 };
 use thymus_engine::guard::Policies;
 use thymus_engine::input::{Configuration, Input, Mode};
-use std::collections::{BTreeMap, BTreeSet};
 use thymus_engine::{BootId, EventId, FileKey, HostPath, ProcessKey, Timestamp, VersionId};
 
 type Inputs = Vec<(Timestamp, Input)>;
@@ -290,11 +290,14 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (mut engine, mut effects) = (Engine::new(), Vec::new());
     let (mut last, mut begun) = (Timestamp(1), false);
     if let Some(before) = arguments.get(2) {
-        for (now, input) in read(before)? {
+        let inputs = read(before)?;
+        let (count, started) = (inputs.len(), std::time::Instant::now());
+        for (now, input) in inputs {
             (last, begun) = (now, true);
             engine.step(now, input, &mut effects);
         }
-        println!("before: {before}, {} incidents", engine.view().incidents.len());
+        let (ms, incidents) = (started.elapsed().as_secs_f64() * 1e3, engine.view().incidents.len());
+        println!("before: {before}, {count} inputs in {ms:.1} ms, {incidents} incidents");
     }
     let inputs = match arguments.get(1) {
         None => {
@@ -312,7 +315,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 rounds.round(Timestamp(last.0 + PAUSE_NS), &mut inputs);
             }
             let (events, seconds) = (rounds.events.len(), rounds.span_ns / 1_000_000_000);
-            println!("trace: {path}, {events} recorded events of {seconds} s, repeated {} times, shifted", rounds.round);
+            println!(
+                "trace: {path}, {events} recorded events of {seconds} s, repeated {} times, shifted",
+                rounds.round
+            );
             inputs
         }
     };

@@ -241,9 +241,13 @@ impl Engine {
             case.add_subject(&mut self.graph, key, reason);
         }
         for path in noted.written.iter().flatten() {
+            let wrote = self.graph.incidents_of(path);
             for id in &self.active {
                 units += 1;
-                if let Some(case) = self.cases.get_mut(id) {
+                // Whose subjects have not written the path, and who made no directory, learns nothing from it.
+                if let Some(case) = self.cases.get_mut(id)
+                    && (wrote.contains(id) || !case.directories.is_empty())
+                {
                     case.look_at(&mut self.graph, configuration, path, Met::Now);
                 }
             }
@@ -484,6 +488,10 @@ impl Engine {
 
     /// Searches on and acts, as far as this step's work allows.
     fn go_on(&mut self, used: u32, out: &mut Vec<Effect>) -> u32 {
+        let busy = |case: &Case| case.dirty || case.search.is_some();
+        if !self.active.iter().any(|id| self.cases.get(id).is_some_and(busy)) {
+            return 0;
+        }
         self.unite();
         let mut units = 0;
         let mut acted = false;
@@ -508,25 +516,41 @@ impl Engine {
         if self.cases.len() < 2 {
             return;
         }
-        for id in self.active.clone() {
-            if !self.cases.get(&id).is_some_and(|case| case.dirty) {
-                continue;
+        let is_dirty = |id: &IncidentId| self.cases.get(id).is_some_and(|case| case.dirty);
+        let dirty: Vec<IncidentId> = self.active.iter().copied().filter(is_dirty).collect();
+        if dirty.is_empty() {
+            return;
+        }
+        let mut meeting = self.meeting();
+        for id in dirty {
+            let others: Vec<IncidentId> = meeting
+                .range((id, IncidentId(0))..)
+                .take_while(|(into, _)| *into == id)
+                .map(|(_, other)| *other)
+                .collect();
+            if others.is_empty() || !self.active.contains(&id) {
+                continue; // the latter: another one took it in
             }
-            let within = |case: &&Case| {
-                let mine = |key: ProcessKey| self.graph.process(key).is_some_and(|node| node.subject == Some(id));
-                let anchor = case.anchor().is_some_and(|anchor| match anchor.branch {
-                    Some(branch) => mine(branch),
-                    None => self.graph.invocation(anchor.invocation).is_some_and(|found| found.subject == Some(id)),
-                });
-                case.id != id
-                    && case.closed.is_none()
-                    && (anchor || case.findings.iter().any(|claim| mine(claim.process)))
-            };
-            let others: Vec<IncidentId> = self.cases.values().filter(within).map(|case| case.id).collect();
             for other in others {
                 self.absorb(id, other);
             }
+            meeting = self.meeting();
         }
+    }
+
+    /// Each incident, with another one whose root or findings lie within it.
+    fn meeting(&self) -> BTreeSet<(IncidentId, IncidentId)> {
+        let mut meeting = BTreeSet::new();
+        for case in self.cases.values().filter(|case| case.closed.is_none()) {
+            let of = |key: ProcessKey| self.graph.process(key).and_then(|node| node.subject);
+            let anchor = case.anchor().and_then(|anchor| match anchor.branch {
+                Some(branch) => of(branch),
+                None => self.graph.invocation(anchor.invocation).and_then(|found| found.subject),
+            });
+            let found = case.findings.iter().filter_map(|claim| of(claim.process));
+            meeting.extend(anchor.into_iter().chain(found).filter(|id| *id != case.id).map(|id| (id, case.id)));
+        }
+        meeting
     }
 
     fn absorb(&mut self, into: IncidentId, other: IncidentId) {

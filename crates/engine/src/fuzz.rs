@@ -156,7 +156,9 @@ impl Trial {
     fn end(self) {
         let view = self.engine.view();
         let text = serde_json::to_string(&view);
-        assert!(text.is_ok_and(|text| serde_json::from_str(&text).is_ok_and(|again: crate::engine::View| again == view)));
+        assert!(
+            text.is_ok_and(|text| serde_json::from_str(&text).is_ok_and(|again: crate::engine::View| again == view))
+        );
     }
 }
 
@@ -269,7 +271,8 @@ fn told(bytes: &[u8]) -> Vec<(Timestamp, Input)> {
             file: Some(File { path: program.into(), key: FileKey::default() }),
             cmd_line: vec![program.to_owned(), "-c".to_owned()],
             user,
-            unit: (detail & 8 != 0).then(|| ["session-3.scope", "cron.service", "a.service"][usize::from(detail) % 3].to_owned()),
+            unit: (detail & 8 != 0)
+                .then(|| ["session-3.scope", "cron.service", "a.service"][usize::from(detail) % 3].to_owned()),
             socket_stdio: if detail & 128 == 0 { 0 } else { 3 },
             fileless: detail & 32 != 0,
             origin: (detail & 16 != 0).then(|| Origin { path: second.clone(), version: VersionId(u64::from(other)) }),
@@ -293,7 +296,8 @@ fn told(bytes: &[u8]) -> Vec<(Timestamp, Input)> {
                 activity,
                 actor: who(actor),
                 file: File { path: path.clone(), key: FileKey { device: 1, inode: u64::from(thing), generation: 0 } },
-                kind: [FileKind::Regular, FileKind::Directory, FileKind::Symlink, FileKind::Other][usize::from(other) % 4],
+                kind: [FileKind::Regular, FileKind::Directory, FileKind::Symlink, FileKind::Other]
+                    [usize::from(other) % 4],
                 file_result: to.cloned(),
                 change,
                 change_result: change.filter(|_| to.is_some()),
@@ -327,7 +331,8 @@ fn told(bytes: &[u8]) -> Vec<(Timestamp, Input)> {
             22 => Activity::Authentication(Authentication {
                 logon: detail & 1 == 0,
                 session: who(actor),
-                service: [AuthService::Sshd, AuthService::Su, AuthService::Sudo, AuthService::Login][usize::from(other) % 4],
+                service: [AuthService::Sshd, AuthService::Su, AuthService::Sudo, AuthService::Login]
+                    [usize::from(other) % 4],
                 actor_uid: Some(user.uid),
                 uid: user.euid,
                 src_endpoint: Some(endpoint),
@@ -407,15 +412,15 @@ fn policy_seeds() -> Vec<Vec<u8>> {
 
 /// Versions end with 0xff; the first byte of each says whose it is and whether it was there at all.
 fn merging(bytes: &[u8]) {
-    let parts: Vec<(u8, &[u8])> =
-        bytes.split(|byte| *byte == 0xff).map(|part| part.split_first().map_or((0, part), |(first, rest)| (*first, rest))).collect();
+    let parts: Vec<(u8, &[u8])> = bytes
+        .split(|byte| *byte == 0xff)
+        .map(|part| part.split_first().map_or((0, part), |(first, rest)| (*first, rest)))
+        .collect();
     let there = |part: &(u8, &[u8])| part.0 & 2 == 0;
     let Some((base, later)) = parts.split_first() else { return };
     let before = there(base).then_some(base.1);
-    let versions: Vec<Version<'_>> = later
-        .iter()
-        .map(|part| Version { content: there(part).then_some(part.1), attack: part.0 & 1 != 0 })
-        .collect();
+    let versions: Vec<Version<'_>> =
+        later.iter().map(|part| Version { content: there(part).then_some(part.1), attack: part.0 & 1 != 0 }).collect();
     let merged = merge::merge(before, &versions);
     let contents: Vec<Option<&[u8]>> = versions.iter().map(|version| version.content).collect();
     if versions.iter().all(|version| !version.attack)

@@ -29,7 +29,7 @@ use crate::id::{FileKey, IncidentId, ProcessKey, Timestamp, VersionId};
 use crate::incident::InvocationKind;
 use crate::path::HostPath;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use table::Table;
 
@@ -229,6 +229,15 @@ impl Graph {
     #[must_use]
     pub fn is_subject(&self, key: ProcessKey) -> bool {
         self.process(key).is_some_and(|process| process.subject.is_some())
+    }
+
+    /// The incidents to which writers of the path belong; of a writer that is forgotten, those of its invocation.
+    pub(crate) fn incidents_of(&self, path: &HostPath) -> BTreeSet<IncidentId> {
+        let of = |write: &Write| match self.process(write.writer) {
+            Some(node) => node.subject,
+            None => self.invocation(write.invocation).and_then(|found| found.subject),
+        };
+        self.file(path).map(|file| file.writes.iter().filter_map(of).collect()).unwrap_or_default()
     }
 
     /// Entries now: processes, files, invocations.

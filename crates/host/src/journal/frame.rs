@@ -210,7 +210,6 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-
     fn read_all(bytes: &[u8]) -> (usize, bool) {
         match Frames::open(bytes, bytes.len() as u64) {
             Err(_) => (0, false),

@@ -32,7 +32,8 @@ pub(crate) fn segment_seeds() -> Vec<Vec<u8>> {
     let (action, incident, time) = (ActionId(1), IncidentId(1), Timestamp(5));
     let what = Action::ReloadService { unit: "nginx.service".to_owned() };
     let verdict = None;
-    let intent = Intent { action, incident, what: what.clone(), verdict, before: Before::Unit(UnitState::default()), time };
+    let intent =
+        Intent { action, incident, what: what.clone(), verdict, before: Before::Unit(UnitState::default()), time };
     let records = [
         (kind::RUN, json(&Run { boot: 1, pid: 2, version: "1".to_owned() })),
         (kind::INPUT, binary(&Input::Tick)),
@@ -42,7 +43,8 @@ pub(crate) fn segment_seeds() -> Vec<Vec<u8>> {
         (kind::CARRIED, json(&super::Story { intent, outcome: None, undone: false })),
         (kind::LOST, json(&3_u64)),
     ];
-    let records: Vec<(u8, Vec<u8>)> = records.into_iter().filter_map(|(kind, bytes)| Some((kind, bytes.ok()?))).collect();
+    let records: Vec<(u8, Vec<u8>)> =
+        records.into_iter().filter_map(|(kind, bytes)| Some((kind, bytes.ok()?))).collect();
     let borrowed: Vec<(u8, &[u8])> = records.iter().map(|(kind, bytes)| (*kind, bytes.as_slice())).collect();
     let listed = borrowed.iter().flat_map(|(kind, bytes)| {
         let length = u16::try_from(bytes.len()).unwrap_or(0).to_le_bytes();

@@ -132,7 +132,8 @@ pub(crate) fn fuzz_record(bytes: &[u8]) {
 }
 
 pub(crate) fn record_seeds() -> Vec<Vec<u8>> {
-    let head = RecordHead { kind: KIND_EXEC, pid: 7, path_bytes: 6, base_bytes: 2, text_bytes: 4, ..RecordHead::default() };
+    let head =
+        RecordHead { kind: KIND_EXEC, pid: 7, path_bytes: 6, base_bytes: 2, text_bytes: 4, ..RecordHead::default() };
     vec![[head.as_bytes(), b"c\0b\0a\0", b"x\0", b"sh\0-"].concat()]
 }
 

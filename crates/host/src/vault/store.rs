@@ -358,6 +358,9 @@ impl Store {
             Form::Plain => body,
             Form::Zstd => {
                 let raw = usize::try_from(place.header.raw).unwrap_or(0);
+                if u64::from(place.header.raw) > ENTRY_BYTES_MAX {
+                    return Err(Error::BadContent(*digest)); // larger than anything that was ever packed
+                }
                 zstd::bulk::decompress(&body, raw).map_err(|_| Error::BadContent(*digest))?
             }
             Form::List => {
@@ -488,7 +491,9 @@ pub(crate) fn fuzz_pack(bytes: &[u8]) {
             unsynced: AtomicBool::new(false),
         };
         for digest in digests {
-            assert!(store.get(&digest).is_ok_and(|content| Digest::of(&content) == digest) || store.get(&digest).is_err());
+            assert!(
+                store.get(&digest).is_ok_and(|content| Digest::of(&content) == digest) || store.get(&digest).is_err()
+            );
         }
     }
 }
@@ -512,8 +517,12 @@ pub(crate) fn pack_seeds() -> Vec<Vec<u8>> {
     let list = [Digest::of(&text).0.as_slice(), &length(&text).to_le_bytes()].concat();
     let behind = |form: Form, body: &[u8]| [&[form.byte(), 0xff, 0xff, 0, 0, 0], body].concat();
     vec![
-        [entry(Form::Zstd, &text, &packed), entry(Form::Plain, b"x", b"x"), entry(Form::List, &text.repeat(2), &list.repeat(2))]
-            .concat(),
+        [
+            entry(Form::Zstd, &text, &packed),
+            entry(Form::Plain, b"x", b"x"),
+            entry(Form::List, &text.repeat(2), &list.repeat(2)),
+        ]
+        .concat(),
         behind(Form::Zstd, &packed),
         behind(Form::List, &list),
     ]
