@@ -166,7 +166,8 @@ impl<'a> Agent<'a> {
         if self.placement == Placement::Inside {
             // Killed too often is "failed" for systemd, which then waits.
             self.twin.inside(&["systemctl", "reset-failed", "thymus.service"])?;
-            self.twin.inside(&["systemctl", "start", "thymus.service"])?;
+            // Not `start`: systemd may not have noticed the death of the last one yet, and do nothing.
+            self.twin.inside(&["systemctl", "restart", "thymus.service"])?;
             return Ok(());
         }
         self.collect();

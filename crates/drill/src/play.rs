@@ -111,7 +111,8 @@ pub(crate) fn play(place: Place<'_>, cast: Cast<'_>) -> Result<Played> {
             played.unsettled = settle(agent, cast)?;
         }
     }
-    if let Some(agent) = &agent {
+    // Whoever did not settle may not answer either: then the report says why.
+    if let Some(agent) = agent.as_ref().filter(|agent| played.unsettled.is_none() || agent.incidents().is_ok()) {
         played.incidents = agent.incidents()?;
         keep(agent, cast, &played.incidents);
         played.counters = agent.status()?.counters;

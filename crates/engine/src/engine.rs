@@ -244,9 +244,10 @@ impl Engine {
             let wrote = self.graph.incidents_of(path);
             for id in &self.active {
                 units += 1;
-                // Whose subjects have not written the path, and who made no directory, learns nothing from it.
+                // Whose subjects have not written the path, who has not to do with it and who made no directory learns
+                // nothing from it.
                 if let Some(case) = self.cases.get_mut(id)
-                    && (wrote.contains(id) || !case.directories.is_empty())
+                    && (wrote.contains(id) || case.objects.contains_key(path) || !case.directories.is_empty())
                 {
                     case.look_at(&mut self.graph, configuration, path, Met::Now);
                 }
