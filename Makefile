@@ -9,7 +9,7 @@ SEEDS ?= 20
 CI_SEEDS ?= 2
 FUZZ_SECONDS ?= 20
 
-.PHONY: setup build run test bench drills cases fuzz
+.PHONY: setup build run test bench drills soak cases fuzz
 
 setup:            ## Debian packages that are missing, and the base of all twins
 	./drills/setup
@@ -23,11 +23,19 @@ run: setup build  ## one intrusion, live
 test: setup build
 	cargo test --workspace --locked
 	$(THYMUS) drill run persistence --seed 100 --runs $(CI_SEEDS)
-	$(THYMUS) drill run persistence --seed 200 --respond-after attack-end --runs 2
+	$(THYMUS) drill run persistence --seed 200 --undo --runs 2
+	$(THYMUS) drill run persistence --seed 301 --ordeal cut-power
+	$(THYMUS) drill run persistence --seed 300 --ordeal kill-agent
 	$(THYMUS) drill run benign --seed 100 --runs 2
 
-drills: setup build  ## the promise of SPECIFICATION.md: 20 seeds, half with the agent outside, half inside
+drills: setup build  ## the promises of SPECIFICATION.md over 20 seeds, half with the agent outside, half inside; 40 minutes
 	$(THYMUS) drill run persistence --seed 1 --runs $(SEEDS) --json | tee target/drills.jsonl
+	$(THYMUS) drill run persistence --seed 1 --runs $(SEEDS) --undo --json | tee target/drills-undo.jsonl
+	$(THYMUS) drill run persistence --seed 1 --runs 4 --ordeal cut-power --json | tee target/drills-power.jsonl
+	$(THYMUS) drill run persistence --seed 1 --runs 4 --ordeal kill-agent --json | tee target/drills-kill.jsonl
+
+soak: setup build  ## half an hour of everything that looks like an attack and is none
+	$(THYMUS) drill run benign --seed 1 --agent outside --soak 30m --json | tee target/soak.jsonl
 
 bench:            ## figures for docs/measured.md; builds for release
 	cargo build --workspace --release --locked --examples
