@@ -187,7 +187,9 @@ impl Family {
     /// Zombies do not count.
     fn members(&self) -> Vec<ProcessState> {
         let everybody = everybody().into_iter();
-        everybody.filter(|state| group_of(state.key.pid) == Some(self.shell.id()) && state.life != Life::Zombie).collect()
+        everybody
+            .filter(|state| group_of(state.key.pid) == Some(self.shell.id()) && state.life != Life::Zombie)
+            .collect()
     }
 
     fn all_are(&self, life: Life) -> bool {

@@ -188,7 +188,8 @@ impl Leases {
             source,
         })?;
         let boot = system::boot_id();
-        let slots = bytes.chunks_exact(SLOT_BYTES).map(newest).map(|(sequence, lease)| Slot { sequence, lease }).collect();
+        let slots =
+            bytes.chunks_exact(SLOT_BYTES).map(newest).map(|(sequence, lease)| Slot { sequence, lease }).collect();
         let (path, places) = (path.to_owned(), BTreeMap::new());
         let mut table = Table { file, path, bytes, slots, places, free: Vec::new() };
         for place in (0..LEASES_MAX).rev() {
@@ -217,7 +218,12 @@ impl Leases {
     }
 
     /// As [`Leases::grant`], in one write. How many of them, from the first on, have their lease, and why not all of them.
-    pub fn grant_all(&self, action: ActionId, processes: &[ProcessKey], until: Timestamp) -> (usize, Result<(), Error>) {
+    pub fn grant_all(
+        &self,
+        action: ActionId,
+        processes: &[ProcessKey],
+        until: Timestamp,
+    ) -> (usize, Result<(), Error>) {
         let mut table = self.table();
         let mut granted = Vec::with_capacity(processes.len());
         let mut all = Ok(());

@@ -243,8 +243,7 @@ fn leases_granted_together_are_each_as_if_granted_alone() {
     }
     let together = [9, 10, 4, 11, 12, 9].map(made_up);
     assert_eq!(leases.grant_all(ActionId(1), &together, Timestamp(7)).0, together.len());
-    let mut found: Vec<(u32, u64)> =
-        on_disk(&path).iter().map(|lease| (lease.process.pid, lease.until.0)).collect();
+    let mut found: Vec<(u32, u64)> = on_disk(&path).iter().map(|lease| (lease.process.pid, lease.until.0)).collect();
     found.sort_unstable();
     let long = [1, 4, 5, 7, 8].map(|pid| (pid, HOUR_NS));
     let mut wanted: Vec<(u32, u64)> = long.into_iter().chain([9, 10, 11, 12].map(|pid| (pid, 7))).collect();
