@@ -124,7 +124,7 @@ impl Bench<'_> {
         reflexed
     }
 
-    fn from_the_decision(&mut self, what: &str, directory: &Path) {
+    fn after_the_decision(&mut self, what: &str, directory: &Path) {
         let tree = self.tree(directory);
         let root = self.system.process(tree.0.id()).unwrap().unwrap().key;
         let (mut signalled, mut stopped) = (Vec::new(), Vec::new());
@@ -142,7 +142,7 @@ impl Bench<'_> {
         show(what, "decision to last stopped", &mut stopped);
     }
 
-    fn from_the_event(&mut self, what: &str, directory: &Path) {
+    fn after_the_event(&mut self, what: &str, directory: &Path) {
         let (mut received, mut decided, mut stopped) = (Vec::new(), Vec::new(), Vec::new());
         let mut observed = Vec::new();
         for _ in 0..SAMPLES {
@@ -269,11 +269,11 @@ fn main() {
     let mut bench = Bench { cgroup: &cgroup.0, scope: &scope, system, reflex, leases, actions: 0 };
     let urgent = Urgent::ask();
     println!("SCHED_FIFO 50, reset on fork: {}", urgent.err().unwrap_or_else(|| "granted".to_owned()));
-    bench.from_the_decision("idle", memory.path());
-    bench.from_the_decision("idle, writing to a disk", disk.path());
-    bench.from_the_event("idle", memory.path());
+    bench.after_the_decision("idle", memory.path());
+    bench.after_the_decision("idle, writing to a disk", disk.path());
+    bench.after_the_event("idle", memory.path());
     let hogs = ["while :; do :; done"; 2].map(Group::start);
-    bench.from_the_decision("two busy loops", memory.path());
-    bench.from_the_event("two busy loops", memory.path());
+    bench.after_the_decision("two busy loops", memory.path());
+    bench.after_the_event("two busy loops", memory.path());
     drop(hogs);
 }
