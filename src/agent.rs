@@ -26,6 +26,7 @@ use thymus_engine::{ActionId, Effect, EventId, FileKey, HostPath, IncidentId, In
 use thymus_host::origin::Origins;
 use thymus_host::respond::Reflex;
 use thymus_host::sense::{self, Observed, Sensors};
+use thymus_host::urgent::Urgent;
 use thymus_host::vault::{self, Vault};
 
 /// How long the hot thread waits for something to happen: while the hands owe an answer, and otherwise.
@@ -93,6 +94,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
         let (told, answers) = sync_channel(ORDERS_MAX);
         let (commands, asked) = sync_channel(COMMANDS_MAX);
         let (engine, next_event) = house.engine()?;
+        let (reflex, slow) = house.reflex()?;
         let published = Published::new(report::starting(&house, &engine));
         let server = Server::start(options.config.socket.get(), published.clone(), commands)
             .with_context(|| format!("cannot listen on `{}`", options.config.socket.get().display()))?;
@@ -103,7 +105,9 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
             options: &options,
             origins: Origins::new(scope, &vault),
             vault: &vault,
-            reflex: house.reflex()?,
+            reflex,
+            slow: slow.into_iter().collect(),
+            urgent: None,
             orders,
             waiting: VecDeque::new(),
             answers,
@@ -134,14 +138,18 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
         sensors.inventory(&mut observed).context("cannot read the processes that are there")?;
         let mut copying = Some(copying);
         let mut ticked = Instant::now();
+        agent.hurry();
         loop {
+            agent.rest(); // the wait below does not block while there are events
             let wait = match agent.owed {
-                0 if !agent.searching => WAIT_IDLE,
+                _ if agent.searching => Duration::ZERO, // a decision is near: only what has happened goes before it
+                0 => WAIT_IDLE,
                 _ => WAIT_BUSY,
             };
             sensors.poll(wait, &mut observed).context("the sensors failed")?;
             for one in observed.drain(..) {
                 agent.observe(one);
+                agent.rest();
             }
             agent.hear();
             if agent.listen() || matches!(ending.read_signal(), Ok(Some(_))) {
@@ -173,6 +181,10 @@ struct Hot<'a> {
     origins: Origins<'a>,
     vault: &'a Vault,
     reflex: Option<Reflex<'a>>,
+    /// Why a first stop is slower than it could be; for `doctor`.
+    slow: Vec<String>,
+    /// This thread has a real-time priority.
+    urgent: Option<Urgent>,
     orders: SyncSender<Order>,
     /// Orders that found the channel full.
     waiting: VecDeque<Order>,
@@ -211,6 +223,22 @@ impl Hot<'_> {
         for stopped in unsettled {
             self.adopting.insert(stopped.action);
             self.order(Order::Adopt(Box::new(stopped)));
+        }
+    }
+
+    /// From here on nothing that computes goes before this thread, when it may act at all.
+    fn hurry(&mut self) {
+        if self.reflex.is_some() {
+            match Urgent::ask() {
+                Ok(urgent) => self.urgent = Some(urgent),
+                Err(why) => self.slow.push(format!("no real-time priority: {why}")),
+            }
+        }
+    }
+
+    fn rest(&mut self) {
+        if let Some(urgent) = &mut self.urgent {
+            urgent.rest();
         }
     }
 
@@ -433,6 +461,7 @@ impl Hot<'_> {
             vault: self.vault,
             coverage: &self.coverage,
             no_pre_images: self.no_pre_images.as_deref(),
+            slow: &self.slow,
             started: self.started,
             baseline_done: self.baseline_done,
             late: self.late,

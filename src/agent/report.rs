@@ -26,6 +26,8 @@ pub(super) struct Sources<'a> {
     pub(super) coverage: &'a Coverage,
     /// Why no pre-images are taken; `None` when they are.
     pub(super) no_pre_images: Option<&'a str>,
+    /// Why a first stop is slower than it could be.
+    pub(super) slow: &'a [String],
     pub(super) started: Timestamp,
     pub(super) baseline_done: bool,
     /// Activities on files whose names had gone to others by then.
@@ -141,6 +143,17 @@ fn doctor(sources: &Sources<'_>, vault: &Counters, journal_lost: u64) -> Doctor 
             Health::Limited,
             "none are taken: this scope is watched, never acted upon; versions are taken after each change".to_owned(),
         ),
+    }
+    match (sources.house.scope().acting().is_some(), sources.slow) {
+        (false, _) => check("first stop", Health::Limited, "nothing is stopped: this scope is only watched".to_owned()),
+        (true, []) => {
+            check(
+                "first stop",
+                Health::Good,
+                "at real-time priority, through the kernel's list of processes".to_owned(),
+            );
+        }
+        (true, slow) => check("first stop", Health::Limited, format!("slower than it could be; {}", slow.join("; "))),
     }
     match (vault.queue_full, vault.quota_stops) {
         (0, 0) => check("vault", Health::Good, format!("{} versions, {} bytes", vault.versions, vault.stored_bytes)),

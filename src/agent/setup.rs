@@ -167,10 +167,12 @@ impl House {
         std::iter::once(self.own).chain(sense::process_key(self.warden.borrow().pid())).collect()
     }
 
-    pub(super) fn reflex(&self) -> Result<Option<Reflex<'_>>> {
-        let Some(system) = self.system()? else { return Ok(None) };
+    /// And why it will be slower than it could be.
+    pub(super) fn reflex(&self) -> Result<(Option<Reflex<'_>>, Option<String>)> {
+        let Some(mut system) = self.system()? else { return Ok((None, None)) };
+        let slow = system.ask_the_kernel().err().map(|why| format!("processes are looked for in /proc: {why}"));
         let reflex = Reflex::open(Box::new(system), self.leases.clone(), &self.path("reflex"));
-        Ok(Some(reflex.context("cannot open the ring of reflexes")?))
+        Ok((Some(reflex.context("cannot open the ring of reflexes")?), slow))
     }
 
     pub(super) fn hands<'a>(&'a self, vault: &'a Vault) -> Result<Option<Hands<'a>>> {

@@ -14,5 +14,6 @@ pub mod scope;
 pub mod sense;
 pub mod signals;
 pub mod system;
+pub mod urgent;
 pub mod vault;
 pub mod warden;

@@ -221,11 +221,12 @@ impl Sensors {
             Err(error) => return Err(Error::Kernel { what: "wait for the sensors", source: error.into() }),
         }
         let time = now();
+        let first = out.len();
+        self.round(time, out)?;
+        // Afterwards: what has happened does not wait for it.
         if time.since_ns(self.mounts_read) >= MOUNTS_EVERY_NS {
             self.follow_mounts(time)?;
         }
-        let first = out.len();
-        self.round(time, out)?;
         if time.since_ns(self.checked) >= LOSSES_EVERY_NS {
             self.tell_losses(time, out);
         }

@@ -28,6 +28,7 @@ pub struct Linux<'a> {
     acting: Acting<'a>,
     keep: Keep,
     processes: processes::Reader,
+    own_pid: u32,
     /// Ourselves, the warden: never signalled.
     never_touch: Vec<ProcessKey>,
     /// By pid; each passed every check after it was opened.
@@ -45,6 +46,7 @@ impl<'a> Linux<'a> {
             acting,
             keep: Keep::open(keep)?,
             processes: processes::Reader::new(acting.scope()),
+            own_pid: std::process::id(),
             never_touch: never_touch.to_owned(),
             held: Vec::new(),
             seen: Vec::new(),
@@ -162,7 +164,7 @@ impl System for Linux<'_> {
         if process.key.pid == 1 || self.processes.leader() == Some(process.key.pid) {
             return Some("it is the init process of its namespace");
         }
-        if process.key.pid == std::process::id() {
+        if process.key.pid == self.own_pid {
             return Some("it is Thymus itself");
         }
         if self.never_touch.iter().any(|key| same_process(*key, process.key)) {
