@@ -26,6 +26,7 @@ test: setup build
 	$(THYMUS) drill run persistence --seed 200 --undo --runs 2
 	$(THYMUS) drill run persistence --seed 301 --ordeal cut-power
 	$(THYMUS) drill run persistence --seed 300 --ordeal kill-agent
+	$(THYMUS) drill run persistence --seed 302 --ordeal stale-editor
 	$(THYMUS) drill run benign --seed 100 --runs 2
 
 drills: setup build  ## the promises of SPECIFICATION.md over 20 seeds, half with the agent outside, half inside; 40 minutes
@@ -33,6 +34,7 @@ drills: setup build  ## the promises of SPECIFICATION.md over 20 seeds, half wit
 	$(THYMUS) drill run persistence --seed 1 --runs $(SEEDS) --undo --json | tee target/drills-undo.jsonl
 	$(THYMUS) drill run persistence --seed 1 --runs 4 --ordeal cut-power --json | tee target/drills-power.jsonl
 	$(THYMUS) drill run persistence --seed 1 --runs 4 --ordeal kill-agent --json | tee target/drills-kill.jsonl
+	$(THYMUS) drill run persistence --seed 1 --runs 4 --ordeal stale-editor --json | tee target/drills-stale.jsonl
 
 soak: setup build  ## half an hour of everything that looks like an attack and is none
 	$(THYMUS) drill run benign --seed 1 --agent outside --soak 30m --json | tee target/soak.jsonl

@@ -40,7 +40,7 @@ struct Run {
     /// When the agent may act.
     #[arg(long, value_name = "WHEN", default_value = "detection")]
     respond_after: When,
-    /// What happens in the middle of the heal; the agent then acts at the attack's end.
+    /// What happens in the middle of the heal, or right after it; the agent then acts at the attack's end.
     #[arg(long, value_name = "WHAT")]
     ordeal: Option<Trial>,
     /// Undo everything when it is healed, and compare with the attacked disk; the agent then acts at the attack's end.
@@ -68,6 +68,8 @@ enum Trial {
     KillAgent,
     /// The twin loses its power once, with all that its disk had not yet, and boots again.
     CutPower,
+    /// When it is healed, the administrator saves a file as he had opened it before, with the attack's lines in it.
+    StaleEditor,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -122,6 +124,7 @@ impl Run {
             ordeal: self.ordeal.map(|trial| match trial {
                 Trial::KillAgent => Ordeal::KillAgent,
                 Trial::CutPower => Ordeal::CutPower,
+                Trial::StaleEditor => Ordeal::StaleEditor,
             }),
             undo: self.undo,
             soak: self.soak.map(Duration::from_nanos),

@@ -79,6 +79,31 @@ impl People<'_> {
         Ok(harmed)
     }
 
+    /// The administrator opens these files, as an editor does: what they hold now is what he will save.
+    pub(crate) fn open(&mut self, paths: &[String]) -> Result<()> {
+        // The dot keeps the last line's ending.
+        self.administer(paths, |at, path| format!("opened_{at}=$(sudo cat {path} && echo .)"))
+    }
+
+    /// He saves what he opened.
+    pub(crate) fn save(&mut self, paths: &[String]) -> Result<()> {
+        let save = |at: usize, path: &String| format!("printf %s \"${{opened_{at}%.}}\" | sudo tee {path} >/dev/null");
+        self.administer(paths, save)
+    }
+
+    fn administer(&mut self, paths: &[String], script: impl Fn(usize, &String) -> String) -> Result<()> {
+        for (at, path) in paths.iter().enumerate() {
+            let why = |why: String| Error::Benign { step: format!("editing {path}"), why };
+            let session =
+                self.sessions.get_mut(&Actor::Ops).ok_or_else(|| why("he has no session any more".to_owned()))?;
+            let answer = session.run(&script(at, path), STEP_LIMIT)?;
+            if answer.status != 0 {
+                return Err(why(answer.lines.join(" | ")));
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn leave(self) {
         for session in self.sessions.into_values() {
             session.close();

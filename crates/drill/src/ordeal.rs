@@ -16,6 +16,9 @@ pub enum Ordeal {
     KillAgent,
     /// The whole twin is gone at once, with all that its disk had not yet; then it boots again.
     CutPower,
+    /// Not in the middle, but right after it: the administrator saves, unchanged, a file that both sides had edited and
+    /// that he had opened before it was put in order. The attack's lines are back, in good faith.
+    StaleEditor,
 }
 
 /// The system calls by which an agent makes something durable or changes something.

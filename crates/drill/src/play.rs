@@ -95,6 +95,14 @@ pub(crate) fn play(place: Place<'_>, cast: Cast<'_>) -> Result<Played> {
             }
             // The rest is for the agent of the next boot.
             Some(Ordeal::CutPower) => begin_to_heal(agent, cast)?,
+            Some(Ordeal::StaleEditor) => {
+                people.open(&cast.plan.shared)?;
+                agent.release()?;
+                played.unsettled = settle(agent, cast)?;
+                people.save(&cast.plan.shared)?;
+                (cast.tell)("  the administrator saves what he had opened before it was put in order");
+                played.unsettled = played.unsettled.take().or(settle(agent, cast)?);
+            }
         }
         Ok(())
     });
