@@ -129,8 +129,8 @@ impl Drop for Killer {
 /// The call in a log of strace(1) that has no result: a line is `TID NAME(…) = RESULT`, or ends in `= ?`.
 fn last_unfinished(log: &str) -> Option<&str> {
     let calls = log.lines().filter(|line| line.trim_end().ends_with("= ?") || line.contains("<unfinished"));
-    let names = calls.filter_map(|line| line.split('(').next()?.split(' ').next_back());
-    names.filter(|name| name.starts_with(|c: char| c.is_ascii_lowercase())).next_back()
+    let mut names = calls.filter_map(|line| line.split('(').next()?.split(' ').next_back());
+    names.rfind(|name| name.starts_with(|c: char| c.is_ascii_lowercase()))
 }
 
 /// Ended, whether or not anybody has waited for it.
