@@ -170,10 +170,12 @@ impl Bench<'_> {
             };
             let deciding = deciding.expect("nothing else decides");
             decided.push(sense::now().since_ns(deciding));
-            assert_eq!(self.stop(incident, &processes).before.ran.len(), CHILDREN + 1);
+            let reflexed = self.stop(incident, &processes);
+            assert_eq!(reflexed.before.ran.len(), CHILDREN + 1);
             stopped.push(self.all_stopped().since_ns(deciding));
-            self.reflex.settled(ActionId(self.actions)).unwrap();
             drop((tree, sensors));
+            reflexed.before.ran.iter().for_each(|process| self.leases.end(*process).unwrap());
+            self.reflex.settled(reflexed.action).unwrap();
             observed.clear();
             while !self.living().is_empty() {
                 std::thread::sleep(Duration::from_millis(1));
