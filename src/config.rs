@@ -574,11 +574,7 @@ url = "http://127.0.0.1/health"
 
     #[test]
     fn whatever_the_bytes_no_reader_panics() {
-        for round in 0..400 {
-            let bytes = FUZZ.hostile(round);
-            let held = std::panic::catch_unwind(|| (FUZZ.run)(&bytes));
-            assert!(held.is_ok(), "round {round}: {}", bytes.escape_ascii());
-        }
+        assert_eq!(FUZZ.try_all(400), None);
     }
 
     #[test]

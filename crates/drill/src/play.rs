@@ -119,9 +119,11 @@ pub(crate) fn play(place: Place<'_>, cast: Cast<'_>) -> Result<Played> {
             played.unsettled = settle(agent, cast)?;
         }
     }
+    let told = agent.as_ref().map(Agent::incidents).transpose();
     // Whoever did not settle may not answer either: then the report says why.
-    if let Some(agent) = agent.as_ref().filter(|agent| played.unsettled.is_none() || agent.incidents().is_ok()) {
-        played.incidents = agent.incidents()?;
+    let told = if played.unsettled.is_some() { told.unwrap_or_default() } else { told? };
+    if let (Some(agent), Some(incidents)) = (&agent, told) {
+        played.incidents = incidents;
         keep(agent, cast, &played.incidents);
         played.counters = agent.status()?.counters;
         played.cost = agent.cost();

@@ -153,6 +153,11 @@ impl Step {
         matches!(self.state, Progressing::Preparing | Progressing::Committed)
     }
 
+    /// Nobody has let it through yet.
+    fn waits(&self) -> bool {
+        matches!(self.state, Progressing::Asked | Progressing::Refused)
+    }
+
     /// It ended otherwise than wanted.
     fn failed(&self) -> bool {
         match (&self.state, &self.outcome) {
@@ -724,8 +729,7 @@ impl Case {
         let old = object.action.take();
         // Only what is acted upon can be contended: a device that a subject goes on writing to is merely named.
         // And a plan that nobody answered was no attempt: a new question takes its place.
-        let waits = |step: &Step| matches!(step.state, Progressing::Asked | Progressing::Refused);
-        let asked = old.and_then(|id| self.plan.steps.get(&id)).is_some_and(waits);
+        let asked = old.and_then(|id| self.plan.steps.get(&id)).is_some_and(Step::waits);
         if matches!(net, Net::Created { .. } | Net::Changed { .. }) && !asked {
             object.attempts += 1;
             if object.attempts > ATTEMPTS_MAX {
@@ -782,8 +786,7 @@ impl Case {
 
     /// A question that is no longer the right one is taken back.
     fn supersede(&mut self, desk: &mut Desk<'_>, id: ActionId) {
-        let waits = |step: &Step| matches!(step.state, Progressing::Asked | Progressing::Refused);
-        if self.plan.steps.get(&id).is_some_and(waits) {
+        if self.plan.steps.get(&id).is_some_and(Step::waits) {
             self.plan.set(id, |step| {
                 step.state = Progressing::Superseded;
                 step.settled = Some(desk.now);
@@ -1292,8 +1295,7 @@ impl Case {
 
     /// A person answered a question.
     pub(crate) fn answer(&mut self, desk: &mut Desk<'_>, id: ActionId, approved: bool) {
-        let waits = |step: &Step| matches!(step.state, Progressing::Asked | Progressing::Refused);
-        if !self.plan.steps.get(&id).is_some_and(waits) || self.closed.is_some() {
+        if !self.plan.steps.get(&id).is_some_and(Step::waits) || self.closed.is_some() {
             return;
         }
         self.dirty = true;
@@ -1319,7 +1321,7 @@ impl Case {
         if !self.confirmed || self.closed.is_some() {
             return;
         }
-        let waits = |step: &Step| matches!(step.state, Progressing::Asked | Progressing::Refused) && !step.personal;
+        let waits = |step: &Step| step.waits() && !step.personal;
         let steps = &self.plan.steps;
         let waiting = self.plan.unresolved.iter().filter(|id| steps.get(id).is_some_and(waits)).copied().collect();
         self.plan.reconsidered = waiting;

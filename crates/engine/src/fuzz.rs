@@ -3,7 +3,7 @@
 //!
 //! In: any bytes. Out: nothing. A target that panics, or does not come back, has found a mistake.
 
-use crate::action::{Expected, Facts, Merge, Outcome};
+use crate::action::{Action, Expected, Facts, Merge, Outcome};
 use crate::engine::{Engine, STEP_WORK_MAX};
 use crate::event::{
     Activity, AuthService, Authentication, Change, Endpoint, Event, File, FileActivity, FileActivityId, FileKind, Loss,
@@ -27,6 +27,16 @@ pub struct Target {
 }
 
 impl Target {
+    /// Runs so many rounds of [`Target::hostile`]; the first that panics, in words.
+    #[must_use]
+    pub fn try_all(&self, rounds: u64) -> Option<String> {
+        (0..rounds).find_map(|round| {
+            let bytes = self.hostile(round);
+            let panics = std::panic::catch_unwind(|| (self.run)(&bytes)).is_err();
+            panics.then(|| format!("{} panics in round {round}: {}", self.name, bytes.escape_ascii()))
+        })
+    }
+
     /// The seeds, then damaged ones and noise. The same round gives the same bytes, always.
     #[must_use]
     pub fn hostile(&self, round: u64) -> Vec<u8> {
@@ -162,11 +172,14 @@ impl Trial {
     }
 }
 
-fn answer(effect: Effect) -> Option<Input> {
+/// Perfect hands: everything is as expected, succeeds and holds, and nobody brings anything back.
+#[must_use]
+pub fn answer(effect: Effect) -> Option<Input> {
     match effect {
         Effect::Prepare { action, what, .. } => {
+            let again = matches!(&what, Action::RestoreFile(restore) if restore.again);
             let facts = Facts {
-                as_expected: Expected::Yes,
+                as_expected: if again { Expected::AlreadyDone } else { Expected::Yes },
                 undo_ready: true,
                 merge: Merge::Exact,
                 never_touch: false,
@@ -179,7 +192,7 @@ fn answer(effect: Effect) -> Option<Input> {
             Some(Input::Outcome { action, outcome: Outcome::Success })
         }
         Effect::Verify { incident, .. } => {
-            let check = Check { name: "content".to_owned(), holds: true, detail: String::new() };
+            let check = Check { name: "content".to_owned(), holds: true, detail: "as wanted".to_owned() };
             Some(Input::Proven { incident, checks: vec![check] })
         }
         Effect::Drop { .. } | Effect::Ask { .. } | Effect::Renew { .. } | Effect::Finding(_) | Effect::Incident(_) => {

@@ -17,11 +17,11 @@ use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
-use thymus_engine::action::{Action, Expected, Facts, Merge, Outcome};
+use thymus_engine::action::Action;
 use thymus_engine::engine::Engine;
 use thymus_engine::event::{Activity, ProcessActivityId};
 use thymus_engine::guard::Policies;
-use thymus_engine::input::{Check, Effect, Input};
+use thymus_engine::input::{Effect, Input};
 use thymus_engine::{ProcessKey, Timestamp};
 
 #[derive(Deserialize)]
@@ -63,7 +63,7 @@ fn replay(text: &str) -> String {
             for effect in effects {
                 writeln!(out, "{:>8} ms  {}", now.0 / 1_000_000, told(&effect)).unwrap();
                 stopped.extend(stops(&effect));
-                pending.extend(answer(effect));
+                pending.extend(thymus_engine::fuzz::answer(effect));
             }
             if work.pending && pending.is_empty() {
                 pending.push_back(Input::Tick);
@@ -168,34 +168,6 @@ fn stops(effect: &Effect) -> Vec<ProcessKey> {
             ..
         } => processes.clone(),
         _ => Vec::new(),
-    }
-}
-
-/// Perfect hands.
-fn answer(effect: Effect) -> Option<Input> {
-    match effect {
-        Effect::Prepare { action, what, .. } => {
-            let again = matches!(&what, Action::RestoreFile(restore) if restore.again);
-            let facts = Facts {
-                as_expected: if again { Expected::AlreadyDone } else { Expected::Yes },
-                undo_ready: true,
-                merge: Merge::Exact,
-                never_touch: false,
-                evidence_saved: true,
-                targets: what.target_count(),
-            };
-            Some(Input::Prepared { action, facts })
-        }
-        Effect::Commit { action, .. } | Effect::Reflex { action, .. } => {
-            Some(Input::Outcome { action, outcome: Outcome::Success })
-        }
-        Effect::Verify { incident, .. } => {
-            let check = Check { name: "content".to_owned(), holds: true, detail: "as wanted".to_owned() };
-            Some(Input::Proven { incident, checks: vec![check] })
-        }
-        Effect::Drop { .. } | Effect::Ask { .. } | Effect::Renew { .. } | Effect::Finding(_) | Effect::Incident(_) => {
-            None
-        }
     }
 }
 
