@@ -13,8 +13,8 @@ umask 022
 
 SUITE=bookworm
 MIRROR=${THYMUS_MIRROR:-http://deb.debian.org/debian}
-PACKAGES=systemd,systemd-sysv,dbus,libpam-systemd,nginx-light,openssh-server,cron,rsyslog,logrotate,sudo,git,iproute2,procps,acl,attr,libcap2-bin,e2fsprogs,util-linux,less
-IMAGE_BYTES=1500M
+PACKAGES=systemd,systemd-sysv,dbus,libpam-systemd,nginx-light,openssh-server,cron,rsyslog,logrotate,sudo,git,iproute2,procps,acl,attr,libcap2-bin,e2fsprogs,util-linux,less,openssl,nftables
+IMAGE_BYTES=6000M
 DISK_BYTES=24G
 
 cache=${1:-${THYMUS_CACHE:-/var/cache/thymus}}
