@@ -17,6 +17,8 @@ pub const OWN: [&str; 5] =
 
 /// Until the agent answers and its vault holds the baseline.
 const READY_LIMIT: Duration = Duration::from_secs(180);
+/// Until it has written what it knows and is gone.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
 
 const UNIT: &str = "[Unit]\nDescription=Thymus\n[Service]\nExecStart=/usr/local/sbin/thymus up --mode autonomous\n\
     Delegate=no\nKillMode=process\n";
@@ -36,12 +38,14 @@ pub struct Agent<'a> {
 
 /// What an agent has cost so far.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Cost {
-    pub(crate) ready_ms: u64,
+pub struct Cost {
+    pub ready_ms: u64,
+    /// Its resident set now, bytes.
+    pub memory: u64,
     /// Its largest resident set, bytes.
-    pub(crate) memory_peak: u64,
+    pub memory_peak: u64,
     /// User and system time of all its threads.
-    pub(crate) cpu_ms: u64,
+    pub cpu_ms: u64,
 }
 
 /// The parts of `thymus status --json` that a report needs.
@@ -107,11 +111,17 @@ impl<'a> Agent<'a> {
             }
         };
         let mut agent = Self { twin, placement, thymus: thymus.to_owned(), socket, child: None, ready: Duration::ZERO };
+        agent.again()?;
+        Ok(Some(agent))
+    }
+
+    /// Starts it (on what an earlier one left, if there was one) and waits until it guards.
+    pub fn again(&mut self) -> Result<()> {
         let begin = Instant::now();
-        agent.spawn()?;
+        self.spawn()?;
         let mut last = None;
         let ready = wait_until("the agent guards and its baseline is complete", READY_LIMIT, || {
-            match agent.ask::<Baseline>(&["baseline"]) {
+            match self.ask::<Baseline>(&["baseline"]) {
                 Ok(answers) => {
                     let of = |count: fn(&Tree) -> u64| {
                         answers.iter().flat_map(|baseline| &baseline.trees).map(count).sum::<u64>()
@@ -130,33 +140,37 @@ impl<'a> Agent<'a> {
         });
         match ready {
             Err(Error::Deadline { what, limit }) => {
-                let what = format!("{what} ({}); it said: {}", last.unwrap_or_default(), agent.said());
+                let what = format!("{what} ({}); it said: {}", last.unwrap_or_default(), self.said());
                 Err(Error::Deadline { what, limit })
             }
             Err(other) => Err(other),
             Ok(()) => {
-                agent.ready = begin.elapsed();
-                Ok(Some(agent))
+                self.ready = begin.elapsed();
+                Ok(())
             }
         }
     }
 
     /// What this life of it has cost; nothing when it has ended.
-    pub(crate) fn cost(&self) -> Cost {
+    #[must_use]
+    pub fn cost(&self) -> Cost {
         let read = |name: &str| {
             let pid = self.process().unwrap_or(0);
             std::fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default()
         };
         let status = read("status");
-        let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kibibytes = peak.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        let bytes = |name: &str| {
+            let text = status.lines().find_map(|line| line.strip_prefix(name));
+            text.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<u64>().ok()).unwrap_or(0) << 10
+        };
         // proc(5): fields 14 and 15 are user and system time, in ticks of 10 ms.
         let stat = read("stat");
         let fields = stat.rsplit(") ").next().unwrap_or_default().split(' ').skip(11);
         let ticks: u64 = fields.take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
         Cost {
             ready_ms: u64::try_from(self.ready.as_millis()).unwrap_or(u64::MAX),
-            memory_peak: kibibytes.unwrap_or(0) << 10,
+            memory: bytes("VmRSS:"),
+            memory_peak: bytes("VmHWM:"),
             cpu_ms: ticks * 10,
         }
     }
@@ -186,6 +200,20 @@ impl<'a> Agent<'a> {
         // Ends with the twin's tools, by their cgroup.
         self.child = Some(child.map_err(|source| Error::Spawn { program: self.thymus.display().to_string(), source })?);
         Ok(())
+    }
+
+    /// Ends it as a service manager would, and waits until it and its warden are gone. It can be spawned again.
+    pub fn stop(&mut self) -> Result<()> {
+        if self.placement == Placement::Inside {
+            return self.twin.inside(&["systemctl", "stop", "thymus.service"]).map(drop);
+        }
+        let Some(child) = &mut self.child else { return Ok(()) };
+        // It has ended already, or is about to.
+        let _ = rustix::process::kill_process(rustix::process::Pid::from_child(child), rustix::process::Signal::TERM);
+        wait_until("the agent has ended", STOP_LIMIT, || child.try_wait().is_ok_and(|status| status.is_some()))?;
+        self.child = None;
+        let twin = self.twin;
+        wait_until("its warden has ended", STOP_LIMIT, || twin.tools_are_quiet())
     }
 
     fn collect(&mut self) {

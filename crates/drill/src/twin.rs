@@ -223,6 +223,25 @@ impl Twin {
         }
     }
 
+    /// A program in all the twin's namespaces and in a cgroup of its own below the twin's, so that what it costs can be
+    /// told apart; gives that cgroup too. An agent sees it as any process of the twin's that nobody logged in for.
+    pub fn apart(&self, name: &str, command: &[&str]) -> Result<(Command, PathBuf)> {
+        let group = self.cgroup().join(name);
+        std::fs::create_dir_all(&group).doing("make the cgroup", &group)?;
+        let mut nsenter = enter(std::slice::from_ref(&group), "nsenter");
+        nsenter.args(["-t", &self.leader.to_string(), "-a"]).args(command);
+        Ok((nsenter, group))
+    }
+
+    /// Processor time of everything on the machine that belongs to this twin: its agent and warden, ssh clients.
+    pub fn tools_cpu(&self) -> Result<Duration> {
+        cpu(&self.tools())
+    }
+
+    pub(crate) fn tools_are_quiet(&self) -> bool {
+        std::fs::read_to_string(self.tools().join("cgroup.events")).is_ok_and(|text| text.contains("populated 0"))
+    }
+
     /// A program on the machine that belongs to this twin and ends with it.
     #[must_use]
     pub fn tool(&self, program: &str) -> Command {
@@ -249,6 +268,14 @@ impl Drop for Twin {
         }
         remove(&self.name, &self.directory);
     }
+}
+
+/// Processor time that a cgroup and everything below it has used, those who ended included. Needs no controller.
+pub fn cpu(group: &Path) -> Result<Duration> {
+    let path = group.join("cpu.stat");
+    let text = std::fs::read_to_string(&path).doing("read", &path)?;
+    let used = text.lines().find_map(|line| line.strip_prefix("usage_usec ")?.parse().ok());
+    Ok(Duration::from_micros(used.unwrap_or(0)))
 }
 
 fn cgroup2() -> &'static Path {
