@@ -2,8 +2,8 @@
 //! What a build costs more where Thymus guards: processor time of the build's own cgroup without an agent, with one that
 //! may act (pre-images on), and with auditd watching the same calls; in turn, in one twin, by pairs.
 //!
-//! The build is `make` and `gcc` over small sources below a protected tree, with temporary files in `/tmp` (2,800
-//! processes, 2,000 files written, renamed and removed), or `shell`: as many short processes that compute nothing, the
+//! The build is `make` and `gcc` over small sources below a protected tree, with temporary files in `/tmp` (2,100
+//! processes, 1,800 files written, renamed and removed), or `shell`: as many short processes that compute nothing, the
 //! worst that can be asked. The agent stands outside of the twin; what it and its warden use themselves is told apart.
 //! Each round starts it anew on what it knew, so that "off" is off: no mark, no program.
 //!
@@ -15,7 +15,7 @@
 //! `load_cost [ROUNDS] [build|shell] [audit|no-audit]`, as root, after `drills/setup bench`; the agent is `thymus` beside it.
 #![allow(clippy::print_stdout, reason = "a measurement, for people")]
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use thymus_drill::agent::Agent;
@@ -26,7 +26,7 @@ use thymus_drill::{Placement, interrupt};
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 const ROUNDS: usize = 30;
-const UNITS: usize = 400;
+const UNITS: usize = 300;
 /// What an agent still does for a load after its end is counted too.
 const AFTERMATH: Duration = Duration::from_secs(2);
 const TREE: &str = "/srv/build";
@@ -171,7 +171,7 @@ fn plant(twin: &Twin) -> Result<()> {
     twin.plant(&format!("{TREE}/include/unit.h"), b"struct unit { int key; struct unit *next; char name[32]; };\n", 0o644, 0)?;
     for unit in 0..UNITS {
         let mut text = String::from("#include \"unit.h\"\n");
-        for function in 0..12 {
+        for function in 0..3 {
             text += &format!(
                 "int unit_{unit}_{function}(struct unit *list, int key)\n{{\n    int found = 0;\n    \
                  for (struct unit *at = list; at; at = at->next) {{\n        if (at->key == key + {function})\n            \

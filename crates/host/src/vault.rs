@@ -37,7 +37,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use store::Store;
@@ -255,6 +255,8 @@ struct Inner {
     stop: AtomicBool,
     quiet: Mutex<bool>,
     closing: Condvar,
+    /// Who takes pre-images, if anybody does.
+    group: Mutex<Weak<protect::Group>>,
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -382,6 +384,7 @@ impl Vault {
             stop: AtomicBool::new(false),
             quiet: Mutex::default(),
             closing: Condvar::new(),
+            group: Mutex::default(),
         });
         inner.store.put(&mut io::empty(), 0)?;
         inner.reserve();

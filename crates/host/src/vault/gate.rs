@@ -46,7 +46,7 @@ struct Known {
     in_flight: bool,
     /// How often it was closed after writing: a capture that began before the last time stores nothing present.
     closes: u32,
-    /// The kernel was told not to ask before accesses.
+    /// The kernel was told not to ask.
     ignored: bool,
 }
 
@@ -65,8 +65,10 @@ pub(super) struct Access {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Decision {
     Allow,
-    /// Allow, and the kernel need not ask again before the file is changed.
-    AllowAndIgnore,
+    /// Its content is stored: the kernel need not ask again at all before that content is changed.
+    Quiet,
+    /// It is being written, and nothing of it is stored before its close: the kernel need not ask before each access.
+    Writing,
     /// The content must be stored first.
     Capture,
     /// A capture runs: wait for it.
@@ -97,13 +99,22 @@ impl Gate {
         }
     }
 
-    /// It was changed at `time`: what was stored before is not the present content.
-    pub(super) fn changed(&mut self, inode: u64, time: Timestamp) {
-        if let Some(known) = self.inodes.get_mut(&inode)
-            && known.stored.is_some_and(|stored| stored < time)
-        {
-            known.stored = None;
+    /// It was changed at `time`: what was stored before is not the present content. Gives whether the kernel must be told
+    /// to ask again.
+    pub(super) fn changed(&mut self, inode: u64, time: Timestamp) -> bool {
+        match self.inodes.get_mut(&inode) {
+            Some(known) if known.stored.is_some_and(|stored| stored < time) => {
+                known.stored = None;
+                std::mem::take(&mut known.ignored)
+            }
+            _ => false,
         }
+    }
+
+    /// It was opened for writing without a question: who maps it changes it without one too. Gives whether the kernel must
+    /// be told to ask again.
+    pub(super) fn opened(&mut self, inode: u64) -> bool {
+        self.inodes.get_mut(&inode).is_some_and(|known| std::mem::take(&mut known.ignored))
     }
 
     pub(super) fn forget(&mut self, inode: u64) {
@@ -149,10 +160,10 @@ impl Gate {
         let again = access.is_open && moved_on && access.size <= AGAIN_BYTES_MAX;
         match known.stored {
             Some(_) if !again => {
-                if access.is_open || access.intent == Intent::Write {
-                    Decision::Allow
+                if reads {
+                    Decision::Quiet
                 } else {
-                    Decision::AllowAndIgnore
+                    Decision::Writing
                 }
             }
             _ if reads && access.size > READ_WAIT_BYTES_MAX => Decision::Allow,
@@ -172,7 +183,7 @@ impl Gate {
         self.inodes.get(&inode).is_some_and(|known| known.in_flight)
     }
 
-    /// A capture ended. True when the present content is stored and the kernel may be told not to ask before accesses.
+    /// A capture ended. True when the present content is stored and the kernel may be told not to ask.
     pub(super) fn finish(&mut self, inode: u64, closes: u32, image: Option<Image>) -> bool {
         let Some(known) = self.inodes.get_mut(&inode) else { return false };
         known.in_flight = false;

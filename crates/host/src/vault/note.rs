@@ -23,6 +23,8 @@ struct Aftermath {
     /// Versions that are complete without a reading.
     settled: Vec<Version>,
     inexact: Vec<VersionId>,
+    /// Whoever opens or changes what stands there must ask again.
+    asked_again: Vec<HostPath>,
 }
 
 struct Noted<'a> {
@@ -74,6 +76,9 @@ impl Inner {
             match noted.activity.activity {
                 Id::Open | Id::Update => {
                     self.opened(&mut index, &noted, &mut after);
+                    if noted.activity.activity == Id::Open && inode.is_some_and(|inode| self.gate().opened(inode)) {
+                        after.asked_again.push(activity.file.path.clone());
+                    }
                     (None, None)
                 }
                 Id::Close | Id::Create | Id::SetAttributes | Id::SetSecurity | Id::Truncate => {
@@ -95,6 +100,11 @@ impl Inner {
                 }
             }
         };
+        // Nobody was asked about it where it came from.
+        after.asked_again.extend(activity.file_result.clone().filter(|_| guarded_result && !guarded));
+        for path in &after.asked_again {
+            self.ask_again(path);
+        }
         activity.change = change;
         activity.change_result = change_result;
         let mut records: Vec<_> = after.settled.into_iter().flat_map(super::log::Record::of_version).collect();
@@ -138,6 +148,13 @@ impl Inner {
             }
         }
         true
+    }
+
+    fn ask_again(&self, path: &HostPath) {
+        let group = super::locked(&self.group).upgrade();
+        if let Some((group, place)) = group.zip(capture::open_anywhere(self.root.as_fd(), path.as_bytes())) {
+            group.ask_again_at(&place);
+        }
     }
 
     /// Metadata of what stands there now, on whatever file system; `None` when it is gone or cannot be reached.
@@ -187,7 +204,10 @@ impl Inner {
         let empty = noted.activity.activity == Id::Create && noted.activity.kind == FileKind::Regular;
         after.jobs.push(self.capture_of(noted, id, path, empty));
         if let Some(inode) = noted.inode {
-            self.gate().changed(inode, noted.time);
+            // Another name changes no content.
+            if !matches!(noted.activity.activity, Id::Rename | Id::Link) && self.gate().changed(inode, noted.time) {
+                after.asked_again.push(path.clone());
+            }
             let several = noted.found.as_ref().is_some_and(|state| state.nlink > 1 && state.kind != Kind::Directory);
             if several {
                 index.linked(inode, path);

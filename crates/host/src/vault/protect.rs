@@ -50,7 +50,7 @@ pub struct Protection {
 }
 
 #[derive(Debug)]
-struct Group {
+pub(super) struct Group {
     inner: Arc<Inner>,
     fanotify: Fanotify,
     tasks: Mutex<Tasks>,
@@ -120,6 +120,7 @@ impl Protection {
             stop: AtomicBool::new(false),
             bell: bell.map_err(|errno| failed(errno.into()))?,
         });
+        *locked(&inner.group) = Arc::downgrade(&group);
         let mut protection = Self { refused: None, group: Some(Arc::clone(&group)), threads: Vec::new() };
         let reader = Arc::clone(&group);
         let thread = std::thread::Builder::new().name("vault-answer".into());
@@ -173,12 +174,40 @@ fn attach(root: &OwnedFd) -> Result<Fanotify, String> {
     Ok(fanotify)
 }
 
-/// The kernel takes it back by itself at the first change: between a close and our hearing of it nobody slips through.
+/// What is not asked about one inode; forgotten with the inode.
 fn ignore_mark() -> MarkFlags {
     MarkFlags::FAN_MARK_IGNORE | MarkFlags::FAN_MARK_EVICTABLE
 }
 
 impl Group {
+    /// Neither opens nor accesses are asked about, until the kernel takes that back by itself at the first change: between a
+    /// close and our hearing of it nobody slips through.
+    fn ask_nothing(&self, file: BorrowedFd<'_>) -> bool {
+        self.ask_again(file);
+        let asked = MaskFlags::FAN_OPEN_PERM | PRE_ACCESS;
+        self.fanotify.mark(MarkFlags::FAN_MARK_ADD | ignore_mark(), asked, file, None::<&Path>).is_ok()
+    }
+
+    /// Accesses are not asked about until [`Group::ask_again`], whatever is written; opens are.
+    fn ask_at_opens(&self, file: BorrowedFd<'_>) -> bool {
+        self.ask_again(file);
+        let flags = MarkFlags::FAN_MARK_ADD | MarkFlags::FAN_MARK_IGNORED_SURV_MODIFY | ignore_mark();
+        self.fanotify.mark(flags, PRE_ACCESS, file, None::<&Path>).is_ok()
+    }
+
+    fn ask_again(&self, file: BorrowedFd<'_>) {
+        let asked = MaskFlags::FAN_OPEN_PERM | PRE_ACCESS;
+        // There may be nothing to take back.
+        let _ = self.fanotify.mark(MarkFlags::FAN_MARK_REMOVE | ignore_mark(), asked, file, None::<&Path>);
+    }
+
+    /// The same, for whoever holds it as a place only (`O_PATH`).
+    pub(super) fn ask_again_at(&self, place: &OwnedFd) {
+        let asked = MaskFlags::FAN_OPEN_PERM | PRE_ACCESS;
+        let name = format!("/proc/self/fd/{}", place.as_raw_fd());
+        let _ = self.fanotify.mark(MarkFlags::FAN_MARK_REMOVE | ignore_mark(), asked, place, Some(Path::new(&name)));
+    }
+
     fn end(&self) {
         self.stop.store(true, Ordering::Release);
         let _ = rustix::io::write(&self.bell, &1u64.to_ne_bytes());
@@ -254,15 +283,25 @@ impl Group {
         let decision = self.inner.gate().decide(access);
         let (capture, log) = match decision {
             Decision::Allow => (false, false),
-            Decision::AllowAndIgnore => {
-                if self.fanotify.mark(MarkFlags::FAN_MARK_ADD | ignore_mark(), PRE_ACCESS, file, None::<&Path>).is_ok()
-                {
+            Decision::Quiet | Decision::Writing => {
+                let done =
+                    if decision == Decision::Quiet { self.ask_nothing(file) } else { self.ask_at_opens(file) };
+                if done {
                     self.inner.gate().ignored(inode);
                 }
                 (false, false)
             }
             Decision::Capture | Decision::Join => (true, false),
-            Decision::ByPath => self.by_path(file, inode, state.size),
+            Decision::ByPath => {
+                let (guarded, log) = self.by_path(file, inode, state.size);
+                // What has no other name and lies outside of every protected tree holds nothing to store. Should it get such
+                // a name, the note of that takes this back.
+                let begins = guarded && state.size == 0 && !log;
+                if (begins || !guarded && state.nlink == 1) && self.ask_at_opens(file) {
+                    self.inner.gate().ignored(inode);
+                }
+                (guarded && state.size > 0, log)
+            }
         };
         if !capture || is_ours(tid) {
             waiter.allow(&self.fanotify);
@@ -296,7 +335,7 @@ impl Group {
         if size == 0 {
             self.inner.gate().begun(inode, boot_now(), log);
         }
-        (size > 0, log)
+        (true, log)
     }
 
     /// The file's present name below the guarded root.
@@ -316,7 +355,7 @@ impl Group {
         let Some(file) = waiter.event.fd() else { return };
         let (known, ignored) = self.inner.gate().closed(inode);
         if ignored {
-            let _ = self.fanotify.mark(MarkFlags::FAN_MARK_REMOVE | ignore_mark(), PRE_ACCESS, file, None::<&Path>);
+            self.ask_again(file);
         }
         let (guarded, log) = if known { (true, false) } else { self.by_path(file, inode, 1) };
         if !guarded {
@@ -475,8 +514,7 @@ impl Drop for Done<'_> {
         let Self { group, task, image } = self;
         let quiet = group.inner.gate().finish(task.inode, task.closes, image.take());
         if quiet && let Some(file) = task.event.event.fd() {
-            let flags = MarkFlags::FAN_MARK_ADD | ignore_mark();
-            let _ = group.fanotify.mark(flags, PRE_ACCESS, file, None::<&Path>);
+            group.ask_nothing(file);
         }
         let waiting = locked(&group.tasks).waiting.remove(&task.inode);
         waiting.into_iter().flatten().for_each(|waiter| waiter.allow(&group.fanotify));
