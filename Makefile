@@ -39,13 +39,17 @@ drills: setup build  ## the promises of SPECIFICATION.md over 20 seeds, half wit
 soak: setup build  ## half an hour of everything that looks like an attack and is none
 	$(THYMUS) drill run benign --seed 1 --agent outside --soak 30m --json | tee target/soak.jsonl
 
-bench:            ## figures for docs/measured.md; builds for release
+bench:            ## figures for docs/measured.md; builds for release; 1.5 hours; enables this machine's audit while it compares
+	./drills/setup bench
 	cargo build --workspace --release --locked --examples
 	target/release/examples/throughput
 	target/release/examples/throughput 1000000 cases/recorded/benign.jsonl.zst
 	target/release/examples/throughput 1000000 cases/recorded/benign.jsonl.zst cases/recorded/intrusion_whole.jsonl.zst
 	target/release/examples/judge_cost
 	target/release/examples/stop_latency
+	target/release/examples/load_cost
+	target/release/examples/load_cost 10 shell
+	target/release/examples/restore_speed
 
 cases: setup build  ## records cases/recorded anew, in twins; then `UPDATE=1 cargo test --test cases`, and review the diff
 	./drills/record

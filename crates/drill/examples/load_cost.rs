@@ -12,13 +12,16 @@
 //! Each turn ends with those rules deleted and the switches as they were, an interrupted one too. What stays until the next
 //! boot: the kernel remembers that audit was enabled once, and gives each new process an audit context.
 //!
-//! `load_cost [ROUNDS] [build|shell] [audit|no-audit]`, as root, after `drills/setup bench`; the agent is `thymus` beside it.
+//! Interrupted, it tells of the rounds that are complete.
+//!
+//! `load_cost [ROUNDS] [UNITS] [build|shell] [audit|no-audit]`, as root, after `drills/setup bench`; the agent is `thymus` beside it.
 #![allow(clippy::print_stdout, reason = "a measurement, for people")]
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use thymus_drill::agent::Agent;
+use thymus_drill::agent::{self, Agent};
 use thymus_drill::base::{self, Disk};
 use thymus_drill::twin::{self, Confinement, Twin};
 use thymus_drill::{Placement, interrupt};
@@ -47,13 +50,6 @@ const SHELL: &str = "rm -rf obj && mkdir obj\nfor source in src/*.c; do\n\
   mv obj/.$unit.new obj/$unit.o\n  cat obj/$unit.o $source >obj/$unit.P\n  sort /tmp/$unit.i >obj/$unit.s\n\
   rm /tmp/$unit.i\n  /bin/true\ndone\ncat obj/*.o | cksum >app.list\n";
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Turn {
-    Off,
-    On,
-    Audit,
-}
-
 /// One turn: processor time of the load, of whoever watched it, and the time it took.
 #[derive(Clone, Copy, Default)]
 struct Cost {
@@ -65,18 +61,19 @@ struct Cost {
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let has = |word: &str| arguments.iter().any(|argument| argument == word);
-    let rounds = arguments.iter().find_map(|argument| argument.parse().ok()).unwrap_or(ROUNDS);
+    let mut numbers = arguments.iter().filter_map(|argument| argument.parse().ok());
+    let (rounds, units) = (numbers.next().unwrap_or(ROUNDS), numbers.next().unwrap_or(UNITS));
     let build = !has("shell");
     let audit = if has("no-audit") { None } else { Some(Daemon::start()?) };
     interrupt::listen();
 
     let disk = Disk::open(&base::cache())?;
     let mut twin = Twin::new(&disk, "load")?;
-    plant(&twin)?;
+    plant(&twin, units)?;
     twin.boot(Confinement::UserNamespace)?;
     let command: &[&str] = if build { &["make", "-s", "-C", TREE, "clean", "all"] } else { &["sh", "-c", SHELL] };
     println!(
-        "a {} of {UNITS} units, {rounds} rounds; load of the machine now {}",
+        "a {} of {units} units, {rounds} rounds; load of the machine now {}",
         if build { "build" } else { "run of short processes" },
         std::fs::read_to_string("/proc/loadavg")?.trim()
     );
@@ -94,29 +91,14 @@ fn main() -> Result<()> {
     let mut costs: Vec<[Cost; 3]> = Vec::new();
     let mut memory = Vec::new();
     for round in 1..=rounds {
-        let mut one = [Cost::default(); 3];
-        for turn in [Turn::Off, Turn::On, Turn::Audit] {
-            one[turn as usize] = match turn {
-                Turn::Off => work(&twin, command)?,
-                Turn::On => {
-                    agent.again()?;
-                    let before = twin.tools_cpu()?;
-                    let mut cost = work(&twin, command)?;
-                    std::thread::sleep(AFTERMATH);
-                    cost.watcher = (twin.tools_cpu()? - before).as_secs_f64();
-                    memory.push(agent.cost());
-                    if round == rounds {
-                        println!("agent's counters after the last round: {:?}", agent.status()?.counters);
-                    }
-                    agent.stop()?;
-                    cost
-                }
-                Turn::Audit => match &audit {
-                    Some(audit) => audit.turn(&twin, command)?,
-                    None => Cost::default(),
-                },
-            };
-        }
+        let one = match one_round(&twin, &mut agent, audit.as_ref(), command, &mut memory) {
+            Ok(one) => one,
+            Err(error) if interrupt::check().is_err() && !costs.is_empty() => {
+                println!("{error}");
+                break;
+            }
+            Err(error) => return Err(error),
+        };
         let [off, on, audited] = one;
         println!(
             "round {round}: load off {:.2} s, on {:.2} s, auditd {:.2} s; agent {:.2} s, auditd {:.2} s; wall {:.1} {:.1} {:.1} s",
@@ -127,7 +109,10 @@ fn main() -> Result<()> {
 
     let ratio = |of: &dyn Fn(&[Cost; 3]) -> f64| percent(costs.iter().map(of).collect());
     println!("the load's own processor time, on against off: {}", ratio(&|[off, on, _]| on.load / off.load));
-    println!("with the agent's and the warden's:             {}", ratio(&|[off, on, _]| (on.load + on.watcher) / off.load));
+    println!(
+        "with the agent's and the warden's:             {}",
+        ratio(&|[off, on, _]| (on.load + on.watcher) / off.load)
+    );
     println!("time from beginning to end:                    {}", ratio(&|[off, on, _]| on.wall / off.wall));
     if audit.is_some() {
         println!("auditd, the load's own:                        {}", ratio(&|[off, _, audit]| audit.load / off.load));
@@ -136,6 +121,10 @@ fn main() -> Result<()> {
             ratio(&|[off, _, audit]| (audit.load + audit.watcher) / off.load)
         );
     }
+    if let Some((_, counters)) = memory.last() {
+        println!("the agent's counters after its last load: {counters:?}");
+    }
+    let memory: Vec<_> = memory.into_iter().map(|(cost, _)| cost).collect();
     let peak = memory.iter().map(|cost| cost.memory_peak).max().unwrap_or(0);
     println!(
         "agent's resident memory after each load: {} MB at most; peak of any life {} MB",
@@ -143,6 +132,25 @@ fn main() -> Result<()> {
         peak / 1_000_000
     );
     Ok(())
+}
+
+fn one_round(
+    twin: &Twin,
+    agent: &mut Agent<'_>,
+    audit: Option<&Daemon>,
+    command: &[&str],
+    memory: &mut Vec<(agent::Cost, BTreeMap<String, u64>)>,
+) -> Result<[Cost; 3]> {
+    let off = work(twin, command)?;
+    agent.again()?;
+    let before = twin.tools_cpu()?;
+    let mut on = work(twin, command)?;
+    std::thread::sleep(AFTERMATH);
+    on.watcher = (twin.tools_cpu()? - before).as_secs_f64();
+    memory.push((agent.cost(), agent.status()?.counters));
+    agent.stop()?;
+    let audited = audit.map(|audit| audit.turn(twin, command)).transpose()?;
+    Ok([off, on, audited.unwrap_or_default()])
 }
 
 /// Median and, by order statistics, its 95 % interval, as percent above one.
@@ -166,10 +174,15 @@ fn percent(mut ratios: Vec<f64>) -> String {
 }
 
 /// Sources of the build, and the compiler.
-fn plant(twin: &Twin) -> Result<()> {
+fn plant(twin: &Twin, units: usize) -> Result<()> {
     twin.plant(&format!("{TREE}/Makefile"), MAKEFILE.as_bytes(), 0o644, 0)?;
-    twin.plant(&format!("{TREE}/include/unit.h"), b"struct unit { int key; struct unit *next; char name[32]; };\n", 0o644, 0)?;
-    for unit in 0..UNITS {
+    twin.plant(
+        &format!("{TREE}/include/unit.h"),
+        b"struct unit { int key; struct unit *next; char name[32]; };\n",
+        0o644,
+        0,
+    )?;
+    for unit in 0..units {
         let mut text = String::from("#include \"unit.h\"\n");
         for function in 0..3 {
             text += &format!(
@@ -222,7 +235,9 @@ impl Daemon {
             line.map(|text| text.trim().to_owned()).ok_or("auditctl -s says something else")
         };
         let before = [now("enabled")?, now("backlog_limit")?];
-        if now("pid")? != "0" {
+        // A killed one's number stays until the kernel has something to tell it.
+        let pid = now("pid")?;
+        if pid != "0" && std::path::Path::new("/proc").join(pid).exists() {
             return Err("an auditd runs on this machine; it is left alone".into());
         }
         let directory = std::env::temp_dir().join(format!("thymus-audit-{}", std::process::id()));

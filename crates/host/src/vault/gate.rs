@@ -163,7 +163,7 @@ impl Gate {
         let again = access.is_open && moved_on && access.size <= AGAIN_BYTES_MAX;
         match known.stored {
             Some(_) if !again => {
-                if reads {
+                if reads && !moved_on {
                     Decision::Quiet
                 } else {
                     Decision::Writing

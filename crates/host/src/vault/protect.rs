@@ -181,11 +181,19 @@ fn ignore_mark() -> MarkFlags {
 
 impl Group {
     /// Neither opens nor accesses are asked about, until the kernel takes that back by itself at the first change: between a
-    /// close and our hearing of it nobody slips through.
-    fn ask_nothing(&self, file: BorrowedFd<'_>) -> bool {
+    /// close and our hearing of it nobody slips through. Only if it has not changed since `ctime_ns`.
+    fn ask_nothing(&self, file: BorrowedFd<'_>, ctime_ns: i64) -> bool {
         self.ask_again(file);
         let asked = MaskFlags::FAN_OPEN_PERM | PRE_ACCESS;
-        self.fanotify.mark(MarkFlags::FAN_MARK_ADD | ignore_mark(), asked, file, None::<&Path>).is_ok()
+        if self.fanotify.mark(MarkFlags::FAN_MARK_ADD | ignore_mark(), asked, file, None::<&Path>).is_err() {
+            return false;
+        }
+        // What changed it before the mark stood took nothing back.
+        let same = capture::statx(file).is_ok_and(|found| capture::metadata(&found).ctime_ns == ctime_ns);
+        if !same {
+            self.ask_again(file);
+        }
+        same
     }
 
     /// Accesses are not asked about until [`Group::ask_again`], whatever is written; opens are.
@@ -284,8 +292,10 @@ impl Group {
         let (capture, log) = match decision {
             Decision::Allow => (false, false),
             Decision::Quiet | Decision::Writing => {
-                let done =
-                    if decision == Decision::Quiet { self.ask_nothing(file) } else { self.ask_at_opens(file) };
+                let done = match decision {
+                    Decision::Quiet => self.ask_nothing(file, state.ctime_ns),
+                    _ => self.ask_at_opens(file),
+                };
                 if done {
                     self.inner.gate().ignored(inode);
                 }
@@ -513,9 +523,10 @@ struct Done<'a> {
 impl Drop for Done<'_> {
     fn drop(&mut self) {
         let Self { group, task, image } = self;
+        let ctime_ns = image.as_ref().map(|image| image.state.ctime_ns);
         let quiet = group.inner.gate().finish(task.inode, task.closes, image.take());
-        if quiet && let Some(file) = task.event.event.fd() {
-            group.ask_nothing(file);
+        if quiet && let Some((file, ctime_ns)) = task.event.event.fd().zip(ctime_ns) {
+            group.ask_nothing(file, ctime_ns);
         }
         let waiting = locked(&group.tasks).waiting.remove(&task.inode);
         waiting.into_iter().flatten().for_each(|waiter| waiter.allow(&group.fanotify));

@@ -594,6 +594,73 @@ fn a_slow_capture_lets_its_waiter_pass_and_the_path_gets_a_window() {
 }
 
 #[test]
+fn nobody_is_asked_twice_about_what_is_stored_until_it_changes() {
+    let disk = Disk::new(32);
+    disk.write("/etc/f", "as installed");
+    let (vault, scope) = (disk.vault(), disk.scope());
+    let _protection = vault.protect(scope.acting().unwrap(), Box::new(|_| Intent::Read)).unwrap();
+    vault.baseline().unwrap();
+    let asked = || vault.counters().permission_events;
+    let read = "for n in 1 2 3 4 5 6 7 8; do read line <etc/f || :; done";
+    disk.shell(read);
+    let first = asked();
+    assert!(first >= 1);
+    disk.shell(read);
+    assert_eq!(asked(), first, "its content is stored");
+    disk.shell("printf more >>etc/f");
+    wait_until("the change is read", || vault.counters().captures >= 2);
+    let key = disk.key("/etc/f");
+    let changed = did(&vault, FileActivityId::Close, "/etc/f", key, boot_now()).unwrap();
+    assert_eq!(content_of(&vault, changed.after), b"as installedmore");
+}
+
+#[test]
+fn a_writer_is_asked_at_its_open_and_not_at_each_write() {
+    let disk = Disk::new(32);
+    let (vault, scope) = (disk.vault(), disk.scope());
+    let _protection = vault.protect(scope.acting().unwrap(), unknown_intent()).unwrap();
+    vault.baseline().unwrap();
+    for path in ["etc/f", "tmp/f"] {
+        let before = vault.counters().permission_events;
+        disk.shell(&format!("exec >{path}; for n in 1 2 3 4 5 6 7 8 9; do echo $n; done"));
+        let asked = vault.counters().permission_events - before;
+        assert!((1..=3).contains(&asked), "{path}: {asked}");
+    }
+}
+
+#[test]
+fn what_comes_into_a_protected_tree_while_it_is_open_is_asked_about_there() {
+    let disk = Disk::new(32);
+    let (vault, scope) = (disk.vault(), disk.scope());
+    let _protection = vault.protect(scope.acting().unwrap(), unknown_intent()).unwrap();
+    vault.baseline().unwrap();
+    disk.shell("printf first >tmp/f");
+    let mut holder = Command::new("sh")
+        .args(["-c", "exec 3<>tmp/f; echo; read line; printf EVIL >&3; echo; read line"])
+        .current_dir(&disk.root)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut word = [0];
+    let (mut input, mut output) = (holder.stdin.take().unwrap(), holder.stdout.take().unwrap());
+    io::Read::read_exact(&mut output, &mut word).unwrap();
+    let key = disk.key("/tmp/f");
+    disk.shell("mv tmp/f etc/f");
+    let mut rename = activity(FileActivityId::Rename, "/tmp/f", key, INTRUDER);
+    rename.file_result = Some(HostPath::from("/etc/f"));
+    vault.note(&mut rename, boot_now());
+    let version = rename.change_result.unwrap().after;
+    assert_eq!(content_of(&vault, version), b"first");
+    let before = vault.counters().permission_events;
+    io::Write::write_all(&mut input, b"\n").unwrap();
+    io::Read::read_exact(&mut output, &mut word).unwrap();
+    assert!(vault.counters().permission_events > before, "the write through the old descriptor");
+    drop(input);
+    holder.wait().unwrap();
+}
+
+#[test]
 fn a_store_on_the_file_system_that_it_guards_never_waits_for_itself() {
     let disk = Disk::new(128);
     let (scope, state) = (disk.scope(), disk.at("/etc/thymus"));
