@@ -19,10 +19,11 @@ use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 use thymus_control::{Answer, ControlCommand, Published, Request, Server, UndoTarget};
+use thymus_engine::Stage;
+use thymus_engine::action::{Facts, Files, Outcome, RestoreFile};
 use thymus_engine::engine::Engine;
 use thymus_engine::event::{Activity, Event, File, FileActivity, FileActivityId, FileKind, ProcessActivityId};
 use thymus_engine::input::Command;
-use thymus_engine::action::{Facts, Files, Outcome, RestoreFile};
 use thymus_engine::{
     Action, ActionId, Effect, EventId, FileKey, HostPath, IncidentId, Input, ProcessKey, Timestamp, VersionId,
 };
@@ -77,6 +78,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
 
     let house = House::open(&options)?;
     let scope = house.scope();
+    let decoys = house.decoys(&options.config).context("cannot place decoys")?;
     let mut sensors = Sensors::start(scope, sense::Options::default()).context("cannot start the sensors")?;
     let vault = house.vault(&options.config)?;
     let intent = sensors.write_intent();
@@ -133,7 +135,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
         };
         let hands = house.hands(&vault)?;
         let (watched, vault) = (&watched, &vault);
-        threads.spawn(move || actor::run(hands, watched, vault, &ordered, &told));
+        threads.spawn(move || actor::run(actor::Acting { hands, decoys }, watched, vault, &ordered, &told));
         let copying = threads.spawn(|| vault.baseline());
 
         agent.begin();
@@ -334,6 +336,9 @@ impl Hot<'_> {
             }
             Effect::Incident(change) => {
                 tracing::info!(incident = %change.incident, stage = ?change.stage, why = change.message, "incident");
+                if change.stage == Stage::Healed {
+                    self.order(Order::Decoys);
+                }
             }
         }
     }

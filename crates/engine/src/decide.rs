@@ -93,6 +93,9 @@ pub(crate) struct Plan {
     /// Ticks since the last object was queued.
     #[serde(default)]
     quiet_ticks: u32,
+    /// How often somebody joined a session while it was to be ended, and when that is tried again.
+    #[serde(default)]
+    joined: (u32, Timestamp),
     /// Restored objects that others wrote since: to be compared with what was taken out.
     again: BTreeSet<HostPath>,
     /// Objects that no action could be made for.
@@ -912,7 +915,9 @@ impl Case {
 
     /// The files of a question about many, when it is taken back because of one of them.
     fn plan_anew(&mut self, desk: &Desk<'_>, id: ActionId) {
-        let Some(Action::RestoreFiles { files }) = self.plan.steps.get(&id).map(|step| step.action.clone()) else { return };
+        let Some(Action::RestoreFiles { files }) = self.plan.steps.get(&id).map(|step| step.action.clone()) else {
+            return;
+        };
         for path in files.iter().map(|file| &file.path) {
             let Some(object) = self.objects.get_mut(path).filter(|object| object.action == Some(id)) else { continue };
             (object.action, object.progress, object.attempts) = (None, Progress::Todo, 0);
@@ -951,6 +956,9 @@ impl Case {
     }
 
     fn end_subjects(&mut self, desk: &mut Desk<'_>) -> bool {
+        if self.plan.joined.1 > desk.now {
+            return false;
+        }
         let session = self.roots.first().filter(|root| root.root.kind == InvocationKind::Session);
         let session = session.map(|root| (root.root.leader, root.anchor.invocation));
         let (mut inside, mut others) = (Vec::new(), Vec::new());
@@ -1032,9 +1040,8 @@ impl Case {
             let ours = |path: &HostPath| {
                 self.objects.contains_key(path) && desk.graph.file(path).is_none_or(|file| file.writes.is_empty())
             };
-            let done = |step: &Step| {
-                step.state == Progressing::Settled && !step.failed() && step.action.paths().any(ours)
-            };
+            let done =
+                |step: &Step| step.state == Progressing::Settled && !step.failed() && step.action.paths().any(ours);
             let many = |step: &&Step| done(step) && matches!(step.action, Action::RestoreFiles { .. });
             let of_many = self.plan.steps.values().filter(many).flat_map(|step| step.action.paths());
             let what = Proof {
@@ -1076,7 +1083,9 @@ impl Case {
             let why = match &step.outcome {
                 Some(Outcome::Reverted(why) | Outcome::Failed(why)) => why.clone(),
                 Some(Outcome::Undone) => "undone".to_owned(),
-                Some(Outcome::Success | Outcome::DoesNotExist | Outcome::Partly(_)) | None => step.verdict.reasons.join("; "),
+                Some(Outcome::Success | Outcome::DoesNotExist | Outcome::Partly(_)) | None => {
+                    step.verdict.reasons.join("; ")
+                }
             };
             let target = step.action.path().map(|path| format!(" of `{path}`")).unwrap_or_default();
             reasons.push(format!("action {id} ({}{target}) was not done: {why}", step.action.name()));
@@ -1106,6 +1115,9 @@ impl Case {
         if !facts.left_out.is_empty() && self.leave_out(desk, id, &facts.left_out) {
             let reasons = vec!["none of the files is as the plan expects it".to_owned()];
             desk.out.push(Effect::Drop { action: id, verdict: Verdict { decision: Decision::Deny, reasons } });
+            return;
+        }
+        if self.somebody_joined(desk, id, facts) {
             return;
         }
         let Some(step) = self.plan.steps.get(&id) else { return };
@@ -1174,6 +1186,35 @@ impl Case {
                 }
             }
         }
+    }
+
+    /// More are in the session than it was planned for: it is ended as a whole a little later, when they are known.
+    fn somebody_joined(&mut self, desk: &mut Desk<'_>, id: ActionId, facts: &Facts) -> bool {
+        let Some(step) = self.plan.steps.get(&id) else { return false };
+        let Action::EndSession { processes, .. } = &step.action else { return false };
+        if facts.targets <= processes.len() || self.plan.joined.0 >= ATTEMPTS_MAX {
+            return false;
+        }
+        let session = processes.first().and_then(|key| desk.graph.process(*key)).map(|node| node.invocation);
+        let why = format!("{} processes are in it, {} were known", facts.targets, processes.len());
+        self.plan.set(id, |step| {
+            step.settled = Some(desk.now);
+            step.outcome = Some(Outcome::Reverted(why.clone()));
+            step.state = Progressing::Superseded;
+        });
+        desk.out.push(Effect::Drop { action: id, verdict: Verdict { decision: Decision::Deny, reasons: vec![why] } });
+        let waits = |end: ActionId| self.plan.steps.get(&end).is_none_or(|step| !step.is_busy());
+        for key in &self.plan.live {
+            let here = desk.graph.process(*key).map(|node| node.invocation);
+            if let Some(subject) = self.subjects.get_mut(key)
+                && here == session
+                && subject.end.is_some_and(waits)
+            {
+                subject.end = None;
+            }
+        }
+        self.plan.joined = (self.plan.joined.0 + 1, Timestamp(desk.now.0 + RETRY_NS));
+        true
     }
 
     /// Files that do not fit the plan are planned by themselves; true when none is left.
@@ -1529,8 +1570,7 @@ impl Case {
             if let Action::SuspendProcesses { .. } = what {
                 self.plan.set(id, |step| step.state = Progressing::Superseded);
             } else {
-                if self.plan.steps.get(&id).is_some_and(|step| step.state == Progressing::Committed)
-                {
+                if self.plan.steps.get(&id).is_some_and(|step| step.state == Progressing::Committed) {
                     for path in what.paths() {
                         if let Some(object) = self.objects.get_mut(path) {
                             object.commits = object.commits.saturating_sub(1); // the crash undid it or it never began

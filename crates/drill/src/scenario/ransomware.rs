@@ -38,23 +38,16 @@ pub(super) const BULK: Scenario = scenario(
     "10,000 files of 100 kB encrypted in place: how fast they are put back",
     |random, material| plan(random, material, Style::InPlace, (10_000, (100_000, 100_000))),
 );
-pub(super) const WIPER: Scenario = scenario(
-    "wiper",
-    "everybody's files are removed, or cut to nothing, by odd seeds",
-    |random, material| {
+pub(super) const WIPER: Scenario =
+    scenario("wiper", "everybody's files are removed, or cut to nothing, by odd seeds", |random, material| {
         let style = if random.below(2) == 0 { Style::Remove } else { Style::Truncate };
         plan(random, material, style, USUAL)
-    },
-);
+    });
 
 /// How many files, and their sizes.
 const USUAL: (u32, (u64, u64)) = (2_000, (300, 160_000));
 
-const fn scenario(
-    name: &'static str,
-    about: &'static str,
-    plan: fn(&mut Random, Material<'_>) -> Plan,
-) -> Scenario {
+const fn scenario(name: &'static str, about: &'static str, plan: fn(&mut Random, Material<'_>) -> Plan) -> Scenario {
     Scenario { name, about, benign: false, plan }
 }
 
@@ -141,6 +134,7 @@ fn plan(random: &mut Random, _: Material<'_>, style: Style, (files, bytes): (u32
     Plan {
         planted: vec![(weak, format!("alice ALL=(root) NOPASSWD: {rule}\n"), 0o440, 0)],
         crowd: Some(Crowd { seed: random.draw(), files, bytes }),
+        decoys: matches!(style, Style::Copy | Style::Parallel | Style::Truncate),
         record,
         escalation,
         source: format!("127.{}.{}.{}", random.between(1, 9), random.below(250), random.between(10, 250)),
@@ -167,7 +161,8 @@ fn service(unit: &str, program: &str, record: &str, arguments: &str) -> Vec<Step
         "the intruder starts it as a service",
         format!(
             "printf '[Service]\\nType=oneshot\\nStandardOutput=append:{record}\\nExecStart={path} %s\\n' \"{arguments}\" >{file}; \
-             systemctl daemon-reload; systemctl start {unit}.service"
+             systemctl daemon-reload; systemctl start --no-block {unit}.service; sleep 0.2; \
+             while [ \"$(systemctl show -p ActiveState --value {unit}.service)\" = activating ]; do echo; sleep 0.3; done"
         ),
         &[&file],
     );
