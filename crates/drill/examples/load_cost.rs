@@ -83,7 +83,7 @@ fn main() -> Result<()> {
     work(&twin, command)?; // what is read the first time is in memory from here on
 
     let program = std::env::current_exe()?.with_file_name("../thymus").canonicalize()?;
-    let mut agent = Agent::start(&twin, Placement::Outside, &program)?.ok_or("no agent")?;
+    let mut agent = Agent::start(&twin, Placement::Outside, &program, false)?.ok_or("no agent")?;
     println!("agent ready after {} ms", agent.cost().ready_ms);
     work(&twin, command)?;
     agent.stop()?;

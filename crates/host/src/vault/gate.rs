@@ -110,8 +110,13 @@ impl Gate {
                 known.stored = None;
                 std::mem::take(&mut known.ignored)
             }
-            _ => false,
+            // Nobody knew that it is guarded: the kernel may not ask.
+            known => known.is_none(),
         }
+    }
+
+    pub(super) fn knows(&self, inode: u64) -> bool {
+        self.inodes.contains_key(&inode)
     }
 
     /// It was opened for writing without a question: who maps it changes it without one too. Gives whether the kernel must
@@ -133,7 +138,7 @@ impl Gate {
 
     pub(super) fn decide(&self, access: Access) -> Decision {
         let Some(known) = self.inodes.get(&access.inode) else {
-            return if access.intent == Intent::Read { Decision::Allow } else { Decision::ByPath };
+            return Decision::ByPath;
         };
         if access.size == 0 {
             return Decision::Allow;

@@ -100,8 +100,6 @@ impl Inner {
                 }
             }
         };
-        // Nobody was asked about it where it came from.
-        after.asked_again.extend(activity.file_result.clone().filter(|_| guarded_result && !guarded));
         for path in &after.asked_again {
             self.ask_again(path);
         }
@@ -151,8 +149,8 @@ impl Inner {
     }
 
     fn ask_again(&self, path: &HostPath) {
-        let group = super::locked(&self.group).upgrade();
-        if let Some((group, place)) = group.zip(capture::open_anywhere(self.root.as_fd(), path.as_bytes())) {
+        let Some(group) = super::locked(&self.group).upgrade() else { return };
+        if let Some(place) = capture::open_anywhere(self.root.as_fd(), path.as_bytes()) {
             group.ask_again_at(&place);
         }
     }
@@ -204,8 +202,13 @@ impl Inner {
         let empty = noted.activity.activity == Id::Create && noted.activity.kind == FileKind::Regular;
         after.jobs.push(self.capture_of(noted, id, path, empty));
         if let Some(inode) = noted.inode {
-            // Another name changes no content.
-            if !matches!(noted.activity.activity, Id::Rename | Id::Link) && self.gate().changed(inode, noted.time) {
+            let mut gate = self.gate();
+            let asks_again = match noted.activity.activity {
+                Id::Rename | Id::Link => !gate.knows(inode), // another name changes no content
+                _ => gate.changed(inode, noted.time),
+            };
+            drop(gate);
+            if asks_again {
                 after.asked_again.push(path.clone());
             }
             let several = noted.found.as_ref().is_some_and(|state| state.nlink > 1 && state.kind != Kind::Directory);

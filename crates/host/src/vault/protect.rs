@@ -2,7 +2,10 @@
 //! Pre-images: who is about to change a file waits until its content is stored.
 //!
 //! One fanotify group of the pre-content class on the guarded file system asks before each open and before each access
-//! (which covers `truncate(2)` by path and mappings), and tells of each close after writing, in order. One thread answers;
+//! (which covers `truncate(2)` by path and mappings), and tells of each close after writing, in order. Each question makes
+//! its asker wait for us, so none is asked whose answer is known: nothing of what is stored until it changes, no access of
+//! what is being written until its close, nothing of what lies outside of the protected trees until it comes into one. Such
+//! a mark is of one inode; the notes of opens, changes and names take it back. One thread answers;
 //! captures are made by others. INVARIANT: the answering thread opens nothing on the guarded file system, writes no log
 //! line, and takes only locks that are never held over such a thing: it cannot come to wait for itself. Threads of this
 //! process are always let pass. Whoever waited longer than [`DEADLINE`] is let pass, counted, and the path gets a window:
@@ -174,6 +177,13 @@ fn attach(root: &OwnedFd) -> Result<Fanotify, String> {
     Ok(fanotify)
 }
 
+/// Whether opens are still asked about where accesses are not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum AtOpens {
+    Asked,
+    Silent,
+}
+
 /// What is not asked about one inode; forgotten with the inode.
 fn ignore_mark() -> MarkFlags {
     MarkFlags::FAN_MARK_IGNORE | MarkFlags::FAN_MARK_EVICTABLE
@@ -196,11 +206,15 @@ impl Group {
         same
     }
 
-    /// Accesses are not asked about until [`Group::ask_again`], whatever is written; opens are.
-    fn ask_at_opens(&self, file: BorrowedFd<'_>) -> bool {
+    /// Until [`Group::ask_again`], whatever is written: accesses are not asked about (`at_opens`), or neither they nor opens.
+    fn ask_less(&self, file: BorrowedFd<'_>, at_opens: AtOpens) -> bool {
         self.ask_again(file);
         let flags = MarkFlags::FAN_MARK_ADD | MarkFlags::FAN_MARK_IGNORED_SURV_MODIFY | ignore_mark();
-        self.fanotify.mark(flags, PRE_ACCESS, file, None::<&Path>).is_ok()
+        let events = match at_opens {
+            AtOpens::Asked => PRE_ACCESS,
+            AtOpens::Silent => MaskFlags::FAN_OPEN_PERM | PRE_ACCESS,
+        };
+        self.fanotify.mark(flags, events, file, None::<&Path>).is_ok()
     }
 
     fn ask_again(&self, file: BorrowedFd<'_>) {
@@ -294,7 +308,7 @@ impl Group {
             Decision::Quiet | Decision::Writing => {
                 let done = match decision {
                     Decision::Quiet => self.ask_nothing(file, state.ctime_ns),
-                    _ => self.ask_at_opens(file),
+                    _ => self.ask_less(file, AtOpens::Asked),
                 };
                 if done {
                     self.inner.gate().ignored(inode);
@@ -303,14 +317,21 @@ impl Group {
             }
             Decision::Capture | Decision::Join => (true, false),
             Decision::ByPath => {
-                let (guarded, log) = self.by_path(file, inode, state.size);
+                // A reader changes nothing, and waits for nobody.
+                let reads = access.intent == Intent::Read;
+                let size = if reads { 1 } else { state.size };
+                let (guarded, log) = self.by_path(file, inode, size);
                 // What has no other name and lies outside of every protected tree holds nothing to store. Should it get such
                 // a name, the note of that takes this back.
-                let begins = guarded && state.size == 0 && !log;
-                if (begins || !guarded && state.nlink == 1) && self.ask_at_opens(file) {
+                let less = match (guarded, size, state.nlink) {
+                    (true, 0, _) if !log => Some(AtOpens::Asked),
+                    (false, _, 1) => Some(AtOpens::Silent),
+                    _ => None,
+                };
+                if less.is_some_and(|at_opens| self.ask_less(file, at_opens)) {
                     self.inner.gate().ignored(inode);
                 }
-                (guarded && state.size > 0, log)
+                (guarded && size > 0 && !reads, log)
             }
         };
         if !capture || is_ours(tid) {
