@@ -146,12 +146,32 @@ static __always_inline void fill_parent(struct record *record, struct task_struc
     record->parent_pid = pid_of(parent);
 }
 
+#define RB_NO_WAKEUP 1
+#define RB_FORCE_WAKEUP 2
+#define RB_AVAIL_DATA 0
+#define WAITING_BYTES (128 << 10) // so many bytes of records wake the agent, whatever they are
+
+// A wake-up costs the one who acts several microseconds: an interrupt to himself. What the first stop may depend on wakes
+// at once; the rest is read with it, with the next name that fanotify tells, or within the agent's own interval.
+static __always_inline u64 wake(u32 kind)
+{
+    switch (kind) {
+    case KIND_EXEC:
+    case KIND_CREDENTIALS:
+    case KIND_INJECT:
+    case KIND_CGROUP:
+        return RB_FORCE_WAKEUP;
+    default:
+        return bpf_ringbuf_query(&ring, RB_AVAIL_DATA) > WAITING_BYTES ? RB_FORCE_WAKEUP : RB_NO_WAKEUP;
+    }
+}
+
 static __always_inline void submit(struct record *record, u32 data_bytes)
 {
     u64 size = RECORD_HEAD + (data_bytes & (2 * DATA_BYTES - 1));
     if (size > sizeof(struct record))
         size = sizeof(struct record);
-    if (bpf_ringbuf_output(&ring, record, size, 0)) {
+    if (bpf_ringbuf_output(&ring, record, size, wake(record->kind))) {
         u32 zero = 0;
         u64 *count = bpf_map_lookup_elem(&lost, &zero);
         if (count)
