@@ -172,6 +172,19 @@ impl<'a> Agent<'a> {
         }
     }
 
+    /// As `kill -9`; waits until it is gone.
+    pub(crate) fn kill(&mut self) {
+        let pid = self.process().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw);
+        let Some(pid) = pid else { return };
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        let gone = || std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).is_err();
+        let begin = Instant::now();
+        while self.child.is_none() && !gone() && begin.elapsed() < Duration::from_secs(5) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.collect();
+    }
+
     /// Starts its process, on what an earlier one left.
     pub(crate) fn spawn(&mut self) -> Result<()> {
         if self.placement == Placement::Inside {
