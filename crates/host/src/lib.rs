@@ -5,6 +5,7 @@
 //! [`perform::perform`], only within an [`scope::Acting`]; the journal is on disk before any effect.
 
 pub mod fuzz;
+pub mod inventory;
 pub mod journal;
 pub mod origin;
 pub mod perform;

@@ -13,7 +13,7 @@ pub mod sim;
 mod keep;
 mod mend;
 mod processes;
-mod services;
+pub(crate) mod services;
 mod tree;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
