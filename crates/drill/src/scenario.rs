@@ -3,7 +3,9 @@
 
 pub mod benign;
 pub mod persistence;
+pub mod ransomware;
 
+use crate::crowd::Crowd;
 use crate::random::Random;
 use std::time::Duration;
 
@@ -50,6 +52,10 @@ pub struct Step {
 pub struct Plan {
     /// In the base state of all twins: files planted before the boot (path, content, mode, owner).
     pub planted: Vec<(String, String, u32, u32)>,
+    /// Files of people and services, planted too.
+    pub crowd: Option<Crowd>,
+    /// A file on no disk to which a program of the intruder's writes what it touches, where its output goes to no session.
+    pub record: Option<String>,
     /// Makes the intruder's shell one of root's.
     pub escalation: String,
     /// Loopback address that the intruder comes from.
@@ -89,7 +95,17 @@ impl std::fmt::Debug for Scenario {
 }
 
 /// Every drill there is.
-pub const SCENARIOS: [Scenario; 2] = [persistence::SCENARIO, benign::SCENARIO];
+pub const SCENARIOS: [Scenario; 9] = [
+    persistence::SCENARIO,
+    ransomware::IN_PLACE,
+    ransomware::COPY,
+    ransomware::SLOW,
+    ransomware::PARALLEL,
+    ransomware::SERVICE,
+    ransomware::BULK,
+    ransomware::WIPER,
+    benign::SCENARIO,
+];
 
 #[must_use]
 pub fn named(name: &str) -> Option<&'static Scenario> {

@@ -26,6 +26,7 @@ pub(crate) fn configuration(mode: Mode) -> Configuration {
         append_only: vec!["/var/log/*".into(), "/var/log/*/*".into()],
         change_tools: ["/usr/bin/dpkg", "/usr/bin/apt"].map(HostPath::from).into(),
         never_touch: Vec::new(),
+        decoys: Vec::new(),
         never_touch_paths: vec![HostPath::from("/var/lib/thymus")],
         policies: crate::guard::Policies::defaults(),
         boot_to_unix_ns: 0,
