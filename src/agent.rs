@@ -20,10 +20,10 @@ use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 use thymus_control::{Answer, ControlCommand, Published, Request, Server, UndoTarget};
+use thymus_engine::action::{Facts, Files, Outcome, RestoreFile};
 use thymus_engine::engine::Engine;
 use thymus_engine::event::{Activity, Event, File, FileActivity, FileActivityId, FileKind, ProcessActivityId};
 use thymus_engine::input::Command;
-use thymus_engine::action::{Facts, Files, Outcome, RestoreFile};
 use thymus_engine::{
     Action, ActionId, Effect, EventId, FileKey, HostPath, IncidentId, Input, ProcessKey, Timestamp, VersionId,
 };

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError};
 use std::time::{Duration, Instant};
 use thymus_control::{Answer, Request};
-use thymus_engine::golden::{self, Accepted, Author, Declared, Drift, Golden, Item, Report, State, Told};
+use thymus_engine::golden::{self, Accepted, Author, Declared, Drift, Golden, Item, Kind, Report, State, Told};
 use thymus_engine::graph::Graph;
 use thymus_engine::{BootId, HostPath, ProcessKey, Timestamp};
 use thymus_host::inventory::{self, Inventory};
@@ -134,7 +134,11 @@ fn name_authors(found: &mut Found, graph: &Graph, boot: BootId) -> BTreeMap<Item
     for told in &mut found.report.drift {
         let Some(clue) = found.clues.get(&told.drift.item) else { continue };
         let author = clue.owner.and_then(|owner| golden::owner(graph, owner));
-        let Some(author) = author.or_else(|| golden::author(graph, &clue.paths, boot, clue.after)) else { continue };
+        let Some(author) =
+            author.or_else(|| golden::author(graph, &clue.paths, boot, clue.after, told.drift.kind == Kind::Added))
+        else {
+            continue;
+        };
         let one = Seen { user: name(author.uid), login: name(author.login), author };
         told.since_unix_ns = one.author.time.0.saturating_add(boot_to_unix_ns);
         show(told, &one);

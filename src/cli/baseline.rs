@@ -226,9 +226,11 @@ fn by(told: &Told) -> String {
     };
     let login = told.login.as_ref().map_or(String::new(), |login| format!(" ({login})"));
     let started = if author.started_by.is_empty() { String::new() } else { format!(", {}{login}", author.started_by) };
-    let verb = match &author.path {
-        Some(path) => format!(", which wrote {path}"),
-        None => ", whose it is".to_owned(),
+    let verb = match (&author.path, author.others) {
+        (Some(path), 0) => format!(", which wrote {path}"),
+        (Some(path), 1) => format!(", or by one other: both wrote {path} between two looks"),
+        (Some(path), others) => format!(", or by one of {others} others: all wrote {path} between two looks"),
+        (None, _) => ", whose it is".to_owned(),
     };
     format!("by {program} ({}){user}{started}{verb}", author.process.pid)
 }

@@ -192,7 +192,9 @@ fn fate(record: &ActionRecord) -> String {
     match (&record.outcome, record.verdict.decision) {
         (Some(Outcome::Success), _) => format!("done in {}", show::span(took(record.settled))),
         (Some(Outcome::DoesNotExist), _) => "was so already".into(),
-        (Some(Outcome::Partly(not_done)), _) => format!("done in {}, but for {} files", show::span(took(record.settled)), not_done.len()),
+        (Some(Outcome::Partly(not_done)), _) => {
+            format!("done in {}, but for {} files", show::span(took(record.settled)), not_done.len())
+        }
         (Some(Outcome::Reverted(why)), _) => format!("failed and put back as it was: {}", show::short(why, 60)),
         (Some(Outcome::Failed(why)), _) => format!("FAILED: {}", show::short(why, 76)),
         (Some(Outcome::Undone), _) => "done, and undone later".into(),

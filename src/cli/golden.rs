@@ -231,6 +231,7 @@ fn drifted() -> Report {
         login: Some(1000),
         started_by: "login session of uid 1000 from 127.0.0.66".into(),
         path: path.map(HostPath::from),
+        others: 0,
     };
     let told = |item: &str, kind: Kind, fields: Vec<Difference>, author: Option<Author>, declared: bool| golden::Told {
         drift: Drift { item: Item::try_from(item.to_owned()).unwrap(), kind, fields, found: None, declared },
@@ -245,7 +246,8 @@ fn drifted() -> Report {
         field("password_digest", None, Some("0123456789abcdef0123456789abcdef")),
     ];
     let useradd = author("/usr/sbin/useradd", Some("/etc/passwd"));
-    let forgotten = Author { program: None, uid: None, login: None, ..author("", Some("/var/lib/dpkg/status")) };
+    let forgotten =
+        Author { others: 2, program: None, uid: None, login: None, ..author("", Some("/etc/ssh/sshd_config")) };
     Report {
         recorded_unix_ns: Some(1_795_382_000_000_000_000),
         read_unix_ns: Some(1_795_382_760_000_000_000),

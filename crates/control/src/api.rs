@@ -7,7 +7,7 @@ use thymus_engine::input::Command;
 use thymus_engine::{ActionId, IncidentId};
 
 /// LIMIT: bytes of a request's body. A command names one object and a reason, or all drift as it was seen.
-pub const REQUEST_BYTES_MAX: usize = 4 << 20;
+pub const REQUEST_BYTES_MAX: usize = 1 << 20;
 /// LIMIT: bytes of an answer's body that a client reads. A view is bounded far below.
 pub const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// LIMIT: commands that wait for the agent; further ones are refused at once.

@@ -92,7 +92,8 @@ impl Crowd {
                 let set = rustix::fs::fsetxattr(&file, "user.origin", b"scanner", rustix::fs::XattrFlags::empty());
                 set.map_err(std::io::Error::from).doing("set an attribute of", &path)?;
             }
-            file.set_modified(long_ago + Duration::from_secs(random.below(20_000_000))).doing("set the time of", &path)?;
+            file.set_modified(long_ago + Duration::from_secs(random.below(20_000_000)))
+                .doing("set the time of", &path)?;
             chown(&path, Some(owner), Some(owner)).doing("set the owner of", &path)?;
         }
         Ok(())

@@ -912,7 +912,9 @@ impl Case {
 
     /// The files of a question about many, when it is taken back because of one of them.
     fn plan_anew(&mut self, desk: &Desk<'_>, id: ActionId) {
-        let Some(Action::RestoreFiles { files }) = self.plan.steps.get(&id).map(|step| step.action.clone()) else { return };
+        let Some(Action::RestoreFiles { files }) = self.plan.steps.get(&id).map(|step| step.action.clone()) else {
+            return;
+        };
         for path in files.iter().map(|file| &file.path) {
             let Some(object) = self.objects.get_mut(path).filter(|object| object.action == Some(id)) else { continue };
             (object.action, object.progress, object.attempts) = (None, Progress::Todo, 0);
@@ -1032,9 +1034,8 @@ impl Case {
             let ours = |path: &HostPath| {
                 self.objects.contains_key(path) && desk.graph.file(path).is_none_or(|file| file.writes.is_empty())
             };
-            let done = |step: &Step| {
-                step.state == Progressing::Settled && !step.failed() && step.action.paths().any(ours)
-            };
+            let done =
+                |step: &Step| step.state == Progressing::Settled && !step.failed() && step.action.paths().any(ours);
             let many = |step: &&Step| done(step) && matches!(step.action, Action::RestoreFiles { .. });
             let of_many = self.plan.steps.values().filter(many).flat_map(|step| step.action.paths());
             let what = Proof {
@@ -1076,7 +1077,9 @@ impl Case {
             let why = match &step.outcome {
                 Some(Outcome::Reverted(why) | Outcome::Failed(why)) => why.clone(),
                 Some(Outcome::Undone) => "undone".to_owned(),
-                Some(Outcome::Success | Outcome::DoesNotExist | Outcome::Partly(_)) | None => step.verdict.reasons.join("; "),
+                Some(Outcome::Success | Outcome::DoesNotExist | Outcome::Partly(_)) | None => {
+                    step.verdict.reasons.join("; ")
+                }
             };
             let target = step.action.path().map(|path| format!(" of `{path}`")).unwrap_or_default();
             reasons.push(format!("action {id} ({}{target}) was not done: {why}", step.action.name()));
@@ -1529,8 +1532,7 @@ impl Case {
             if let Action::SuspendProcesses { .. } = what {
                 self.plan.set(id, |step| step.state = Progressing::Superseded);
             } else {
-                if self.plan.steps.get(&id).is_some_and(|step| step.state == Progressing::Committed)
-                {
+                if self.plan.steps.get(&id).is_some_and(|step| step.state == Progressing::Committed) {
                     for path in what.paths() {
                         if let Some(object) = self.objects.get_mut(path) {
                             object.commits = object.commits.saturating_sub(1); // the crash undid it or it never began

@@ -8,7 +8,7 @@
 #[cfg(test)]
 mod tests;
 
-use crate::graph::Graph;
+use crate::graph::{Graph, Write};
 use crate::id::{BootId, ProcessKey, Timestamp};
 use crate::path::HostPath;
 use serde::{Deserialize, Serialize};
@@ -458,14 +458,20 @@ pub struct Author {
     pub started_by: String,
     /// What was written; none for the owner of a socket.
     pub path: Option<HostPath>,
+    /// So many others (sessions, units, cron runs) wrote it too since it was last looked at: it may have been one of them.
+    #[serde(default)]
+    pub others: u32,
 }
 
-/// The last to write the first of these paths that was written after `after`, in the boot `boot`.
+/// Who wrote the first of these paths that was written after `after` in the boot `boot`: of several, who made what is
+/// new is the `earliest`, and who changed what is there the latest.
 #[must_use]
-pub fn author(graph: &Graph, paths: &[HostPath], boot: BootId, after: Timestamp) -> Option<Author> {
+pub fn author(graph: &Graph, paths: &[HostPath], boot: BootId, after: Timestamp, earliest: bool) -> Option<Author> {
     paths.iter().find_map(|path| {
-        let writes = graph.file(path)?.writes.iter().rev();
-        let write = writes.filter(|write| write.writer.boot == boot).find(|write| write.until >= after)?;
+        let since = |write: &&Write| write.writer.boot == boot && write.until >= after;
+        let mut writes = graph.file(path)?.writes.iter().filter(since);
+        let starts: BTreeSet<_> = writes.clone().map(|write| write.invocation).collect();
+        let write = if earliest { writes.next()? } else { writes.next_back()? };
         let node = graph.process(write.writer);
         let started = graph.invocation(write.invocation);
         Some(Author {
@@ -476,6 +482,7 @@ pub fn author(graph: &Graph, paths: &[HostPath], boot: BootId, after: Timestamp)
             login: started.and_then(|started| started.login_uid),
             started_by: started.map(crate::graph::Invocation::title).unwrap_or_default(),
             path: Some(path.clone()),
+            others: u32::try_from(starts.len() - 1).unwrap_or(u32::MAX),
         })
     })
 }
@@ -493,6 +500,7 @@ pub fn owner(graph: &Graph, process: ProcessKey) -> Option<Author> {
         login: started.and_then(|started| started.login_uid),
         started_by: started.map(crate::graph::Invocation::title).unwrap_or_default(),
         path: None,
+        others: 0,
     })
 }
 

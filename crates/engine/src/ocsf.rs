@@ -6,8 +6,9 @@
 
 use crate::action::{Action, Outcome, Tactic};
 use crate::event::{
-    Activity, AuthService, Authentication, Change, Confidence, Content, Endpoint, Event, File, FileActivity, FileActivityId,
-    FileKind, Finding, IncidentFinding, Loss, Process, ProcessActivity, ProcessActivityId, Remediation, Shape,
+    Activity, AuthService, Authentication, Change, Confidence, Content, Endpoint, Event, File, FileActivity,
+    FileActivityId, FileKind, Finding, IncidentFinding, Loss, Process, ProcessActivity, ProcessActivityId, Remediation,
+    Shape,
 };
 use crate::id::{ProcessKey, Timestamp};
 use crate::incident::Stage;
@@ -171,7 +172,8 @@ fn of_file(activity: &FileActivity, clock: &Clock) -> Class {
 }
 
 fn of_content(activity: &Content, clock: &Clock) -> Class {
-    let shape = |shape: Shape| json!({ "form": format!("{:?}", shape.form), "entropy": shape.entropy, "size": shape.size });
+    let shape =
+        |shape: Shape| json!({ "form": format!("{:?}", shape.form), "entropy": shape.entropy, "size": shape.size });
     let mut subject = named(&activity.path, 1);
     subject.insert("owner".to_owned(), json!({ "uid": activity.uid.to_string() }));
     Class {
@@ -305,7 +307,9 @@ fn of_remediation(remediation: &Remediation) -> Class {
     let (status_id, status, detail, severity_id) = match &remediation.outcome {
         Outcome::Success => (1, "Success", None, INFORMATIONAL),
         Outcome::DoesNotExist => (3, "Does Not Exist", None, INFORMATIONAL),
-        Outcome::Partly(not_done) => (99, "Partly", Some(format!("{} files were left as they were", not_done.len())), LOW),
+        Outcome::Partly(not_done) => {
+            (99, "Partly", Some(format!("{} files were left as they were", not_done.len())), LOW)
+        }
         Outcome::Reverted(why) => (2, "Failure", Some(format!("put back: {why}")), MEDIUM),
         Outcome::Failed(why) => (6, "Error", Some(why.clone()), HIGH),
         Outcome::Undone => (99, "Undone", None, INFORMATIONAL),

@@ -139,6 +139,7 @@ fn an_author_once_seen_is_remembered_with_the_drift() {
         login: Some(1000),
         started_by: "login session of uid 1000".into(),
         path: None,
+        others: 0,
     };
     let seen = Seen { author: author.clone(), user: Some("root".into()), login: Some("ops".into()) };
     looker.remember(BTreeMap::from([(item.clone(), seen)]));

@@ -38,23 +38,16 @@ pub(super) const BULK: Scenario = scenario(
     "10,000 files of 100 kB encrypted in place: how fast they are put back",
     |random, material| plan(random, material, Style::InPlace, (10_000, (100_000, 100_000))),
 );
-pub(super) const WIPER: Scenario = scenario(
-    "wiper",
-    "everybody's files are removed, or cut to nothing, by odd seeds",
-    |random, material| {
+pub(super) const WIPER: Scenario =
+    scenario("wiper", "everybody's files are removed, or cut to nothing, by odd seeds", |random, material| {
         let style = if random.below(2) == 0 { Style::Remove } else { Style::Truncate };
         plan(random, material, style, USUAL)
-    },
-);
+    });
 
 /// How many files, and their sizes.
 const USUAL: (u32, (u64, u64)) = (2_000, (300, 160_000));
 
-const fn scenario(
-    name: &'static str,
-    about: &'static str,
-    plan: fn(&mut Random, Material<'_>) -> Plan,
-) -> Scenario {
+const fn scenario(name: &'static str, about: &'static str, plan: fn(&mut Random, Material<'_>) -> Plan) -> Scenario {
     Scenario { name, about, benign: false, plan }
 }
 

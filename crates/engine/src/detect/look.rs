@@ -3,7 +3,8 @@
 
 use super::{Authority, Claim, Context, Invocation, Lineage, Seen, authority, programs};
 use crate::event::{
-    Activity, Change, Confidence, Content, Event, FileActivity, FileActivityId, FileKind, ProcessActivity, ProcessActivityId,
+    Activity, Change, Confidence, Content, Event, FileActivity, FileActivityId, FileKind, ProcessActivity,
+    ProcessActivityId,
 };
 use crate::id::ProcessKey;
 use crate::incident::InvocationKind;

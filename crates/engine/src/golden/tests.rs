@@ -207,6 +207,9 @@ fn who_made_an_account_is_who_wrote_the_list_of_accounts_since_it_was_not_there(
     world.run(ops, &["/usr/sbin/useradd", "mallory"], |world, add| {
         world.write(add, "/etc/passwd");
     });
+    world.run(ops, &["/usr/sbin/usermod", "mallory"], |world, change| {
+        world.write(change, "/etc/passwd");
+    });
     let present = golden(&[
         (Section::Accounts, "root", &[]),
         (Section::Accounts, "mallory", &[("home", "/home/mallory"), ("uid", "0")]),
@@ -215,16 +218,23 @@ fn who_made_an_account_is_who_wrote_the_list_of_accounts_since_it_was_not_there(
     let drift = compare(&recorded, &Declared::default(), &present).0.remove(0);
     let (graph, boot) = (world.engine.graph(), ops.boot);
     let after = Timestamp(looked.0 + 1);
-    let author = author(graph, &drift.behind(), boot, after).unwrap();
+    let author = author(graph, &drift.behind(), boot, after, true).unwrap();
     assert_eq!(author.program, Some(HostPath::from("/usr/sbin/useradd")));
     assert_eq!((author.uid, author.login), (Some(OPS), Some(OPS)));
     assert_eq!(author.started_by, "login session of uid 1000 from 127.0.0.2");
     assert_eq!(author.path, Some(HostPath::from("/etc/passwd")));
+    assert_eq!(author.others, 0, "whoever wrote it since is of the same session");
+    // Who changed what is there is the last.
+    let last = super::author(graph, &drift.behind(), boot, after, false).unwrap();
+    assert_eq!(last.program, Some(HostPath::from("/usr/sbin/usermod")));
     // Nobody is named who wrote before, or in another boot, or another file.
-    let later = Timestamp(author.time.0 + 1);
-    assert_eq!(super::author(graph, &drift.behind(), boot, later), None);
-    assert_eq!(super::author(graph, &drift.behind(), BootId(boot.0 + 1), after), None);
-    assert_eq!(super::author(graph, &[HostPath::from("/etc/group")], boot, after), None);
+    let later = Timestamp(last.time.0 + 1);
+    assert_eq!(super::author(graph, &drift.behind(), boot, later, true), None);
+    assert_eq!(super::author(graph, &drift.behind(), BootId(boot.0 + 1), after, true), None);
+    assert_eq!(super::author(graph, &[HostPath::from("/etc/group")], boot, after, true), None);
+    // Where another session wrote too, that is said.
+    let all = super::author(graph, &drift.behind(), boot, Timestamp(0), false).unwrap();
+    assert_eq!((all.program, all.others), (last.program, 1));
 }
 
 #[test]

@@ -83,7 +83,9 @@ pub fn revert(system: &mut dyn System, files: &[(HostPath, Before)]) -> Outcome 
     for ((path, before), found) in files.iter().zip(found) {
         match found {
             Ok(found) if file::same(found.as_ref(), before.before.as_ref()) => {}
-            Ok(found) if file::same(found.as_ref(), before.wanted.as_ref()) => ours.push((path.clone(), before.clone())),
+            Ok(found) if file::same(found.as_ref(), before.wanted.as_ref()) => {
+                ours.push((path.clone(), before.clone()))
+            }
             Ok(_) => failed.push((path.clone(), "it was changed since; a person must look".to_owned())),
             Err(error) => failed.push((path.clone(), error.in_words())),
         }
@@ -115,7 +117,8 @@ fn place(
     files: &[(HostPath, Before)],
     way: impl for<'b> Fn(&'b Before) -> (Option<&'b FileState>, Option<&'b FileState>),
 ) -> Vec<(HostPath, String)> {
-    let placing = |(path, before): &'_ (HostPath, Before)| (path.clone(), way(before).0.cloned(), way(before).1.cloned());
+    let placing =
+        |(path, before): &'_ (HostPath, Before)| (path.clone(), way(before).0.cloned(), way(before).1.cloned());
     let owned: Vec<(HostPath, Option<FileState>, Option<FileState>)> = files.iter().map(placing).collect();
     let placings: Vec<Placing<'_>> = owned
         .iter()

@@ -193,7 +193,11 @@ impl Inner {
             let note = "removed while nobody guarded";
             let fresh = Fresh { path, writer: ProcessKey::default(), time: now, unix_ns: self.unix(now), note };
             let id = self.index().allocate(fresh);
-            self.settle(id, Recorded::State(State::absent()), Some(Seen { end: now, stable: true, gated: false, shape: None }));
+            self.settle(
+                id,
+                Recorded::State(State::absent()),
+                Some(Seen { end: now, stable: true, gated: false, shape: None }),
+            );
         }
         gone
     }

@@ -89,7 +89,9 @@ fn named(head: &[u8]) -> Option<Form> {
         [b'S', b'a', b'l', b't', b'e', b'd', b'_', b'_', ..] | [b'L', b'U', b'K', b'S', 0xba, 0xbe, ..] => Form::Sealed,
         [0, b'G', b'I', b'T', b'C', b'R', b'Y', b'P', b'T', ..] => Form::Sealed,
         // RFC 9580: a session key packet, encrypted to a key (version 3) or with a passphrase (version 4).
-        [0x84, _, 3, ..] | [0x85, _, _, 3, ..] | [0xc1, _, 3, ..] | [0xc1, _, _, 3, ..] | [0x8c | 0xc3, _, 4, ..] => Form::Sealed,
+        [0x84, _, 3, ..] | [0x85, _, _, 3, ..] | [0xc1, _, 3, ..] | [0xc1, _, _, 3, ..] | [0x8c | 0xc3, _, 4, ..] => {
+            Form::Sealed
+        }
         [b'P', b'A', b'C', b'K', ..] | [b'D', b'I', b'R', b'C', ..] => Form::Packed,
         // RFC 1950.
         [0x78, 0x01 | 0x5e | 0x9c | 0xda, ..] => Form::Packed,
@@ -188,14 +190,23 @@ mod tests {
         ] {
             let found = form(&bytes);
             let document = wanted == Form::Packed && found == Form::Document;
-            assert!(found == wanted || document, "{:?}: found {found:?}, expected {wanted:?}", &bytes[..bytes.len().min(12)]);
+            assert!(
+                found == wanted || document,
+                "{:?}: found {found:?}, expected {wanted:?}",
+                &bytes[..bytes.len().min(12)]
+            );
         }
     }
 
     #[test]
     fn no_length_of_text_looks_even() {
         for length in 1..2_000 {
-            let text: Vec<u8> = b"The quick brown fox jumps over the lazy dog, 0123456789 times. ".iter().cycle().take(length).copied().collect();
+            let text: Vec<u8> = b"The quick brown fox jumps over the lazy dog, 0123456789 times. "
+                .iter()
+                .cycle()
+                .take(length)
+                .copied()
+                .collect();
             assert_ne!(form(&text), Form::Opaque, "{length} bytes");
         }
     }

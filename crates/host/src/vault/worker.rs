@@ -365,7 +365,7 @@ impl Inner {
         let captured = match self.read_path(path) {
             Err(Failure::Absent) => {
                 Ok(Captured { state: State::absent(), stable: true, grew: false, samples: Samples::default() })
-            },
+            }
             other => other,
         };
         let stable = captured.as_ref().is_ok_and(|captured| captured.is_exact(log));

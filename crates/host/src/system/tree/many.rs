@@ -156,7 +156,9 @@ fn side_by_side<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) ->
         for _ in 0..threads {
             scope.spawn(|| {
                 let mut own = Vec::new();
-                while let Some((at, item)) = Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, items.get(at)?))) {
+                while let Some((at, item)) =
+                    Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, items.get(at)?)))
+                {
                     own.push((at, work(item)));
                 }
                 done.lock().unwrap_or_else(PoisonError::into_inner).extend(own);
