@@ -40,10 +40,6 @@ pub trait Versions: Send {
     fn state(&self, version: VersionId) -> Result<Option<FileState>, String>;
     /// Content of a version of a regular file, at most `CONTENT_BYTES_MAX`.
     fn content(&self, version: VersionId) -> Result<Vec<u8>, String>;
-    /// Content of this digest can be had.
-    fn holds(&self, _digest: &system::Digest) -> bool {
-        true
-    }
     /// Other names that the file of that version had, as far as they are known.
     fn names(&self, version: VersionId) -> Vec<HostPath>;
 }

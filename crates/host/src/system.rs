@@ -385,6 +385,10 @@ pub trait System: fmt::Debug + Send {
     fn capture(&mut self, path: &HostPath) -> Result<Option<FileState>>;
     /// Puts a content in the keep, on disk.
     fn keep(&mut self, content: &[u8]) -> Result<Digest>;
+    /// A content can be had, from the keep or from what the keep leans on.
+    fn has(&mut self, _digest: &Digest) -> bool {
+        false
+    }
     /// A kept content, checked against its digest; at most [`CONTENT_BYTES_MAX`].
     fn kept(&mut self, digest: &Digest) -> Result<Vec<u8>>;
     /// Makes `path` be `wanted`, whole or not at all, when it is as `expected` (`None`: nothing is there).

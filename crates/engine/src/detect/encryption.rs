@@ -32,12 +32,16 @@ struct Deeds {
     ruined: Toll,
     /// Were sealed, by a program that says so.
     sealed: Toll,
-    /// Came without a form, or sealed, where nothing was.
+    /// Came without a form where nothing was.
     made: Toll,
+    /// Came sealed, by a program that says so.
+    made_sealed: Toll,
     /// Were there before, and were taken away.
     taken: Toll,
     /// Of `made`, how many stand for one of `taken`; counted from whichever comes last.
     replaced: usize,
+    /// The same of `made_sealed`.
+    replaced_sealed: usize,
     /// Names of small new files, and in how many directories.
     notes: BTreeMap<Vec<u8>, u32>,
     /// New endings that were put behind a whole old name.
@@ -113,7 +117,7 @@ impl Detector for Encryption {
 
 impl Deeds {
     fn is_stale(&self, now: crate::id::Timestamp) -> bool {
-        [&self.ruined, &self.sealed, &self.made, &self.taken].iter().all(|toll| toll.is_stale(now))
+        [&self.ruined, &self.sealed, &self.made, &self.made_sealed, &self.taken].iter().all(|toll| toll.is_stale(now))
     }
 
     fn content(&mut self, content: &Content, time: crate::id::Timestamp) -> bool {
@@ -122,10 +126,15 @@ impl Deeds {
         match (before, content.after.form) {
             (Some(Form::Opaque | Form::Sealed), _) => false,
             (Some(Form::Empty) | None, Form::Opaque | Form::Sealed) => {
-                let new = self.made.count(path, time);
-                if new && self.stands_for_taken(path) {
-                    self.replaced += 1;
-                }
+                let stands = self.stands_for_taken(path);
+                let sealed = content.after.form == Form::Sealed;
+                let (made, replaced) = if sealed {
+                    (&mut self.made_sealed, &mut self.replaced_sealed)
+                } else {
+                    (&mut self.made, &mut self.replaced)
+                };
+                let new = made.count(path, time);
+                *replaced += usize::from(new && stands);
                 new
             }
             (Some(_), Form::Opaque) => self.ruined.count(path, time),
@@ -135,22 +144,14 @@ impl Deeds {
     }
 
     fn removal(&mut self, path: &HostPath, time: crate::id::Timestamp) -> bool {
-        if self.made.files.contains(path) || !self.taken.count(path, time) {
+        let made = [&self.made, &self.made_sealed].into_iter().any(|made| made.files.contains(path));
+        if made || !self.taken.count(path, time) {
             return false;
         }
-        let stands = self.stand_in(path);
-        self.replaced += usize::from(stands);
-        stands
-    }
-
-    /// Something of the same name, with another ending, was made beside what is taken.
-    fn stand_in(&self, taken: &HostPath) -> bool {
-        let mut prefix = taken.parent().to_vec();
-        prefix.push(b'/');
-        prefix.extend_from_slice(stem(taken));
-        let from = HostPath::new(&prefix);
-        let next = self.made.files.range(from..).next();
-        next.is_some_and(|made| made.as_bytes().starts_with(&prefix))
+        let (opaque, sealed) = (stand_in(&self.made, path), stand_in(&self.made_sealed, path));
+        self.replaced += usize::from(opaque);
+        self.replaced_sealed += usize::from(sealed && !opaque);
+        opaque || sealed
     }
 
     fn stands_for_taken(&self, made: &HostPath) -> bool {
@@ -190,10 +191,11 @@ impl Deeds {
 
     fn judge(&self, look: &Look<'_>) -> Option<Claim> {
         let lost = self.ruined.files.len() + self.replaced;
-        let sealed = self.sealed.files.len();
+        let sealed = self.sealed.files.len() + self.replaced_sealed;
         let repeated = |names: &BTreeMap<Vec<u8>, u32>| names.values().any(|count| *count >= SIGN);
         let (note, suffix) = (repeated(&self.notes), repeated(&self.suffixes));
-        let of = |count: fn(&Toll) -> usize| count(&self.ruined).max(count(&self.made)).max(count(&self.sealed));
+        let tolls = [&self.ruined, &self.made, &self.sealed, &self.made_sealed];
+        let of = |count: fn(&Toll) -> usize| tolls.into_iter().map(count).max().unwrap_or(0);
         let endings = of(|toll| toll.endings.count()).max(self.taken.endings.count());
         let (directories, estates) = (of(|toll| toll.directories.count()), of(|toll| toll.estates.count()));
         let broad = endings >= 2 || directories >= 3 || estates >= 2;
@@ -226,6 +228,15 @@ impl Deeds {
         paths.truncate(8);
         Some(Claim { confidence, title, process: look.actor, paths, technique: None })
     }
+}
+
+/// Something of the same name, with another ending, was made beside what is taken.
+fn stand_in(made: &Toll, taken: &HostPath) -> bool {
+    let mut prefix = taken.parent().to_vec();
+    prefix.push(b'/');
+    prefix.extend_from_slice(stem(taken));
+    let next = made.files.range(HostPath::new(&prefix)..).next();
+    next.is_some_and(|made| made.as_bytes().starts_with(&prefix))
 }
 
 /// A name without its ending.

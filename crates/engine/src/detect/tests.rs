@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+mod impact;
+
 use super::*;
 use crate::event::{
     Activity, Change, File, FileActivity, FileActivityId, FileKind, Mode as FileMode, Process, ProcessActivity,

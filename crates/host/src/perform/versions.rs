@@ -52,10 +52,6 @@ impl Versions for VaultVersions<'_> {
         file_state(&state).map_err(|why| format!("version {version}: {why}"))
     }
 
-    fn holds(&self, digest: &Digest) -> bool {
-        self.vault.holds(&crate::vault::Digest(digest.0))
-    }
-
     fn names(&self, version: VersionId) -> Vec<HostPath> {
         self.vault.names(version)
     }

@@ -22,7 +22,7 @@ pub fn capture(
     let found = system.capture_many(&paths);
     let (mut kept, mut left_out) = (Vec::new(), Vec::new());
     for (restore, found) in files.iter().zip(found) {
-        let fits = found.map_err(|error| error.in_words()).and_then(|found| one(versions, restore, found));
+        let fits = found.map_err(|error| error.in_words()).and_then(|found| one(system, versions, restore, found));
         match fits {
             Ok(Some(before)) => kept.push((restore.path.clone(), before)),
             Ok(None) => {}
@@ -43,7 +43,12 @@ pub fn capture(
 }
 
 /// `Ok(None)`: it is as wanted. `Err`: it does not fit, in words.
-fn one(versions: &dyn Versions, restore: &RestoreFile, found: Option<FileState>) -> Result<Option<Before>, String> {
+fn one(
+    system: &mut dyn System,
+    versions: &dyn Versions,
+    restore: &RestoreFile,
+    found: Option<FileState>,
+) -> Result<Option<Before>, String> {
     let wanted = match restore.base {
         VersionId::UNKNOWN => None,
         base => versions.state(base)?,
@@ -60,9 +65,9 @@ fn one(versions: &dyn Versions, restore: &RestoreFile, found: Option<FileState>)
         }
     }
     if let Some(digest) = wanted.as_ref().and_then(|wanted| wanted.content)
-        && !versions.holds(&digest)
+        && !system.has(&digest)
     {
-        return Err("its content is not in the vault".to_owned());
+        system.keep(&versions.content(restore.base)?).map_err(|error| error.in_words())?;
     }
     let newest = restore.later.last().map_or(restore.base, |authored| authored.version);
     match file::as_recorded(versions, newest, found.as_ref()) {
@@ -72,7 +77,18 @@ fn one(versions: &dyn Versions, restore: &RestoreFile, found: Option<FileState>)
 }
 
 pub fn apply(system: &mut dyn System, files: &[(HostPath, Before)]) -> Outcome {
-    told(files, place(system, files, |before| (before.before.as_ref(), before.wanted.as_ref())), Outcome::Success)
+    let failed = place(system, files, |before| (before.before.as_ref(), before.wanted.as_ref()));
+    let mut not_done = Vec::new();
+    for (path, why) in failed {
+        // Each that did not work is looked at by itself: it is done after all, or put back.
+        let Some((_, before)) = files.iter().find(|(other, _)| *other == path) else { continue };
+        match file::settle_open(system, &path, before, &why) {
+            Outcome::Success | Outcome::DoesNotExist => {}
+            Outcome::Reverted(why) | Outcome::Failed(why) => not_done.push((path, why)),
+            Outcome::Undone | Outcome::Partly(_) => not_done.push((path, why)),
+        }
+    }
+    told(files, not_done)
 }
 
 /// What somebody changed since is not overwritten.
@@ -91,7 +107,12 @@ pub fn revert(system: &mut dyn System, files: &[(HostPath, Before)]) -> Outcome 
         }
     }
     let placed = place(system, &ours, |before| (before.wanted.as_ref(), before.before.as_ref()));
-    failed.extend(placed);
+    for (path, why) in placed {
+        let Some((_, before)) = ours.iter().find(|(other, _)| *other == path) else { continue };
+        if !matches!(file::revert(system, &path, before), Ok(Outcome::Undone)) {
+            failed.push((path, why));
+        }
+    }
     match failed.first() {
         None => Outcome::Undone,
         Some((path, why)) => Outcome::Failed(format!("{} of {} files: `{path}`: {why}", failed.len(), files.len())),
@@ -108,7 +129,7 @@ pub fn settle_open(system: &mut dyn System, files: &[(HostPath, Before)], why: &
             Outcome::Undone | Outcome::Partly(_) => not_done.push((path.clone(), why.to_owned())),
         }
     }
-    told(files, not_done, Outcome::Success)
+    told(files, not_done)
 }
 
 /// Those that did not work, each with the reason.
@@ -129,9 +150,9 @@ fn place(
     failed.map(|(path, error)| (path, error.in_words())).collect()
 }
 
-fn told(files: &[(HostPath, Before)], not_done: Vec<(HostPath, String)>, done: Outcome) -> Outcome {
+fn told(files: &[(HostPath, Before)], not_done: Vec<(HostPath, String)>) -> Outcome {
     match not_done.first() {
-        None => done,
+        None => Outcome::Success,
         Some((_, why)) if not_done.len() == files.len() => Outcome::Reverted(why.clone()),
         Some(_) => Outcome::Partly(not_done),
     }

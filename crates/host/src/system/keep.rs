@@ -151,6 +151,10 @@ impl Keep {
         Ok((digest, size))
     }
 
+    pub(super) fn has(&self, digest: &Digest) -> bool {
+        self.upstream.as_ref().is_some_and(|upstream| upstream.holds(digest)) || self.path(digest).exists()
+    }
+
     /// Writes a whole content, which has that digest, to `file`.
     pub(super) fn pour(&self, digest: &Digest, file: &mut File, path: &HostPath) -> Result<()> {
         let io = |source| Error::File { doing: "write", path: path.clone(), source };

@@ -121,6 +121,10 @@ impl System for Linux<'_> {
         Ok(digest)
     }
 
+    fn has(&mut self, digest: &Digest) -> bool {
+        self.keep.has(digest)
+    }
+
     fn kept(&mut self, digest: &Digest) -> Result<Vec<u8>> {
         self.keep.get(digest, CONTENT_BYTES_MAX)
     }
