@@ -20,6 +20,7 @@ use std::process::ExitCode;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 use thymus_control::{Answer, ControlCommand, Published, Request, Server, UndoTarget};
+use thymus_engine::Stage;
 use thymus_engine::action::{Facts, Files, Outcome, RestoreFile};
 use thymus_engine::engine::Engine;
 use thymus_engine::event::{Activity, Event, File, FileActivity, FileActivityId, FileKind, ProcessActivityId};
@@ -78,6 +79,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
 
     let house = House::open(&options)?;
     let scope = house.scope();
+    let decoys = house.decoys(&options.config).context("cannot place decoys")?;
     let mut sensors = Sensors::start(scope, sense::Options::default()).context("cannot start the sensors")?;
     let vault = house.vault(&options.config)?;
     let intent = sensors.write_intent();
@@ -137,7 +139,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
         };
         let hands = house.hands(&vault)?;
         let (watched, vault) = (&watched, &vault);
-        threads.spawn(move || actor::run(hands, watched, vault, &ordered, &told));
+        threads.spawn(move || actor::run(actor::Acting { hands, decoys }, watched, vault, &ordered, &told));
         let copying = threads.spawn(|| vault.baseline());
         let place = house.looked_at(&options.config)?;
         threads.spawn(move || golden::run(&place, &to_look, &looked));
@@ -341,6 +343,9 @@ impl Hot<'_> {
             }
             Effect::Incident(change) => {
                 tracing::info!(incident = %change.incident, stage = ?change.stage, why = change.message, "incident");
+                if change.stage == Stage::Healed {
+                    self.order(Order::Decoys);
+                }
             }
         }
     }

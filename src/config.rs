@@ -44,6 +44,7 @@ pub(crate) struct Config {
     /// policies are used. Default `/etc/thymus/policies`.
     pub(crate) policies: AbsolutePath,
     pub(crate) protect: Protect,
+    pub(crate) decoys: Decoys,
     pub(crate) vault: Vault,
     pub(crate) change: Change,
     pub(crate) baseline: Baseline,
@@ -60,6 +61,7 @@ impl Default for Config {
             socket: AbsolutePath(DEFAULT_SOCKET.into()),
             policies: AbsolutePath("/etc/thymus/policies".into()),
             protect: Protect::default(),
+            decoys: Decoys::default(),
             vault: Vault::default(),
             change: Change::default(),
             baseline: Baseline::default(),
@@ -103,6 +105,24 @@ impl Default for Protect {
             exclude: exclude.map(|glob| Glob(glob.into())).to_vec(),
             append_only: append_only.map(|glob| Glob(glob.into())).to_vec(),
         }
+    }
+}
+
+/// `[decoys]`: hidden files that nobody has a reason to write; whoever does is stopped at once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Decoys {
+    /// Whether there are any. Where Thymus may only watch, there are none. Default `true`; with `false` those of before are
+    /// taken away.
+    pub(crate) enabled: bool,
+    /// Directories in which one lies, at most 64. `*` stands for anything within one name, but no hidden ones.
+    pub(crate) directories: Vec<Glob>,
+}
+
+impl Default for Decoys {
+    fn default() -> Self {
+        let directories = ["/home/*", "/home/*/*", "/srv/*", "/srv/*/*", "/var/www/*"];
+        Self { enabled: true, directories: directories.map(|glob| Glob(glob.into())).to_vec() }
     }
 }
 

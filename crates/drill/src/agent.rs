@@ -5,11 +5,11 @@ use crate::report::Placement;
 use crate::twin::Twin;
 use crate::{Doing, Error, Result, wait_until};
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use thymus_engine::{Incident, IncidentId};
+use thymus_engine::{HostPath, Incident, IncidentId};
 
 /// What of a twin belongs to an agent inside it, thus to nobody's comparison.
 pub const OWN: [&str; 5] =
@@ -76,25 +76,25 @@ struct Tree {
     covered: u64,
 }
 
-fn configuration(inside: bool) -> String {
+fn configuration(inside: bool, decoys: bool) -> String {
     format!(
-        "mode = \"autonomous\"\nthis_host = {inside}\nadministrators = [\"ops\"]\n\n\
+        "mode = \"autonomous\"\nthis_host = {inside}\nadministrators = [\"ops\"]\n\n[decoys]\nenabled = {decoys}\n\n\
          [[service]]\nunit = \"nginx.service\"\ntcp = 80\nurl = \"http://127.0.0.1/health\"\n\n\
          [[service]]\nunit = \"ssh.service\"\ntcp = 22\n"
     )
 }
 
 /// Before the boot: what an agent inside needs on the twin's disk. `thymus` is the agent's program.
-pub fn install(twin: &Twin, thymus: &Path) -> Result<()> {
+pub fn install(twin: &Twin, thymus: &Path, decoys: bool) -> Result<()> {
     let program = std::fs::read(thymus).doing("read", thymus)?;
     twin.plant("/usr/local/sbin/thymus", &program, 0o755, 0)?;
-    twin.plant("/etc/thymus/thymus.toml", configuration(true).as_bytes(), 0o600, 0)?;
+    twin.plant("/etc/thymus/thymus.toml", configuration(true, decoys).as_bytes(), 0o600, 0)?;
     twin.plant("/etc/systemd/system/thymus.service", UNIT.as_bytes(), 0o644, 0)
 }
 
 impl<'a> Agent<'a> {
     /// Starts the agent of a booted twin and waits until it guards. `Placement::None` has none.
-    pub fn start(twin: &'a Twin, placement: Placement, thymus: &Path) -> Result<Option<Self>> {
+    pub fn start(twin: &'a Twin, placement: Placement, thymus: &Path, decoys: bool) -> Result<Option<Self>> {
         let directory = twin.directory().join("agent");
         let socket = match placement {
             Placement::None => return Ok(None),
@@ -102,7 +102,7 @@ impl<'a> Agent<'a> {
             Placement::Outside => {
                 std::fs::create_dir_all(&directory).doing("make the directory", &directory)?;
                 let config = directory.join("thymus.toml");
-                std::fs::write(&config, configuration(false)).doing("write", &config)?;
+                std::fs::write(&config, configuration(false, decoys)).doing("write", &config)?;
                 directory.join("api.sock")
             }
         };
@@ -139,6 +139,17 @@ impl<'a> Agent<'a> {
                 Ok(Some(agent))
             }
         }
+    }
+
+    /// Its decoys, by its own list.
+    pub(crate) fn decoys(&self) -> BTreeSet<HostPath> {
+        #[derive(Deserialize)]
+        struct Kept {
+            placed: Vec<(HostPath, serde_json::Value)>,
+        }
+        let text = std::fs::read(self.state().join("decoys.json")).unwrap_or_default();
+        let kept = serde_json::from_slice::<Kept>(&text).map(|kept| kept.placed).unwrap_or_default();
+        kept.into_iter().map(|(path, _)| path).collect()
     }
 
     /// What this life of it has cost; nothing when it has ended.

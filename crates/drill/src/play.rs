@@ -13,11 +13,11 @@ use crate::random::Random;
 use crate::report::Placement;
 use crate::run::{Options, RespondAfter};
 use crate::twin::{Confinement, Twin};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
-use thymus_engine::Incident;
+use thymus_engine::{HostPath, Incident};
 
 /// LIMIT: from the end of everybody's work until every incident is settled.
 const SETTLE_LIMIT: Duration = Duration::from_secs(120);
@@ -41,6 +41,8 @@ pub(crate) struct Played {
     pub(crate) attackers_left: usize,
     pub(crate) incidents: Vec<Incident>,
     pub(crate) counters: BTreeMap<String, u64>,
+    /// The agent's decoys on the twin's disk.
+    pub(crate) decoys: BTreeSet<HostPath>,
     pub(crate) unsettled: Option<String>,
     /// What the agent has attached to the kernel that could deny or change something outside of the twin.
     pub(crate) attached_elsewhere: Vec<String>,
@@ -68,7 +70,7 @@ pub(crate) struct Place<'a> {
 
 pub(crate) fn play(place: Place<'_>, cast: Cast<'_>) -> Result<Played> {
     let Place { twin, placement, confinement, options } = place;
-    let mut agent = Agent::start(twin, placement, &options.thymus)?;
+    let mut agent = Agent::start(twin, placement, &options.thymus, cast.plan.decoys)?;
     let held = options.respond_after == RespondAfter::AttackEnd;
     if let Some(agent) = agent.as_ref().filter(|_| held) {
         agent.hold()?;
@@ -114,7 +116,7 @@ pub(crate) fn play(place: Place<'_>, cast: Cast<'_>) -> Result<Played> {
         twin.cut_power()?;
         intruder.forget_session();
         twin.boot(confinement)?;
-        agent = Agent::start(twin, placement, &options.thymus)?;
+        agent = Agent::start(twin, placement, &options.thymus, cast.plan.decoys)?;
         if let Some(agent) = &agent {
             played.unsettled = settle(agent, cast)?;
         }
@@ -128,6 +130,7 @@ pub(crate) fn play(place: Place<'_>, cast: Cast<'_>) -> Result<Played> {
     if let (Some(agent), Some(incidents)) = (&agent, told) {
         played.incidents = incidents;
         keep(agent, cast, &played.incidents);
+        played.decoys = agent.decoys();
         played.counters = agent.status()?.counters;
         played.cost = agent.cost();
         if let Some(process) = agent.process() {
@@ -139,6 +142,8 @@ pub(crate) fn play(place: Place<'_>, cast: Cast<'_>) -> Result<Played> {
     people.leave();
     intruder.leave();
     played.truth = intruder.truth;
+    // They are the agent's own, not anybody's loss.
+    played.truth.forget(&played.decoys);
     if let (Some(agent), Some(attacked)) = (agent.filter(|_| options.undo), attacked) {
         played.photographs = Some(Photographs { attacked, healed: twin.photograph("healed")? });
         undo(&agent, cast, &played.incidents)?;

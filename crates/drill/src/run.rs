@@ -116,7 +116,7 @@ fn one(disk: &Disk, options: &Options, scenario: &Scenario, seed: u64, tell: Tel
     let (one, two) = (one?, two.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
 
     if placement == Placement::Inside {
-        agent::install(&twin, &options.thymus)?;
+        agent::install(&twin, &options.thymus, plan.decoys)?;
     }
     cast.plant(&twin)?;
     let logs = logs_of(&twin.root())?;
@@ -127,7 +127,7 @@ fn one(disk: &Disk, options: &Options, scenario: &Scenario, seed: u64, tell: Tel
     twin.halt()?;
     tell("comparing the disks");
     let root = played.photographs.as_ref().map_or_else(|| twin.root(), |photographs| photographs.healed.clone());
-    let holds = snapshot::take(&root, &oracle::is_nobodys)?;
+    let holds = snapshot::take(&root, &|path| oracle::is_nobodys(path) || played.decoys.contains(path))?;
     let disk_of = |reference: &'_ (Twin, Snapshot)| reference.0.root();
     let (root_one, root_two) = (disk_of(&one), disk_of(&two));
     let mut findings = oracle::judge(

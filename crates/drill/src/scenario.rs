@@ -54,6 +54,8 @@ pub struct Plan {
     pub planted: Vec<(String, String, u32, u32)>,
     /// Files of people and services, planted too.
     pub crowd: Option<Crowd>,
+    /// Whether the agent lays decoys: without them it must see what becomes of the contents.
+    pub decoys: bool,
     /// A file on no disk to which a program of the intruder's writes what it touches, where its output goes to no session.
     pub record: Option<String>,
     /// Makes the intruder's shell one of root's.

@@ -36,6 +36,7 @@ fn plan(random: &mut Random, material: Material<'_>) -> Plan {
     Plan {
         planted: Vec::new(),
         crowd: None,
+        decoys: true,
         record: None,
         escalation: String::new(),
         source: "127.0.0.66".to_owned(),
