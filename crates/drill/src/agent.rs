@@ -285,8 +285,14 @@ impl<'a> Agent<'a> {
     /// The story of one incident, as a person reads it; empty when it cannot be told.
     #[must_use]
     pub fn explain(&self, incident: IncidentId) -> String {
+        self.page(&["explain", &incident.to_string()])
+    }
+
+    /// The answer to a command, as a person reads it; empty when there is none.
+    #[must_use]
+    pub fn page(&self, command: &[&str]) -> String {
         let mut thymus = Command::new(&self.thymus);
-        thymus.arg("--socket").arg(&self.socket).arg("explain").arg(incident.to_string()).stdin(Stdio::null());
+        thymus.arg("--socket").arg(&self.socket).args(command).stdin(Stdio::null());
         thymus.output().map(|done| String::from_utf8_lossy(&done.stdout).into_owned()).unwrap_or_default()
     }
 
@@ -302,6 +308,16 @@ impl<'a> Agent<'a> {
             all.extend(told.into_iter().map(|told| told.incident));
         }
         Ok(all)
+    }
+
+    /// A command of `thymus`, with its answer as JSON, one a line.
+    pub fn tell(&self, command: &[&str]) -> Result<Vec<serde_json::Value>> {
+        self.ask(command)
+    }
+
+    /// What it says about how the host differs from what is wanted, looked at now.
+    pub fn drift(&self) -> Result<thymus_engine::golden::Report> {
+        Ok(self.ask(&["baseline", "diff"])?.pop().unwrap_or_default())
     }
 
     /// Keeps the agent from acting, as a person would.
