@@ -8,6 +8,7 @@ SEED ?= 7
 SEEDS ?= 20
 CI_SEEDS ?= 2
 FUZZ_SECONDS ?= 20
+MASS = ransomware-in-place ransomware-copy ransomware-slow ransomware-parallel ransomware-service wiper
 
 .PHONY: setup build run test bench drills soak cases fuzz
 
@@ -27,6 +28,9 @@ test: setup build
 	$(THYMUS) drill run persistence --seed 301 --ordeal cut-power
 	$(THYMUS) drill run persistence --seed 300 --ordeal kill-agent
 	$(THYMUS) drill run persistence --seed 302 --ordeal stale-editor
+	$(THYMUS) drill run ransomware-in-place --seed 100 --runs 2
+	$(THYMUS) drill run ransomware-in-place --seed 102 --ordeal kill-often
+	$(THYMUS) drill run ransomware-copy wiper --seed 103 --respond-after attack-end
 	$(THYMUS) drill run benign --seed 100 --runs 2
 
 drills: setup build  ## the promises of SPECIFICATION.md over 20 seeds, half with the agent outside, half inside; 40 minutes
@@ -35,6 +39,9 @@ drills: setup build  ## the promises of SPECIFICATION.md over 20 seeds, half wit
 	$(THYMUS) drill run persistence --seed 1 --runs 4 --ordeal cut-power --json | tee target/drills-power.jsonl
 	$(THYMUS) drill run persistence --seed 1 --runs 4 --ordeal kill-agent --json | tee target/drills-kill.jsonl
 	$(THYMUS) drill run persistence --seed 1 --runs 4 --ordeal stale-editor --json | tee target/drills-stale.jsonl
+	$(THYMUS) drill run $(MASS) --seed 1 --runs $(SEEDS) --json | tee target/drills-mass.jsonl
+	$(THYMUS) drill run $(MASS) --seed 1 --runs $(SEEDS) --respond-after attack-end --json | tee target/drills-mass-whole.jsonl
+	$(THYMUS) drill run $(MASS) --seed 1 --runs 2 --ordeal kill-often --json | tee target/drills-mass-kill.jsonl
 
 soak: setup build  ## half an hour of everything that looks like an attack and is none
 	$(THYMUS) drill run benign --seed 1 --agent outside --soak 30m --json | tee target/soak.jsonl

@@ -4,6 +4,7 @@
 //! One hot thread senses, numbers, records and decides; it never waits for a disk. A second thread acts, a third talks.
 
 mod actor;
+mod golden;
 mod report;
 mod setup;
 
@@ -98,6 +99,8 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
         let (orders, ordered) = sync_channel(ORDERS_MAX);
         let (told, answers) = sync_channel(ORDERS_MAX);
         let (commands, asked) = sync_channel(COMMANDS_MAX);
+        let (asks, to_look) = sync_channel(golden::ASKS_MAX);
+        let (looked, found) = sync_channel(golden::ASKS_MAX);
         let (engine, next_event) = house.engine()?;
         let (reflex, slow) = house.reflex()?;
         let published = Published::new(report::starting(&house, &engine));
@@ -130,6 +133,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
             coverage_read: Instant::now(),
             no_pre_images,
             baseline_done: false,
+            golden: golden::Desk::new(asks, found, house.own_key().boot),
             started: sense::now(),
             searching: false,
         };
@@ -137,6 +141,8 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
         let (watched, vault) = (&watched, &vault);
         threads.spawn(move || actor::run(actor::Acting { hands, decoys }, watched, vault, &ordered, &told));
         let copying = threads.spawn(|| vault.baseline());
+        let place = house.looked_at(&options.config)?;
+        threads.spawn(move || golden::run(&place, &to_look, &looked));
 
         agent.begin();
         let mut observed = Vec::new();
@@ -222,6 +228,7 @@ struct Hot<'a> {
     coverage_read: Instant,
     no_pre_images: Option<String>,
     baseline_done: bool,
+    golden: golden::Desk,
     started: Timestamp,
     /// A search of the engine goes on: it wants to be stepped.
     searching: bool,
@@ -396,6 +403,10 @@ impl Hot<'_> {
             }
         }
         self.pass_on();
+        for (request, answer) in self.golden.hear(self.engine.graph()) {
+            self.publish_now();
+            request.answer(answer);
+        }
     }
 
     /// The hands are through with this action.
@@ -469,6 +480,11 @@ impl Hot<'_> {
                     self.publish_now();
                     request.answer(Answer::done(said));
                 }
+                ControlCommand::Look => self.golden.ask(golden::Ask::Look, request),
+                ControlCommand::Accept { items, named } => {
+                    self.feed(Input::Command(Command::GoldenAccepted { items: items.clone() }));
+                    self.golden.ask(golden::Ask::Accept(items, named), request);
+                }
                 ControlCommand::Undo(target) => {
                     self.order(Order::Undo(target));
                     self.undoing.push(request);
@@ -487,6 +503,7 @@ impl Hot<'_> {
             Err(error) => tracing::warn!(%error, "the baseline is not complete"),
         }
         self.baseline_done = true;
+        self.golden.begin();
     }
 
     fn tick(&mut self, sensors: &Sensors) {
@@ -513,6 +530,7 @@ impl Hot<'_> {
             slow: &self.slow,
             started: self.started,
             baseline_done: self.baseline_done,
+            golden: self.golden.report(),
             late: self.late,
         }));
     }
@@ -521,6 +539,7 @@ impl Hot<'_> {
     fn publish_now(&self) {
         let mut view = (*self.published.read()).clone();
         view.engine = self.engine.view();
+        view.baseline.golden = self.golden.report();
         self.published.publish(view);
     }
 

@@ -212,6 +212,16 @@ impl House {
         self.own
     }
 
+    /// Where the golden state is read and kept.
+    pub(super) fn looked_at(&self, config: &Config) -> Result<super::golden::Place> {
+        Ok(super::golden::Place {
+            scope: self.scope.watching()?,
+            state: self.state.clone(),
+            wanted: config.baseline.wanted.as_ref().map(|path| path.get().clone()),
+            every: Duration::from_secs(config.baseline.look_seconds.get()),
+        })
+    }
+
     /// Something stands at this path below the guarded root.
     pub(super) fn exists(&self, path: &HostPath) -> bool {
         use rustix::fs::ResolveFlags;

@@ -337,6 +337,7 @@ mod tests {
             change_tools: Vec::new(),
             never_touch: Vec::new(),
             never_touch_paths: Vec::new(),
+            decoys: Vec::new(),
             policies: guard::Policies::defaults(),
             boot_to_unix_ns: 1_795_382_000_000_000_000,
         };

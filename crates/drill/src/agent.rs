@@ -186,6 +186,19 @@ impl<'a> Agent<'a> {
         }
     }
 
+    /// As `kill -9`; waits until it is gone.
+    pub(crate) fn kill(&mut self) {
+        let pid = self.process().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw);
+        let Some(pid) = pid else { return };
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        let gone = || std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).is_err();
+        let begin = Instant::now();
+        while self.child.is_none() && !gone() && begin.elapsed() < Duration::from_secs(5) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.collect();
+    }
+
     /// Starts its process, on what an earlier one left.
     pub(crate) fn spawn(&mut self) -> Result<()> {
         if self.placement == Placement::Inside {
@@ -300,8 +313,14 @@ impl<'a> Agent<'a> {
     /// The story of one incident, as a person reads it; empty when it cannot be told.
     #[must_use]
     pub fn explain(&self, incident: IncidentId) -> String {
+        self.page(&["explain", &incident.to_string()])
+    }
+
+    /// The answer to a command, as a person reads it; empty when there is none.
+    #[must_use]
+    pub fn page(&self, command: &[&str]) -> String {
         let mut thymus = Command::new(&self.thymus);
-        thymus.arg("--socket").arg(&self.socket).arg("explain").arg(incident.to_string()).stdin(Stdio::null());
+        thymus.arg("--socket").arg(&self.socket).args(command).stdin(Stdio::null());
         thymus.output().map(|done| String::from_utf8_lossy(&done.stdout).into_owned()).unwrap_or_default()
     }
 
@@ -317,6 +336,16 @@ impl<'a> Agent<'a> {
             all.extend(told.into_iter().map(|told| told.incident));
         }
         Ok(all)
+    }
+
+    /// A command of `thymus`, with its answer as JSON, one a line.
+    pub fn tell(&self, command: &[&str]) -> Result<Vec<serde_json::Value>> {
+        self.ask(command)
+    }
+
+    /// What it says about how the host differs from what is wanted, looked at now.
+    pub fn drift(&self) -> Result<thymus_engine::golden::Report> {
+        Ok(self.ask(&["baseline", "diff"])?.pop().unwrap_or_default())
     }
 
     /// Keeps the agent from acting, as a person would.

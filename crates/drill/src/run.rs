@@ -272,6 +272,7 @@ fn report(
         agent_cpu_ms: played.cost.cpu_ms,
         attached_elsewhere: played.attached_elsewhere,
         killed_before: played.killed_before,
+        done_twice: done_twice(&played.incidents),
         undo_differs,
         events: counter("events"),
         events_lost: counter("events_lost"),
@@ -284,6 +285,21 @@ fn report(
 fn named_by(incident: &Incident) -> impl Iterator<Item = &HostPath> {
     let objects = incident.objects.iter().map(|object| &object.path);
     objects.chain(incident.actions.iter().flat_map(|record| record.action.paths()))
+}
+
+fn done_twice(incidents: &[Incident]) -> Vec<HostPath> {
+    let mut count: BTreeMap<HostPath, u32> = BTreeMap::new();
+    let again = |action: &Action| matches!(action, Action::RestoreFile(restore) if restore.again);
+    for record in incidents.iter().flat_map(|incident| &incident.actions).filter(|record| !again(&record.action)) {
+        let not_done = match &record.outcome {
+            Some(Outcome::Success) => &[][..],
+            Some(Outcome::Partly(not_done)) => not_done,
+            _ => continue,
+        };
+        let done = record.action.paths().filter(|path| not_done.iter().all(|(left, _)| left != *path));
+        done.for_each(|path| *count.entry(path.clone()).or_default() += 1);
+    }
+    count.into_iter().filter(|(_, times)| *times > 1).map(|(path, _)| path).collect()
 }
 
 /// The least that any confirmed incident has come to.

@@ -2,6 +2,7 @@
 //! What happens in a drill, as data: who does what, in which order, touching which paths. One scenario a file.
 
 pub mod benign;
+mod housekeeping;
 pub mod persistence;
 pub mod ransomware;
 

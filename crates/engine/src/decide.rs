@@ -254,9 +254,17 @@ pub(crate) fn place(path: &HostPath, net: &Net, directory: bool) -> Place {
     match net {
         Net::Created { .. } => (1 + u8::from(directory), -depth, path.clone()),
         Net::Changed { .. } | Net::Nothing | Net::Pending | Net::Unprotected | Net::Unknown(_) => {
-            (3, depth, path.clone())
+            (3 + need(path), depth, path.clone())
         }
     }
+}
+
+/// What services need goes before what they keep, and that before what is people's.
+fn need(path: &HostPath) -> u8 {
+    const SYSTEM: [&str; 7] = ["/etc", "/usr", "/lib", "/lib64", "/bin", "/sbin", "/boot"];
+    const SERVICES: [&str; 3] = ["/opt", "/var", "/srv"];
+    let within = |trees: &[&str]| trees.iter().any(|tree| path.is_within(tree.as_bytes()));
+    if within(&SYSTEM) { 0 } else { 2 - u8::from(within(&SERVICES)) }
 }
 
 fn object_progress<'a>(objects: &'a BTreeMap<HostPath, ObjectState>, path: &HostPath) -> Option<&'a Progress> {

@@ -12,6 +12,7 @@ pub mod diagnose;
 pub mod engine;
 pub mod event;
 pub mod fuzz;
+pub mod golden;
 pub mod graph;
 pub mod guard;
 pub mod id;

@@ -212,6 +212,7 @@ impl Brain {
             change_tools: Vec::new(),
             never_touch: Vec::new(),
             never_touch_paths: Vec::new(),
+            decoys: Vec::new(),
             policies: Policies::defaults(),
             boot_to_unix_ns: sense::boot_to_unix_ns(),
         };

@@ -6,6 +6,7 @@
 
 pub mod decoy;
 pub mod fuzz;
+pub mod inventory;
 pub mod journal;
 pub mod origin;
 pub mod perform;

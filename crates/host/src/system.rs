@@ -13,7 +13,7 @@ pub mod sim;
 mod keep;
 mod mend;
 mod processes;
-mod services;
+pub(crate) mod services;
 mod tree;
 
 pub(crate) use keep::Upstream;

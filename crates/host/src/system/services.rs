@@ -19,7 +19,7 @@ const CONTROL_LIMIT: Duration = Duration::from_secs(30);
 const SHOW_LIMIT: Duration = Duration::from_secs(10);
 const PROBE_LIMIT: Duration = Duration::from_secs(5);
 /// LIMIT: bytes read of a program's output or a service's answer.
-const OUTPUT_BYTES_MAX: u64 = 64 << 10;
+const OUTPUT_BYTES_MAX: u64 = 1 << 20;
 
 /// systemd's own alphabet for unit names (systemd.unit(5)), 255 bytes at most, with a suffix.
 fn checked(unit: &str) -> Result<()> {
@@ -36,13 +36,19 @@ fn checked(unit: &str) -> Result<()> {
 
 /// Runs `systemctl ARGUMENTS` in the scope; gives its success and output.
 fn systemctl(scope: &Scope, arguments: &[&str], limit: Duration) -> Result<(bool, String)> {
-    let what = || format!("`systemctl {}`", arguments.join(" "));
+    let all = [&["--no-pager", "--no-ask-password"], arguments].concat();
+    run(scope, "systemctl", &all, limit)
+}
+
+/// Runs `PROGRAM ARGUMENTS` in the scope; gives its success and output.
+fn run(scope: &Scope, program: &str, arguments: &[&str], limit: Duration) -> Result<(bool, String)> {
+    let what = || format!("`{program} {}`", arguments.join(" "));
     let failed = |error: std::io::Error| Error::Probe { what: what(), why: error.to_string() };
     let mut command = match (scope.is_whole_host(), scope.leader()) {
-        (true, _) => Command::new("systemctl"),
+        (true, _) => Command::new(program),
         (false, Some(leader)) => {
             let mut command = Command::new("nsenter");
-            command.args(["-t", &leader.to_string(), "-a", "systemctl"]);
+            command.args(["-t", &leader.to_string(), "-a", program]);
             command
         }
         (false, None) => {
@@ -50,7 +56,7 @@ fn systemctl(scope: &Scope, arguments: &[&str], limit: Duration) -> Result<(bool
             return Err(Error::Probe { what: what(), why });
         }
     };
-    command.args(["--no-pager", "--no-ask-password"]).args(arguments);
+    command.args(arguments);
     command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LANG", "C").env("SYSTEMD_COLORS", "0");
     command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(failed)?;
@@ -132,10 +138,34 @@ pub(super) fn control(scope: &Scope, verb: UnitVerb, unit: &str) -> Result<()> {
     Err(Error::Unit { verb: verb.name(), unit: unit.to_owned(), output })
 }
 
-/// Asks in the scope's own network namespace, in a thread of its own, which alone enters it.
-pub(super) fn probe(scope: &Scope, probe: &Probe) -> Result<String> {
-    let what = format!("{probe:?}");
-    let failed = |why: String| Error::Probe { what: what.clone(), why };
+/// Units that are active now, one a line as `systemctl` shows them.
+pub(crate) fn active_units(scope: &Scope) -> Result<String> {
+    // Not as JSON, which managers before 246 do not speak.
+    let kinds = "--type=service,socket,timer,path";
+    let arguments = ["list-units", kinds, "--state=active", "--plain", "--no-legend", "--full"];
+    let (good, output) = systemctl(scope, &arguments, SHOW_LIMIT)?;
+    if good {
+        Ok(output)
+    } else {
+        Err(Error::Unit { verb: "list-units", unit: String::new(), output: output.trim().into() })
+    }
+}
+
+/// The rules of nftables(8) without their counters, as JSON, or that they cannot be read; `None` where there is no such
+/// program.
+pub(crate) fn packet_filter(scope: &Scope) -> Result<Option<String>> {
+    match run(scope, "nft", &["-j", "-s", "list", "ruleset"], SHOW_LIMIT) {
+        Ok((true, output)) => Ok(Some(output)),
+        Ok((false, output)) if output.contains("No such file") => Ok(None), // `nsenter` found no program
+        Ok((false, _)) => Ok(Some("unreadable".to_owned())),                // such as a kernel without nftables
+        Err(Error::Probe { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Does `work` in the scope's own network namespace, in a thread of its own, which alone enters it.
+pub(crate) fn in_network<T: Send + 'static>(scope: &Scope, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let failed = |why: String| Error::Probe { what: "the network namespace".to_owned(), why };
     let network = match (scope.is_whole_host(), scope.leader()) {
         (true, _) => None,
         (false, Some(leader)) => {
@@ -143,18 +173,25 @@ pub(super) fn probe(scope: &Scope, probe: &Probe) -> Result<String> {
         }
         (false, None) => return Err(failed("the scope has no init process, so no network".to_owned())),
     };
-    let probe = probe.clone();
-    let asked = std::thread::spawn(move || -> std::result::Result<String, String> {
+    let done = std::thread::spawn(move || -> std::result::Result<T, String> {
         if let Some(network) = network {
             move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))
-                .map_err(|errno| format!("cannot enter the network namespace: {errno}"))?;
+                .map_err(|errno| format!("cannot enter it: {errno}"))?;
         }
-        ask(&probe).map_err(|error| error.to_string())
+        Ok(work())
     });
-    match asked.join() {
+    match done.join() {
         Ok(answer) => answer.map_err(failed),
         Err(_) => Err(failed("the thread that asked panicked".to_owned())),
     }
+}
+
+/// Asks in the scope's own network namespace.
+pub(super) fn probe(scope: &Scope, probe: &Probe) -> Result<String> {
+    let what = format!("{probe:?}");
+    let probe = probe.clone();
+    let answer = in_network(scope, move || ask(&probe))?;
+    answer.map_err(|error| Error::Probe { what, why: error.to_string() })
 }
 
 fn ask(probe: &Probe) -> std::io::Result<String> {
