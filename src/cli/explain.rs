@@ -143,6 +143,7 @@ fn objects(incident: &Incident) -> Vec<String> {
             ObjectClass::Mixed => "mixed",
             ObjectClass::Log => "log",
             ObjectClass::Unprotected => "unprotected",
+            ObjectClass::Broken => "broken",
         };
         let (path, reason) = (show::plain(&object.path.to_string()), show::short(&object.reason, 84));
         format!("  {class:<11}  {path}\n               {reason}\n")
@@ -182,6 +183,13 @@ pub(super) fn what(action: &Action) -> String {
         Action::QuarantineFile { path, .. } => format!("quarantine {path}"),
         Action::RemoveUnit { unit } => format!("stop and remove the unit {unit}"),
         Action::ReloadService { unit } => format!("reload {unit}"),
+        Action::RestartService { unit } => format!("restart {unit}"),
+        Action::FreeSpace { paths } => match paths.as_slice() {
+            [one] => format!("delete {one} to make room"),
+            many => format!("delete {} files to make room", many.len()),
+        },
+        Action::LoadFirewall { path } => format!("load the packet filter from {path}"),
+        Action::RenewCertificate { path } => format!("renew the certificate {path}"),
     }
 }
 

@@ -2,6 +2,7 @@
 //! The agent, started beside or inside a twin, and asked only through its own API, as an operator would.
 
 use crate::report::Placement;
+use crate::scenario::Fault;
 use crate::twin::Twin;
 use crate::{Doing, Error, Result, wait_until};
 use serde::Deserialize;
@@ -76,25 +77,45 @@ struct Tree {
     covered: u64,
 }
 
-fn configuration(inside: bool) -> String {
+fn configuration(inside: bool, policies: &str, more: &str) -> String {
     format!(
-        "mode = \"autonomous\"\nthis_host = {inside}\nadministrators = [\"ops\"]\n\n\
+        "mode = \"autonomous\"\nthis_host = {inside}\nadministrators = [\"ops\"]\npolicies = \"{policies}\"\n{more}\n\
          [[service]]\nunit = \"nginx.service\"\ntcp = 80\nurl = \"http://127.0.0.1/health\"\n\n\
          [[service]]\nunit = \"ssh.service\"\ntcp = 22\n"
     )
 }
 
 /// Before the boot: what an agent inside needs on the twin's disk. `thymus` is the agent's program.
-pub fn install(twin: &Twin, thymus: &Path) -> Result<()> {
+pub fn install(twin: &Twin, thymus: &Path, fault: Option<&Fault>) -> Result<()> {
     let program = std::fs::read(thymus).doing("read", thymus)?;
     twin.plant("/usr/local/sbin/thymus", &program, 0o755, 0)?;
-    twin.plant("/etc/thymus/thymus.toml", configuration(true).as_bytes(), 0o600, 0)?;
+    twin.plant(
+        "/etc/thymus/thymus.toml",
+        configuration(true, "/etc/thymus/policies", more(fault)).as_bytes(),
+        0o600,
+        0,
+    )?;
+    for (name, text) in policies(fault) {
+        twin.plant(&format!("/etc/thymus/policies/{name}"), text.as_bytes(), 0o600, 0)?;
+    }
     twin.plant("/etc/systemd/system/thymus.service", UNIT.as_bytes(), 0o644, 0)
+}
+
+fn more(fault: Option<&Fault>) -> &str {
+    fault.map_or("", |fault| fault.configuration.as_str())
+}
+
+/// The built-in policies and an operator's own; none: the built-in ones are used anyway.
+fn policies(fault: Option<&Fault>) -> Vec<(String, String)> {
+    let Some(fault) = fault.filter(|fault| !fault.policy.is_empty()) else { return Vec::new() };
+    let mut all = thymus_engine::guard::Policies::defaults();
+    all.push(("operator.cedar".to_owned(), fault.policy.clone()));
+    all
 }
 
 impl<'a> Agent<'a> {
     /// Starts the agent of a booted twin and waits until it guards. `Placement::None` has none.
-    pub fn start(twin: &'a Twin, placement: Placement, thymus: &Path) -> Result<Option<Self>> {
+    pub fn start(twin: &'a Twin, placement: Placement, thymus: &Path, fault: Option<&Fault>) -> Result<Option<Self>> {
         let directory = twin.directory().join("agent");
         let socket = match placement {
             Placement::None => return Ok(None),
@@ -102,7 +123,13 @@ impl<'a> Agent<'a> {
             Placement::Outside => {
                 std::fs::create_dir_all(&directory).doing("make the directory", &directory)?;
                 let config = directory.join("thymus.toml");
-                std::fs::write(&config, configuration(false)).doing("write", &config)?;
+                let kept = directory.join("policies");
+                let text = configuration(false, &kept.to_string_lossy(), more(fault));
+                std::fs::write(&config, text).doing("write", &config)?;
+                for (name, text) in policies(fault) {
+                    std::fs::create_dir_all(&kept).doing("make the directory", &kept)?;
+                    std::fs::write(kept.join(&name), text).doing("write", kept.join(&name))?;
+                }
                 directory.join("api.sock")
             }
         };
@@ -287,6 +314,11 @@ impl<'a> Agent<'a> {
 
     pub fn release(&self) -> Result<()> {
         self.ask::<serde_json::Value>(&["release"]).map(drop)
+    }
+
+    /// A question answered with yes, as a person would.
+    pub fn approve(&self, action: thymus_engine::ActionId) -> Result<()> {
+        self.ask::<serde_json::Value>(&["approve", &format!("a{action}")]).map(drop)
     }
 
     /// An incident undone, as a person would; what the agent said about it.

@@ -1,8 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What happens in a drill, as data: who does what, in which order, touching which paths. One scenario a file.
 
+pub mod bad_config;
 pub mod benign;
+pub mod crash_loop;
+pub mod deleted_binary;
+pub mod full_disk;
 pub mod persistence;
+pub mod wedged_service;
+
+mod shop;
 
 use crate::random::Random;
 use std::time::Duration;
@@ -63,6 +70,23 @@ pub struct Plan {
     pub shared: Vec<String>,
     /// Units that must be active at the end.
     pub units: Vec<String>,
+    /// What fails although nobody attacks.
+    pub fault: Option<Fault>,
+}
+
+/// A failure that nobody means: an accident, or a mistake of the administrator's.
+#[derive(Clone, Debug, Default)]
+pub struct Fault {
+    /// In their order. An actor's come from a session of their own; the harness starts what is nobody's as a unit.
+    pub steps: Vec<(Option<Actor>, Step)>,
+    /// A part of the true root's title.
+    pub root: String,
+    /// Whether a person is asked, who then approves: exactly when a person's own work would be taken back.
+    pub asks: bool,
+    /// Added to the agent's configuration.
+    pub configuration: String,
+    /// An operator's policy, added to the built-in ones.
+    pub policy: String,
 }
 
 /// What a plan is made from.
@@ -89,7 +113,15 @@ impl std::fmt::Debug for Scenario {
 }
 
 /// Every drill there is.
-pub const SCENARIOS: [Scenario; 2] = [persistence::SCENARIO, benign::SCENARIO];
+pub const SCENARIOS: [Scenario; 7] = [
+    persistence::SCENARIO,
+    benign::SCENARIO,
+    crash_loop::SCENARIO,
+    wedged_service::SCENARIO,
+    bad_config::SCENARIO,
+    deleted_binary::SCENARIO,
+    full_disk::SCENARIO,
+];
 
 #[must_use]
 pub fn named(name: &str) -> Option<&'static Scenario> {

@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod action;
+pub mod ailment;
 pub mod decide;
 pub mod detect;
 pub mod diagnose;
@@ -14,6 +15,7 @@ pub mod event;
 pub mod fuzz;
 pub mod graph;
 pub mod guard;
+pub mod health;
 pub mod id;
 pub mod incident;
 pub mod input;

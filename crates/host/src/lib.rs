@@ -8,6 +8,7 @@ pub mod fuzz;
 pub mod journal;
 pub mod origin;
 pub mod perform;
+pub mod probe;
 pub mod recover;
 pub mod respond;
 pub mod scope;

@@ -3,6 +3,7 @@
 
 pub mod file;
 pub mod proof;
+pub mod remedy;
 pub mod unit;
 
 use crate::system::Probe;

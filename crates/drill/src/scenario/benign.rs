@@ -42,6 +42,7 @@ fn plan(random: &mut Random, material: Material<'_>) -> Plan {
         attack_root: Vec::new(),
         shared: Vec::new(),
         units,
+        fault: None,
     }
 }
 

@@ -51,6 +51,8 @@ fn request<'a>(action: &'a Action, facts: Option<&'a Facts>) -> Request<'a> {
         scope_permits_action: true,
         confirmed: true,
         attack_only: true,
+        failure: false,
+        authorised_change: false,
         predicted: action.target_count(),
         hold: None,
         attempts: Attempts::default(),
