@@ -118,6 +118,7 @@ pub(crate) struct Ailment {
     refused: Option<String>,
     proving: bool,
     proofs: u32,
+    proof_not_before: Timestamp,
 }
 
 impl Ward {
@@ -262,6 +263,7 @@ impl Ailment {
             refused: None,
             proving: false,
             proofs: 0,
+            proof_not_before: Timestamp::default(),
         }
     }
 
@@ -318,15 +320,18 @@ impl Ailment {
             None => Root {
                 kind: InvocationKind::Unit(self.patient.clone()),
                 leader: ProcessKey::default(),
-                title: format!("{}, which nobody is seen to have changed: {words}", self.patient),
+                title: format!("{} by itself: nobody is seen to have changed what it is made of", self.patient),
                 src_endpoint: None,
                 score: 0.5,
             },
         };
+        // Who was blamed stays so; that nobody else is seen says nothing new.
+        let at = if blamed.is_none() { self.roots.len() } else { 0 };
         let writer = blamed.map(|change| change.writer).unwrap_or_default();
         let paths: Vec<HostPath> = blamed.map(|change| change.path.clone()).into_iter().collect();
-        self.roots.retain(|known| known.title != root.title);
-        self.roots.insert(0, root);
+        self.roots
+            .retain(|known| known.title != root.title && (blamed.is_none() || known.leader != ProcessKey::default()));
+        self.roots.insert(at.min(self.roots.len()), root);
         self.roots.truncate(crate::diagnose::ROOTS_MAX);
         self.find(desk, report, writer, paths, words);
         let cause = self.roots.first().map(|root| root.title.clone()).unwrap_or_default();
@@ -422,9 +427,6 @@ impl Ailment {
                 if self.stage == Stage::Stuck {
                     return; // only a person, or its own recovery, moves it from here
                 }
-                if self.cures > 0 && !self.fresh_start && patient.service().is_none() {
-                    // A resource's cure is its last but for what follows below.
-                }
                 if kind != self.kind || self.starts > 0 {
                     self.diagnose(desk, report, patient, kind, &words);
                 }
@@ -454,7 +456,7 @@ impl Ailment {
     fn see_well(&mut self, desk: &mut Desk<'_>, patient: &Patient) {
         let since = patient.well_since().unwrap_or(desk.now).max(self.cured);
         let enough = patient.stopped() || patient.well_answers_since(self.cured) >= HOLD_ANSWERS;
-        if desk.now.since_ns(since) < HOLD_NS || !enough || desk.now < self.not_before {
+        if desk.now.since_ns(since) < HOLD_NS || !enough || desk.now < self.proof_not_before {
             return;
         }
         let by_itself = self.cures == 0;
@@ -707,7 +709,7 @@ impl Ailment {
             return;
         }
         self.proofs += 1;
-        self.not_before = Timestamp(desk.now.0 + PAUSE_NS);
+        self.proof_not_before = Timestamp(desk.now.0 + PAUSE_NS);
         let broken = if checks.is_empty() { "nothing was checked".to_owned() } else { broken.join("; ") };
         if self.proofs >= PROOFS_MAX {
             self.pass(desk, Milestone::Obstructed, format!("the proof does not hold: {broken}"));

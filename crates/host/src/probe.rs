@@ -275,8 +275,14 @@ impl Prober<'_> {
 
     fn log(&self, unit: &str) -> Vec<String> {
         let count = LOG_LINES_MAX.to_string();
-        let words = ["journalctl", "-q", "-n", &count, "-o", "cat", "--no-pager", "-u", unit];
-        let Ok(ran) = services::run(self.scope, &words, &[], SHOW_LIMIT) else { return Vec::new() };
+        // Its own words; those about it where it said none.
+        let own = format!("_SYSTEMD_UNIT={unit}");
+        let ask = |of: &[&str]| {
+            let mut words = vec!["journalctl", "-q", "-b", "-n", &count, "-o", "cat", "--no-pager"];
+            words.extend(of);
+            services::run(self.scope, &words, &[], SHOW_LIMIT).ok().filter(|ran| !ran.output.trim().is_empty())
+        };
+        let Some(ran) = ask(&[&own]).or_else(|| ask(&["-u", unit])) else { return Vec::new() };
         ran.output.lines().rev().take(LOG_LINES_MAX).map(line).collect::<Vec<_>>().into_iter().rev().collect()
     }
 
