@@ -5,6 +5,8 @@ pub mod bad_config;
 pub mod benign;
 pub mod crash_loop;
 pub mod deleted_binary;
+pub mod expired_certificate;
+pub mod firewall_emptied;
 pub mod full_disk;
 pub mod persistence;
 pub mod wedged_service;
@@ -113,7 +115,7 @@ impl std::fmt::Debug for Scenario {
 }
 
 /// Every drill there is.
-pub const SCENARIOS: [Scenario; 7] = [
+pub const SCENARIOS: [Scenario; 9] = [
     persistence::SCENARIO,
     benign::SCENARIO,
     crash_loop::SCENARIO,
@@ -121,6 +123,8 @@ pub const SCENARIOS: [Scenario; 7] = [
     bad_config::SCENARIO,
     deleted_binary::SCENARIO,
     full_disk::SCENARIO,
+    expired_certificate::SCENARIO,
+    firewall_emptied::SCENARIO,
 ];
 
 #[must_use]

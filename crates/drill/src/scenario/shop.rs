@@ -91,7 +91,8 @@ fn work(random: &mut Random) -> Vec<Step> {
             Actor::Ops,
             "the administrator looks at the services, and reloads one",
             // The service's first order: it writes it down.
-            "exec 3<>/dev/tcp/127.0.0.1/8080 && printf 'GET /health HTTP/1.0\\r\\n\\r\\n' >&3 && cat <&3 && exec 3>&-; sudo systemctl reload nginx",
+            "for n in 1 2 3 4 5 6 7 8 9; do sleep 0.3; { exec 3<>/dev/tcp/127.0.0.1/8080; } 2>/dev/null && break; done; \
+             printf 'GET /health HTTP/1.0\\r\\n\\r\\n' >&3 && cat <&3 && exec 3>&- && sudo systemctl reload nginx",
             &[],
         ),
     ]
