@@ -11,10 +11,12 @@ use crate::id::{ProcessKey, Timestamp, VersionId};
 use crate::incident::InvocationKind;
 use crate::path::HostPath;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// LIMIT: changed paths remembered of one service; the oldest goes.
 const CHANGES_MAX: usize = 64;
+/// LIMIT: good versions remembered of one service.
+const GOOD_MAX: usize = 256;
 /// What a service was started with is good when it is well for so many nanoseconds.
 pub(super) const GOOD_NS: u64 = 8_000_000_000;
 /// Answers and nanoseconds before a failed unit counts as ill: whoever is about to start it again comes first.
@@ -56,6 +58,8 @@ pub(super) struct Patient {
     good_until: Timestamp,
     /// Written since, newest last.
     changes: Vec<HostPath>,
+    /// What it was well with, of paths that were written while we looked; 0 where nothing was there.
+    good: BTreeMap<HostPath, VersionId>,
     /// Restarts by the manager at a time; what is counted from.
     restarts_from: (Timestamp, u32),
 }
@@ -277,6 +281,14 @@ impl Patient {
             return;
         }
         self.good_until = turned;
+        for path in &self.changes {
+            let write = graph.file(path).and_then(|file| file.last());
+            let Some(write) = write.filter(|write| !write.pending && write.until <= turned) else { continue };
+            if self.good.len() >= GOOD_MAX && !self.good.contains_key(path) {
+                self.good.pop_first(); // then what was there before its first change that we know is taken for good
+            }
+            self.good.insert(path.clone(), if write.removed { VersionId::UNKNOWN } else { write.last });
+        }
         let later = |path: &HostPath| {
             graph.file(path).and_then(|file| file.last()).is_some_and(|write| write.pending || write.until > turned)
         };
@@ -320,7 +332,15 @@ impl Patient {
             .filter(|write| write.last != VersionId::UNKNOWN)
             .map(|write| Authored { version: write.last, attack: true })
             .collect();
-        let base = if first.created { VersionId::UNKNOWN } else { first.before };
+        // One process may have written what is good and what is not.
+        let base = match self.good.get(path) {
+            Some(good) => *good,
+            None if first.created => VersionId::UNKNOWN,
+            None => first.before,
+        };
+        if base == last.last || (base == VersionId::UNKNOWN && last.removed) {
+            return None; // as it was
+        }
         let invocation = graph.invocation(last.invocation);
         let deed = if last.removed { "removal" } else { "edit" };
         let whose = invocation.map(|found| format!(" in {}", found.title())).unwrap_or_default();
