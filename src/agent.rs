@@ -20,11 +20,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 use thymus_control::{Answer, ControlCommand, Published, Request, Server, UndoTarget};
+use thymus_engine::action::{Facts, Files, Outcome, RestoreFile};
 use thymus_engine::engine::Engine;
 use thymus_engine::event::{Activity, Event, File, FileActivity, FileActivityId, FileKind, ProcessActivityId};
 use thymus_engine::health::Health;
 use thymus_engine::input::Command;
-use thymus_engine::{ActionId, Effect, EventId, FileKey, HostPath, IncidentId, Input, ProcessKey, Timestamp};
+use thymus_engine::{
+    Action, ActionId, Effect, EventId, FileKey, HostPath, IncidentId, Input, ProcessKey, Timestamp, VersionId,
+};
 use thymus_host::origin::Origins;
 use thymus_host::probe;
 use thymus_host::respond::Reflex;
@@ -166,6 +169,9 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
                 agent.observe(one);
                 agent.rest();
             }
+            for content in agent.vault.sightings() {
+                agent.happened(sense::now(), Activity::Content(content));
+            }
             agent.hear();
             if agent.listen() || matches!(ending.read_signal(), Ok(Some(_))) {
                 break;
@@ -186,6 +192,12 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
         drop(server);
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// What an action in flight is about to change.
+enum Placing {
+    One(HostPath),
+    Many(Files),
 }
 
 /// What the hot thread owns.
@@ -211,7 +223,7 @@ struct Hot<'a> {
     /// People who wait for an undo.
     undoing: Vec<Request>,
     /// Paths that an action in flight is about to change.
-    placing: BTreeMap<ActionId, HostPath>,
+    placing: BTreeMap<ActionId, Placing>,
     /// Reflexes that are being written into the journal.
     adopting: BTreeSet<ActionId>,
     next_event: u64,
@@ -321,8 +333,13 @@ impl Hot<'_> {
         match effect {
             Effect::Reflex { .. } | Effect::Ask { .. } => {}
             Effect::Prepare { action, incident, what } => {
-                if let Some(path) = what.path() {
-                    self.placing.insert(action, path.clone());
+                match &what {
+                    Action::RestoreFiles { files } => drop(self.placing.insert(action, Placing::Many(files.clone()))),
+                    one => {
+                        if let Some(path) = one.path() {
+                            self.placing.insert(action, Placing::One(path.clone()));
+                        }
+                    }
                 }
                 self.order(Order::Prepare { action, incident, what });
             }
@@ -378,8 +395,11 @@ impl Hot<'_> {
             self.owed = self.owed.saturating_sub(1);
             match told {
                 Told::Input(input) => {
-                    if let Input::Outcome { action, .. } | Input::Unprepared { action, .. } = &*input {
-                        self.ended(*action);
+                    match &*input {
+                        Input::Prepared { action, facts } => self.prepared(*action, facts),
+                        Input::Outcome { action, outcome } => self.ended(*action, Some(outcome)),
+                        Input::Unprepared { action, .. } => self.ended(*action, None),
+                        _ => {}
                     }
                     self.feed(*input);
                 }
@@ -403,9 +423,11 @@ impl Hot<'_> {
     }
 
     /// The hands are through with this action.
-    fn ended(&mut self, action: ActionId) {
-        if let Some(path) = self.placing.remove(&action) {
-            self.placed(&path);
+    fn ended(&mut self, action: ActionId, outcome: Option<&Outcome>) {
+        match self.placing.remove(&action) {
+            Some(Placing::One(path)) => self.placed(&path),
+            Some(Placing::Many(files)) => self.placed_many(&files, outcome),
+            None => {}
         }
         if self.adopting.remove(&action)
             && let Some(reflex) = &mut self.reflex
@@ -413,6 +435,28 @@ impl Hot<'_> {
         {
             tracing::warn!(%action, %error, "a reflex stays in its ring: the next start adopts it once more");
         }
+    }
+
+    /// What does not fit is left alone by the hands.
+    fn prepared(&mut self, action: ActionId, facts: &Facts) {
+        if let Some(Placing::Many(files)) = self.placing.get_mut(&action)
+            && !facts.left_out.is_empty()
+        {
+            let fits = |file: &&RestoreFile| facts.left_out.iter().all(|(path, _)| *path != file.path);
+            *files = files.iter().filter(fits).cloned().collect::<Vec<_>>().into();
+        }
+    }
+
+    /// The hands put these in order: what stands there now is known without reading it.
+    fn placed_many(&mut self, files: &Files, outcome: Option<&Outcome>) {
+        let not_done: &[(HostPath, String)] = match outcome {
+            Some(Outcome::Success | Outcome::DoesNotExist) => &[],
+            Some(Outcome::Partly(not_done)) => not_done,
+            _ => return,
+        };
+        let done = files.iter().filter(|file| not_done.iter().all(|(path, _)| *path != file.path));
+        let done: Vec<(&HostPath, VersionId)> = done.map(|file| (&file.path, file.base)).collect();
+        self.vault.restored(&done, self.house.own_key());
     }
 
     /// The hands changed this path, or tried to: a version of its own, by us. The sensors do not report the agent itself.

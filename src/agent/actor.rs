@@ -91,9 +91,8 @@ pub(super) fn run(
 fn obey(hands: &mut Hands<'_>, watched: &[Watch], vault: &Vault, order: Order) -> Option<Told> {
     let input = match order {
         Order::Prepare { action, incident, what } => {
-            if let Some(path) = what.path() {
-                vault.pin(std::slice::from_ref(path)); // an open incident's versions outlive retention
-            }
+            let paths: Vec<HostPath> = what.paths().cloned().collect();
+            vault.pin(&paths); // an open incident's versions outlive retention
             hands.prepare(action, incident, what)
         }
         Order::Commit { action, verdict } => hands.commit(action, verdict),

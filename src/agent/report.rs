@@ -195,6 +195,7 @@ pub(super) fn losses(before: &Counters, now: &Counters, since: Timestamp, until:
     let lost = [
         ("vault/queue", now.queue_full.saturating_sub(before.queue_full)),
         ("vault/quota", now.quota_stops.saturating_sub(before.quota_stops)),
+        ("vault/sightings", now.sightings_dropped.saturating_sub(before.sightings_dropped)),
         ("vault/deadline", now.permission_deadlines.saturating_sub(before.permission_deadlines)),
     ];
     let lost = lost.into_iter().filter(|(_, count)| *count > 0);
@@ -222,6 +223,7 @@ pub(super) fn outcome(outcome: &Outcome) -> String {
     match outcome {
         Outcome::Success => "done".to_owned(),
         Outcome::DoesNotExist => "was so already".to_owned(),
+        Outcome::Partly(not_done) => format!("done, but for {} files", not_done.len()),
         Outcome::Reverted(why) => format!("failed and put back: {why}"),
         Outcome::Failed(why) => format!("failed: {why}"),
         Outcome::Undone => "undone".to_owned(),

@@ -15,7 +15,7 @@ use thymus_engine::event::Event;
 use thymus_engine::input::Configuration;
 use thymus_engine::{HostPath, ProcessKey};
 use thymus_host::journal::{self, Journal};
-use thymus_host::perform::{Hands, VaultVersions};
+use thymus_host::perform::{Hands, VaultContents, VaultVersions};
 use thymus_host::probe::{Questions, Shown, Wanted};
 use thymus_host::recover::Watch;
 use thymus_host::recover::remedy::Remedies;
@@ -179,6 +179,7 @@ impl House {
 
     pub(super) fn hands<'a>(&'a self, vault: &'a Vault, remedies: Remedies) -> Result<Option<Hands<'a>>> {
         let Some(system) = self.system()? else { return Ok(None) };
+        let system = system.upon(Box::new(VaultContents(vault.clone())));
         let versions = VaultVersions::new(vault);
         let hands = Hands::new(Box::new(system), self.journal.clone(), Box::new(versions), self.leases.clone());
         Ok(Some(hands.with_remedies(remedies)))
@@ -208,6 +209,7 @@ impl House {
             protected: config.protect.trees.iter().map(|tree| tree.get().clone()).collect(),
             append_only: config.protect.append_only.iter().map(|glob| glob.get().clone()).collect(),
             change_tools: config.change.tools.iter().map(|tool| tool.get().clone()).collect(),
+            decoys: Vec::new(),
             never_touch: self.never_touch(),
             never_touch_paths: self.own_paths(),
             policies: options.policies.clone(),

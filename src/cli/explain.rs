@@ -183,6 +183,7 @@ pub(super) fn what(action: &Action) -> String {
         Action::EndSession { leader, .. } => format!("end the login session of process {}", leader.pid),
         Action::RestoreFile(restore) if restore.append_only => format!("put back what was cut from {}", restore.path),
         Action::RestoreFile(restore) => format!("restore {}", restore.path),
+        Action::RestoreFiles { files } => format!("restore {} files", files.len()),
         Action::QuarantineFile { path, .. } => format!("quarantine {path}"),
         Action::RemoveUnit { unit } => format!("stop and remove the unit {unit}"),
         Action::ReloadService { unit } => format!("reload {unit}"),
@@ -202,6 +203,9 @@ fn fate(record: &ActionRecord) -> String {
     match (&record.outcome, record.verdict.decision) {
         (Some(Outcome::Success), _) => format!("done in {}", show::span(took(record.settled))),
         (Some(Outcome::DoesNotExist), _) => "was so already".into(),
+        (Some(Outcome::Partly(not_done)), _) => {
+            format!("done in {}, but for {} files", show::span(took(record.settled)), not_done.len())
+        }
         (Some(Outcome::Reverted(why)), _) => format!("failed and put back as it was: {}", show::short(why, 60)),
         (Some(Outcome::Failed(why)), _) => format!("FAILED: {}", show::short(why, 76)),
         (Some(Outcome::Undone), _) => "done, and undone later".into(),

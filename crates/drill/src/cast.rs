@@ -34,6 +34,9 @@ impl<'a> Cast<'a> {
         for (path, content, mode, owner) in &self.plan.planted {
             twin.plant(path, content.as_bytes(), *mode, *owner)?;
         }
+        if let Some(crowd) = &self.plan.crowd {
+            crowd.plant(twin)?;
+        }
         Ok(())
     }
 

@@ -21,6 +21,9 @@ pub(crate) struct Intruder {
     pub(crate) truth: Truth,
     /// The cgroup that the twin's login manager gave the intruder's session.
     pub(crate) group: String,
+    token: String,
+    /// When the first step as root was taken, boot clock, nanoseconds.
+    began: u64,
 }
 
 impl Intruder {
@@ -42,6 +45,7 @@ impl Intruder {
     fn attack_until_stopped(&mut self, twin: &Twin, cast: Cast<'_>, turn: &Mutex<()>) -> Result<()> {
         let mut random = Random::new(cast.seed ^ 0x6174_7461_636b_2121);
         let (plan, token) = (cast.plan, random.word(10));
+        self.token.clone_from(&token);
         (cast.tell)("  the intruder logs in with alice's key");
         let session = Session::open(twin, cast.keys, Actor::Intruder.user(), &plan.source, &random.word(10))?;
         let session = self.session.insert(session);
@@ -56,6 +60,7 @@ impl Intruder {
         if who.lines.last().map(String::as_str) != Some("0") {
             return Err(Error::Benign { step: plan.escalation.clone(), why: "gave no root shell".to_owned() });
         }
+        self.began = boot_clock_ns();
         for step in &plan.attack_root {
             take(session, step, cast, turn, &token, &mut self.truth)?;
         }
@@ -65,6 +70,16 @@ impl Intruder {
     /// The twin boots again: what has the session's name then is another.
     pub(crate) fn forget_session(&mut self) {
         self.group.clear();
+    }
+
+    /// What a program of the intruder's that has no session wrote down, in the running twin.
+    pub(crate) fn read_record(&mut self, twin: &Twin, path: &str) {
+        let record = std::fs::read(format!("/proc/{}/root{path}", twin.leader())).unwrap_or_default();
+        // When each line was written is not known: the worst is taken, the beginning.
+        let began = self.began;
+        for line in String::from_utf8_lossy(&record).lines() {
+            note(line, &self.token, began, &mut self.truth);
+        }
     }
 
     pub(crate) fn leave(&mut self) {
@@ -82,7 +97,7 @@ fn prelude(token: &str) -> String {
          elif [ -e \"$1\" ]; then stat -c %f:%u:%g \"$1\" | tr -d '\\n'; else printf absent; fi; }}\n\
          say() {{ w=$1; shift; for p; do printf '%s %s %s %s\\n' {token} \"$w\" \"$(state \"$p\")\" \"$p\"; done; }}\n\
          log() {{ for p; do printf '%s log %s %s\\n' {token} \"$(base64 -w0 \"$p\")\" \"$p\"; done; }}\n\
-         cat /proc/self/cgroup"
+         RECORD={token}; export RECORD; cat /proc/self/cgroup"
     )
 }
 
@@ -99,24 +114,27 @@ fn take(
     let (paths, logs) = (step.paths.join(" "), step.logs.join(" "));
     let script = format!("say was {paths} {logs}\nlog {logs}\n{}\nsay now {paths} {logs}", step.script);
     let held = shared(cast.plan, step).then(|| turn.lock().unwrap_or_else(PoisonError::into_inner));
-    let answer = session.run(&script, STOPPED_LIMIT)?;
+    // Heard line by line: whoever is stopped in the middle has told what came before.
+    let said = session.run_heard(&script, STOPPED_LIMIT, &mut |line| note(line, token, boot_clock_ns(), truth));
     drop(held);
-    let at = boot_clock_ns();
-    for line in answer.lines.iter().filter_map(|line| line.strip_prefix(token)) {
-        let mut words = line.trim_start().splitn(3, ' ');
-        let (Some(word), Some(state), Some(path)) = (words.next(), words.next(), words.next()) else { continue };
-        let path = HostPath::from(path);
-        match word {
-            "was" => drop(truth.was.entry(path).or_insert_with(|| state.to_owned())),
-            "now" => {
-                truth.touched.insert(path.clone(), at);
-                truth.now.insert(path, state.to_owned());
-            }
-            "log" => drop(truth.logs.entry(path).or_insert_with(|| unprinted(state))),
-            _ => {}
+    said.map(drop)
+}
+
+/// One line of the record.
+pub(crate) fn note(line: &str, token: &str, at: u64, truth: &mut Truth) {
+    let Some(line) = line.strip_prefix(token) else { return };
+    let mut words = line.trim_start().splitn(3, ' ');
+    let (Some(word), Some(state), Some(path)) = (words.next(), words.next(), words.next()) else { return };
+    let path = HostPath::from(path);
+    match word {
+        "was" => drop(truth.was.entry(path).or_insert_with(|| state.to_owned())),
+        "now" => {
+            truth.touched.insert(path.clone(), at);
+            truth.now.insert(path, state.to_owned());
         }
+        "log" => drop(truth.logs.entry(path).or_insert_with(|| unprinted(state))),
+        _ => {}
     }
-    Ok(())
 }
 
 /// Base64, as `base64 -w0` writes it; what is no digit ends it.

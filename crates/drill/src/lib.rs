@@ -14,6 +14,7 @@ pub mod agent;
 mod attached;
 pub mod base;
 mod cast;
+pub mod crowd;
 pub mod hardening;
 pub mod interrupt;
 mod intruder;

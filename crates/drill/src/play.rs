@@ -131,6 +131,9 @@ pub(crate) fn play(place: Place<'_>, cast: Cast<'_>) -> Result<Played> {
             played.unsettled = settle(agent, cast)?;
         }
     }
+    if let Some(record) = &cast.plan.record {
+        intruder.read_record(twin, record);
+    }
     let told = agent.as_ref().map(Agent::incidents).transpose();
     // Whoever did not settle may not answer either: then the report says why.
     let told = if played.unsettled.is_some() { told.unwrap_or_default() } else { told? };

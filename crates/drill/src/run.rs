@@ -208,8 +208,7 @@ fn report(
     let in_scope: BTreeSet<&String> = steps().flat_map(|step| step.paths.iter().chain(&step.logs)).collect();
     let techniques: BTreeSet<&str> = steps().filter_map(|step| step.technique).collect();
     let all_findings = || played.incidents.iter().flat_map(|incident| &incident.findings);
-    let named: BTreeSet<&HostPath> =
-        confirmed.iter().flat_map(|incident| &incident.objects).map(|object| &object.path).collect();
+    let named: BTreeSet<&HostPath> = confirmed.iter().flat_map(|incident| named_by(incident)).collect();
     let hit = named.iter().filter(|path| tampered.contains(**path)).count();
     let first = all_findings().map(|finding| finding.time.0).filter(|time| *time >= played.began_ns).min();
     let ms = |from: u64, to: u64| to.saturating_sub(from) / 1_000_000;
@@ -264,7 +263,8 @@ fn report(
         root_rank,
         reach_precision: ratio(hit, named.len()),
         reach_recall: ratio(hit, tampered.len()),
-        objects_in_scope: in_scope.len(),
+        objects_in_scope: in_scope.len()
+            + plan.crowd.as_ref().map_or(0, |crowd| usize::try_from(crowd.files).unwrap_or(usize::MAX)),
         objects_tampered_at_containment: contained.map(|contained| {
             truth.touched.iter().filter(|(path, at)| **at <= contained.0 && tampered.contains(*path)).count()
         }),
@@ -292,6 +292,12 @@ fn report(
         noise: findings.noise.into_iter().collect(),
         noise_forbidden: findings.noise_forbidden.into_iter().collect(),
     }
+}
+
+/// Objects, and what actions were planned for; the list of objects may be cut off.
+fn named_by(incident: &Incident) -> impl Iterator<Item = &HostPath> {
+    let objects = incident.objects.iter().map(|object| &object.path);
+    objects.chain(incident.actions.iter().flat_map(|record| record.action.paths()))
 }
 
 /// The least that any confirmed incident has come to.
@@ -333,6 +339,7 @@ fn line(record: &thymus_engine::incident::ActionRecord, undo_differs: Option<&[H
         }
         Action::EndSession { leader, .. } => format!("session of process {}", leader.pid),
         Action::RestoreFile(restore) => restore.path.to_string(),
+        Action::RestoreFiles { files } => format!("{} files", files.len()),
         Action::QuarantineFile { path, .. } => path.to_string(),
         Action::RemoveUnit { unit } | Action::ReloadService { unit } | Action::RestartService { unit } => unit.clone(),
         Action::FreeSpace { paths } => paths.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),

@@ -9,10 +9,12 @@ pub mod expired_certificate;
 pub mod firewall_emptied;
 pub mod full_disk;
 pub mod persistence;
+pub mod ransomware;
 pub mod wedged_service;
 
 mod shop;
 
+use crate::crowd::Crowd;
 use crate::random::Random;
 use std::time::Duration;
 
@@ -59,6 +61,10 @@ pub struct Step {
 pub struct Plan {
     /// In the base state of all twins: files planted before the boot (path, content, mode, owner).
     pub planted: Vec<(String, String, u32, u32)>,
+    /// Files of people and services, planted too.
+    pub crowd: Option<Crowd>,
+    /// A file on no disk to which a program of the intruder's writes what it touches, where its output goes to no session.
+    pub record: Option<String>,
     /// Makes the intruder's shell one of root's.
     pub escalation: String,
     /// Loopback address that the intruder comes from.
@@ -115,8 +121,15 @@ impl std::fmt::Debug for Scenario {
 }
 
 /// Every drill there is.
-pub const SCENARIOS: [Scenario; 9] = [
+pub const SCENARIOS: [Scenario; 16] = [
     persistence::SCENARIO,
+    ransomware::IN_PLACE,
+    ransomware::COPY,
+    ransomware::SLOW,
+    ransomware::PARALLEL,
+    ransomware::SERVICE,
+    ransomware::BULK,
+    ransomware::WIPER,
     benign::SCENARIO,
     crash_loop::SCENARIO,
     wedged_service::SCENARIO,

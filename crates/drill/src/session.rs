@@ -101,9 +101,15 @@ impl Session {
 
     /// Runs `script` in the shell and waits for its end.
     pub fn run(&mut self, script: &str, limit: Duration) -> Result<Answer> {
+        self.run_heard(script, limit, &mut |_| {})
+    }
+
+    /// As [`Session::run`]; each line is heard when it comes, also those before an end that is no answer. `limit` is for
+    /// the time without a word.
+    pub fn run_heard(&mut self, script: &str, limit: Duration, heard: &mut dyn FnMut(&str)) -> Result<Answer> {
         let token = self.token.clone();
         self.send(&format!("{{ {script}\n}} </dev/null 2>&1\nprintf '\\n%s %s\\n' {token} $?\n"))?;
-        self.answer(limit)
+        self.answer(limit, heard)
     }
 
     /// Runs a command that becomes a shell reading the same input (such as `sudo …`); what follows goes to that shell.
@@ -111,7 +117,7 @@ impl Session {
         let token = self.token.clone();
         self.send(&format!("{command}\n"))?;
         self.send(&format!("printf '\\n%s %s\\n' {token} $?\n"))?;
-        self.answer(limit)
+        self.answer(limit, &mut |_| {})
     }
 
     fn send(&mut self, text: &str) -> Result<()> {
@@ -119,8 +125,8 @@ impl Session {
         sent.map_err(|error| self.ended(error.to_string()))
     }
 
-    fn answer(&self, limit: Duration) -> Result<Answer> {
-        let deadline = Instant::now() + limit;
+    fn answer(&self, limit: Duration, heard: &mut dyn FnMut(&str)) -> Result<Answer> {
+        let mut deadline = Instant::now() + limit;
         let mut lines = Vec::new();
         loop {
             interrupt::check()?;
@@ -131,16 +137,18 @@ impl Session {
                     if let Some(status) = status {
                         return Ok(Answer { status, lines });
                     }
-                    if !line.is_empty() {
+                    heard(&line);
+                    deadline = Instant::now() + limit;
+                    if !line.is_empty() && lines.len() < LINES_MAX {
                         lines.push(line);
                     }
                 }
                 Err(RecvTimeoutError::Timeout) if Instant::now() < deadline => {}
                 Err(RecvTimeoutError::Timeout) => {
-                    return Err(self.ended(format!("no answer within {limit:?}; so far: {}", lines.join(" | "))));
+                    return Err(self.ended(format!("no answer within {limit:?}; so far: {}", some(&lines))));
                 }
                 Err(RecvTimeoutError::Disconnected) => {
-                    return Err(self.ended(format!("the connection closed; before that: {}", lines.join(" | "))));
+                    return Err(self.ended(format!("the connection closed; before that: {}", some(&lines))));
                 }
             }
         }
@@ -162,4 +170,10 @@ impl Session {
         let _ = self.client.kill();
         let _ = self.client.wait();
     }
+}
+
+/// The last lines of many.
+fn some(lines: &[String]) -> String {
+    let from = lines.len().saturating_sub(8);
+    lines[from..].join(" | ")
 }

@@ -34,6 +34,7 @@ fn main() {
         never_touch: false,
         evidence_saved: true,
         targets: 1,
+        left_out: Vec::new(),
     };
     for mode in [Mode::Observe, Mode::Guarded, Mode::Autonomous] {
         let request = Request {
@@ -67,6 +68,7 @@ fn look() {
             .to_vec(),
         change_tools: Vec::new(),
         never_touch: Vec::new(),
+        decoys: Vec::new(),
         never_touch_paths: Vec::new(),
         policies: Vec::new(),
         boot_to_unix_ns: 0,

@@ -123,6 +123,7 @@ fn configuration() -> Configuration {
         append_only: vec!["/var/log/*".to_owned()],
         change_tools: vec![HostPath::from("/usr/bin/dpkg")],
         never_touch: Vec::new(),
+        decoys: Vec::new(),
         never_touch_paths: Vec::new(),
         policies: Policies::defaults(),
         boot_to_unix_ns: 0,
@@ -276,6 +277,11 @@ impl Rounds {
                     }
                 }
                 Activity::Authentication(told) => self.key(&mut told.session),
+                Activity::Content(told) => {
+                    self.key(&mut told.actor);
+                    self.path(&mut told.path);
+                    told.version.0 += self.round * self.versions;
+                }
                 Activity::Loss(_) | Activity::Finding(_) | Activity::Incident(_) | Activity::Remediation(_) => {}
             }
             out.push((shift(now), Input::Event(event)));

@@ -4,6 +4,7 @@
 use crate::id::{ProcessKey, Timestamp, VersionId};
 use crate::path::HostPath;
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 
 /// One action on named objects. Targets are always enumerated; there is no "all".
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,6 +17,8 @@ pub enum Action {
     EndSession { leader: ProcessKey, processes: Vec<ProcessKey> },
     /// D3-RF Restore File: take out of a path what the attack put in, and nothing else.
     RestoreFile(RestoreFile),
+    /// D3-RF for many files that only the attack wrote: each becomes what it was, and what was not there goes.
+    RestoreFiles { files: Files },
     /// D3-FEV File Eviction: move what only the attack created into quarantine.
     QuarantineFile { path: HostPath, expected: VersionId },
     /// Stop and disable a unit whose file only the attack created, and forget it (daemon-reload).
@@ -31,6 +34,33 @@ pub enum Action {
     LoadFirewall { path: HostPath },
     /// Run the command that is declared to renew this certificate.
     RenewCertificate { path: HostPath },
+}
+
+/// Files of one action, at most [`FILES_MAX`], shared by all who look at it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<RestoreFile>", into = "Vec<RestoreFile>")]
+pub struct Files(Arc<[RestoreFile]>);
+
+/// LIMIT: files of one action.
+pub const FILES_MAX: usize = 256;
+
+impl std::ops::Deref for Files {
+    type Target = [RestoreFile];
+    fn deref(&self) -> &[RestoreFile] {
+        &self.0
+    }
+}
+
+impl From<Vec<RestoreFile>> for Files {
+    fn from(files: Vec<RestoreFile>) -> Self {
+        Self(files.into())
+    }
+}
+
+impl From<Files> for Vec<RestoreFile> {
+    fn from(files: Files) -> Self {
+        files.to_vec()
+    }
 }
 
 /// The state of `path` is rebuilt as if the `attack` versions had never been written.
@@ -75,6 +105,7 @@ impl Action {
             | Self::QuarantineFile { .. }
             | Self::RemoveUnit { .. } => Tactic::Evict,
             Self::RestoreFile(_)
+            | Self::RestoreFiles { .. }
             | Self::ReloadService { .. }
             | Self::RestartService { .. }
             | Self::FreeSpace { .. }
@@ -91,6 +122,7 @@ impl Action {
             Self::TerminateProcesses { .. } => "terminate_processes",
             Self::EndSession { .. } => "end_session",
             Self::RestoreFile(_) => "restore_file",
+            Self::RestoreFiles { .. } => "restore_files",
             Self::QuarantineFile { .. } => "quarantine_file",
             Self::RemoveUnit { .. } => "remove_unit",
             Self::ReloadService { .. } => "reload_service",
@@ -111,6 +143,7 @@ impl Action {
             | Self::RenewCertificate { .. } => false,
             Self::SuspendProcesses { .. }
             | Self::RestoreFile(_)
+            | Self::RestoreFiles { .. }
             | Self::QuarantineFile { .. }
             | Self::RemoveUnit { .. }
             | Self::ReloadService { .. }
@@ -119,13 +152,14 @@ impl Action {
         }
     }
 
-    /// The one path that it changes; `None` for actions on processes and units.
+    /// The one path that it changes; `None` for actions on processes and units, and on many files.
     #[must_use]
     pub const fn path(&self) -> Option<&HostPath> {
         match self {
             Self::RestoreFile(restore) => Some(&restore.path),
             Self::QuarantineFile { path, .. } => Some(path),
             Self::SuspendProcesses { .. }
+            | Self::RestoreFiles { .. }
             | Self::TerminateProcesses { .. }
             | Self::EndSession { .. }
             | Self::RemoveUnit { .. }
@@ -137,6 +171,15 @@ impl Action {
         }
     }
 
+    /// All paths that it changes.
+    pub fn paths(&self) -> impl Iterator<Item = &HostPath> {
+        let many = match self {
+            Self::RestoreFiles { files } => &**files,
+            _ => &[],
+        };
+        self.path().into_iter().chain(many.iter().map(|file| &file.path))
+    }
+
     /// How many objects it names.
     #[must_use]
     pub fn target_count(&self) -> usize {
@@ -145,6 +188,7 @@ impl Action {
             | Self::TerminateProcesses { processes }
             | Self::EndSession { processes, .. } => processes.len(),
             Self::FreeSpace { paths } => paths.len(),
+            Self::RestoreFiles { files } => files.len(),
             Self::RestoreFile(_)
             | Self::QuarantineFile { .. }
             | Self::RemoveUnit { .. }
@@ -171,6 +215,9 @@ pub struct Facts {
     pub evidence_saved: bool,
     /// Targets that exist at this instant.
     pub targets: usize,
+    /// Of many files: those that do not fit the plan and are left alone, each with the reason.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<(HostPath, String)>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -200,6 +247,8 @@ pub enum Outcome {
     Success,
     /// OCSF `status_id` 3, Does Not Exist: what we wanted is already so.
     DoesNotExist,
+    /// Done, but for these files, which are as they were, each with the reason.
+    Partly(Vec<(HostPath, String)>),
     /// Failed and put back as it was; in words.
     Reverted(String),
     /// Failed and could not be put back; in words. A person must look.

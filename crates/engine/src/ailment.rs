@@ -484,6 +484,7 @@ impl Ailment {
             processes: Vec::new(),
             actions: last.into_values().collect(),
             again: Vec::new(),
+            others: Vec::new(),
             paths: Vec::new(),
             since: self.opened,
         };
@@ -684,6 +685,7 @@ impl Ailment {
             Action::SuspendProcesses { .. }
             | Action::TerminateProcesses { .. }
             | Action::EndSession { .. }
+            | Action::RestoreFiles { .. }
             | Action::QuarantineFile { .. }
             | Action::RemoveUnit { .. } => {}
         }

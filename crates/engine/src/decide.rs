@@ -9,9 +9,9 @@
 //! Whoever read a file before it was restored and writes it after brings the attack's lines back: what others write on a
 //! restored path is compared with what was taken out, and restored again where that is certain (docs/decisions, 8).
 
-use crate::action::{Action, Authored, Expected, Facts, Merge, Outcome, RestoreFile};
+use crate::action::{Action, Authored, Expected, FILES_MAX, Facts, Merge, Outcome, RestoreFile};
 use crate::diagnose::{Case, Net, ObjectState, Progress, classify, named};
-use crate::event::IncidentFinding;
+use crate::event::{FileKind, IncidentFinding};
 use crate::graph::Graph;
 use crate::guard::{self, Attempts, Hold, Policies, Request};
 use crate::id::{ActionId, IncidentId, ProcessKey, Timestamp, VersionId};
@@ -25,6 +25,12 @@ use std::collections::{BTreeMap, BTreeSet};
 pub const TARGETS_MAX: usize = 256;
 /// LIMIT: file actions that the hands have at one time.
 pub const IN_FLIGHT_MAX: usize = 16;
+/// An incident with so many objects has its files put in order together, as many as one action may name.
+pub const CROWD_MIN: usize = 64;
+/// LIMIT: actions on many files that the hands have at one time: one is captured while the other is carried out.
+pub const CROWDS_IN_FLIGHT_MAX: usize = 2;
+/// While more may come, files of a crowd wait for others until so many ticks have passed without a new one.
+const GATHERING_TICKS: u32 = 4;
 /// LIMIT: plans made for one object before it is shown to a person.
 pub const ATTEMPTS_MAX: u32 = 5;
 /// LIMIT: how often what others brought back is taken out of one path; then a person is asked.
@@ -84,6 +90,9 @@ pub(crate) struct Plan {
     pending: BTreeSet<HostPath>,
     /// Nothing is waited for any longer: what was recorded must do.
     impatient: bool,
+    /// Ticks since the last object was queued.
+    #[serde(default)]
+    quiet_ticks: u32,
     /// Restored objects that others wrote since: to be compared with what was taken out.
     again: BTreeSet<HostPath>,
     /// Objects that no action could be made for.
@@ -163,7 +172,7 @@ impl Step {
         match (&self.state, &self.outcome) {
             (Progressing::Refused, _) => true,
             (Progressing::Settled, Some(Outcome::Reverted(_) | Outcome::Failed(_) | Outcome::Undone)) => true,
-            (Progressing::Settled, Some(Outcome::Success | Outcome::DoesNotExist) | None) => false,
+            (Progressing::Settled, Some(Outcome::Success | Outcome::DoesNotExist | Outcome::Partly(_)) | None) => false,
             (Progressing::Preparing | Progressing::Committed | Progressing::Asked | Progressing::Superseded, _) => {
                 false
             }
@@ -198,6 +207,7 @@ fn processes_of(action: &Action) -> &[ProcessKey] {
         | Action::TerminateProcesses { processes }
         | Action::EndSession { processes, .. } => processes,
         Action::RestoreFile(_)
+        | Action::RestoreFiles { .. }
         | Action::QuarantineFile { .. }
         | Action::RemoveUnit { .. }
         | Action::ReloadService { .. }
@@ -266,6 +276,7 @@ impl Plan {
         self.pending.remove(&place.2);
         self.shown.remove(&place.2);
         self.queue.insert(place);
+        self.quiet_ticks = 0;
     }
 
     /// Others wrote a restored path.
@@ -380,6 +391,10 @@ impl Case {
     /// True when it is planned anew.
     fn reconsider_one(&mut self, desk: &mut Desk<'_>, id: ActionId) -> bool {
         let Some(action) = self.plan.steps.get(&id).map(|step| step.action.clone()) else { return false };
+        if let Action::RestoreFiles { .. } = action {
+            self.supersede(desk, id);
+            return true;
+        }
         if let Some(path) = action.path() {
             self.supersede(desk, id);
             if is_again(&action) {
@@ -445,8 +460,8 @@ impl Case {
             let reasons = vec!["no policy is loaded: nothing is permitted".to_owned()];
             return Verdict { decision: Decision::Deny, reasons };
         };
-        let object = step.action.path().and_then(|path| self.objects.get(path));
-        let attempts = match object {
+        let objects = || step.action.paths().filter_map(|path| self.objects.get(path));
+        let attempts = match objects().max_by_key(|object| (object.commits, object.committed)) {
             Some(object) => Attempts { count: object.commits, last: object.committed },
             None => Attempts { count: step.retries, last: None },
         };
@@ -456,7 +471,7 @@ impl Case {
             mode: desk.configuration.mode,
             scope_permits_action: desk.configuration.scope_permits_action,
             confirmed: self.confirmed,
-            attack_only: object.is_none_or(|object| object.class == ObjectClass::AttackOnly),
+            attack_only: objects().all(|object| object.class == ObjectClass::AttackOnly),
             failure: false,
             authorised_change: false,
             predicted: self.predicted(&step.action),
@@ -478,8 +493,8 @@ impl Case {
             | Action::EndSession { processes, .. } => {
                 processes.iter().filter(|process| self.subjects.contains_key(process)).count()
             }
-            Action::RestoreFile(RestoreFile { path, .. }) | Action::QuarantineFile { path, .. } => {
-                usize::from(self.objects.contains_key(path))
+            Action::RestoreFile(_) | Action::RestoreFiles { .. } | Action::QuarantineFile { .. } => {
+                action.paths().filter(|path| self.objects.contains_key(path)).count()
             }
             Action::RemoveUnit { .. } | Action::ReloadService { .. } => 1,
             // Cures of failures: an incident of an attack names none of them.
@@ -554,15 +569,19 @@ impl Case {
 
     /// What an action's state means for its object.
     fn reflect(&mut self, id: ActionId, state: Progressing, why: &str) {
-        let Some(path) = self.plan.steps.get(&id).and_then(|step| step.action.path()) else { return };
-        let Some(object) = self.objects.get_mut(path) else { return };
-        object.action = Some(id);
-        object.progress = match state {
+        let Some(step) = self.plan.steps.get(&id) else { return };
+        let progress = match state {
             Progressing::Preparing | Progressing::Committed => Progress::Busy,
             Progressing::Asked => Progress::Shown(format!("waits for a person: {why}")),
             Progressing::Refused => Progress::Shown(format!("refused: {why}")),
             Progressing::Settled | Progressing::Superseded => return,
         };
+        for path in step.action.paths() {
+            if let Some(object) = self.objects.get_mut(path) {
+                object.action = Some(id);
+                object.progress = progress.clone();
+            }
+        }
     }
 
     // ---- the plan, in its order ----
@@ -613,10 +632,20 @@ impl Case {
             let directory = self.directories.contains(&path);
             self.plan.enqueue(place(&path, &net, directory));
         }
-        let busy = self.plan.busy.iter().filter_map(|id| self.plan.steps.get(id));
-        let mut busy = busy.filter(|step| step.action.path().is_some()).count();
+        let crowd = self.objects.len() >= CROWD_MIN;
+        if crowd && !self.is_gathered() {
+            return false;
+        }
+        let begun = || self.plan.busy.iter().filter_map(|id| self.plan.steps.get(id)).map(|step| &step.action);
+        let mut busy = begun().filter(|action| action.path().is_some()).count();
+        let mut crowds = begun().filter(|action| matches!(action, Action::RestoreFiles { .. })).count();
+        let mut gathered: Vec<RestoreFile> = Vec::new();
         // LIMIT: the queue is looked at as far as this step's work allows.
-        while busy < IN_FLIGHT_MAX && desk.room > 0 && desk.units < desk.units_max {
+        while busy < IN_FLIGHT_MAX
+            && crowds < CROWDS_IN_FLIGHT_MAX
+            && desk.room > 0
+            && (desk.units < desk.units_max || !gathered.is_empty())
+        {
             let Some((_, _, path)) = self.plan.queue.pop_first() else { break };
             if self.objects.get(&path).is_none_or(|object| object.progress != Progress::Todo) {
                 continue;
@@ -628,11 +657,20 @@ impl Case {
             let net = net(desk, &path);
             if net == Net::Pending || (!self.plan.impatient && self.is_held_open(desk, &path)) {
                 self.plan.pending.insert(path);
+            } else if let Some(file) = self.as_one_of_many(desk, &path, &net).filter(|_| crowd) {
+                gathered.push(file);
+                if gathered.len() == FILES_MAX {
+                    crowds += usize::from(self.order_many(desk, std::mem::take(&mut gathered)));
+                }
             } else if self.order_file(desk, &path, net) {
                 busy += 1;
             }
         }
-        self.dirty |= !self.plan.queue.is_empty() && busy < IN_FLIGHT_MAX;
+        if !gathered.is_empty() {
+            crowds += usize::from(self.order_many(desk, gathered));
+        }
+        self.dirty |= !self.plan.queue.is_empty() && busy < IN_FLIGHT_MAX && crowds < CROWDS_IN_FLIGHT_MAX;
+        busy += crowds;
         busy += self.compare(desk, IN_FLIGHT_MAX.saturating_sub(busy));
         // What was compared once may be written all day long: that holds nothing up.
         let compared =
@@ -648,7 +686,7 @@ impl Case {
     fn compare(&mut self, desk: &mut Desk<'_>, room: usize) -> usize {
         let begun: BTreeSet<HostPath> = {
             let steps = self.plan.busy.iter().filter_map(|id| self.plan.steps.get(id));
-            steps.filter_map(|step| step.action.path().cloned()).collect()
+            steps.flat_map(|step| step.action.paths().cloned()).collect()
         };
         // Two at one path would each find the other's work.
         let ripe = |path: &&HostPath| {
@@ -723,6 +761,80 @@ impl Case {
         desk.graph
             .file(path)
             .is_some_and(|file| file.writes.iter().any(|write| write.pending && stopped(&write.writer)))
+    }
+
+    /// Files that can be put in order together: enough are there, or no more come.
+    fn is_gathered(&self) -> bool {
+        let plan = &self.plan;
+        plan.queue.len() >= FILES_MAX || plan.running.is_empty() || plan.quiet_ticks >= GATHERING_TICKS
+    }
+
+    /// A regular file that nobody but the attack wrote, and nothing else follows from.
+    fn as_one_of_many(&self, desk: &Desk<'_>, path: &HostPath, net: &Net) -> Option<RestoreFile> {
+        let object = self.objects.get(path).filter(|object| !object.alone && !object.shared)?;
+        desk.graph.file(path).filter(|file| file.kind == FileKind::Regular)?;
+        let (base, later, created) = match net {
+            Net::Created { expected } => {
+                (VersionId::UNKNOWN, vec![Authored { version: *expected, attack: true }], true)
+            }
+            Net::Changed { base, later, class: ObjectClass::AttackOnly } if *base != VersionId::UNKNOWN => {
+                (*base, later.clone(), false)
+            }
+            Net::Changed { .. } | Net::Nothing | Net::Pending | Net::Unprotected | Net::Unknown(_) => return None,
+        };
+        let first = object.attempts == 0 && object.commits == 0;
+        let plain = place(path, net, false).0 > 0 && service_of(path, created).is_none();
+        (first && plain && !later.is_empty() && !later.iter().any(|authored| authored.version == VersionId::UNKNOWN))
+            .then(|| RestoreFile { path: path.clone(), base, later, append_only: false, again: false })
+    }
+
+    /// Plans many paths at once; true when the hands have them now.
+    fn order_many(&mut self, desk: &mut Desk<'_>, files: Vec<RestoreFile>) -> bool {
+        for file in &files {
+            let Some(object) = self.objects.get_mut(&file.path) else { continue };
+            object.class = ObjectClass::AttackOnly;
+            object.attempts += 1;
+            if let Some(old) = object.action.take() {
+                self.supersede(desk, old);
+            }
+        }
+        let id = self.propose(desk, Action::RestoreFiles { files: files.into() });
+        let Some(step) = self.plan.steps.get(&id) else { return false };
+        let (state, action) = (step.state, step.action.clone());
+        // What a policy says of one path is no word about the others: each is asked for by itself.
+        let by_path = desk.policies.is_some_and(Policies::look_at_paths);
+        let objections = step.verdict.reasons.iter().any(|why| guard::is_of_kernel(why));
+        if by_path && !objections && state != Progressing::Preparing {
+            if state == Progressing::Asked {
+                let reasons = vec!["each file is asked for by itself".to_owned()];
+                desk.out.push(Effect::Drop { action: id, verdict: Verdict { decision: Decision::Deny, reasons } });
+            }
+            self.forget(desk, id);
+            self.one_by_one(desk, &action, Timestamp(0));
+            return false;
+        }
+        state == Progressing::Preparing
+    }
+
+    /// Files of an action on many that are planned by themselves from now on.
+    fn one_by_one<'a>(&mut self, desk: &Desk<'_>, action: &'a Action, not_before: Timestamp) {
+        let paths: Vec<&'a HostPath> = action.paths().collect();
+        for path in paths {
+            self.alone(desk, path, not_before);
+        }
+    }
+
+    fn alone(&mut self, desk: &Desk<'_>, path: &HostPath, not_before: Timestamp) {
+        let Some(object) = self.objects.get_mut(path) else { return };
+        (object.alone, object.action, object.progress) = (true, None, Progress::Todo);
+        object.not_before = not_before;
+        if not_before > desk.now {
+            self.plan.later.insert(path.clone());
+        } else {
+            let left = net(desk, path);
+            self.plan.enqueue(place(path, &left, self.directories.contains(path)));
+        }
+        self.dirty = true;
     }
 
     /// Plans one path; true when the hands have it now.
@@ -805,7 +917,22 @@ impl Case {
             let reasons = vec!["another action takes its place".to_owned()];
             let verdict = Verdict { decision: Decision::Deny, reasons };
             desk.out.push(Effect::Drop { action: id, verdict });
+            self.plan_anew(desk, id);
         }
+    }
+
+    /// The files of a question about many, when it is taken back because of one of them.
+    fn plan_anew(&mut self, desk: &Desk<'_>, id: ActionId) {
+        let Some(Action::RestoreFiles { files }) = self.plan.steps.get(&id).map(|step| step.action.clone()) else {
+            return;
+        };
+        for path in files.iter().map(|file| &file.path) {
+            let Some(object) = self.objects.get_mut(path).filter(|object| object.action == Some(id)) else { continue };
+            (object.action, object.progress, object.attempts) = (None, Progress::Todo, 0);
+            let left = net(desk, path);
+            self.plan.enqueue(place(path, &left, false));
+        }
+        self.dirty = true;
     }
 
     fn order_services(&mut self, desk: &mut Desk<'_>) -> bool {
@@ -918,10 +1045,12 @@ impl Case {
             let ours = |path: &HostPath| {
                 self.objects.contains_key(path) && desk.graph.file(path).is_none_or(|file| file.writes.is_empty())
             };
-            let done = |step: &Step| {
-                step.state == Progressing::Settled && !step.failed() && step.action.path().is_some_and(ours)
-            };
+            let done =
+                |step: &Step| step.state == Progressing::Settled && !step.failed() && step.action.paths().any(ours);
+            let many = |step: &&Step| done(step) && matches!(step.action, Action::RestoreFiles { .. });
+            let of_many = self.plan.steps.values().filter(many).flat_map(|step| step.action.paths());
             let what = Proof {
+                others: of_many.filter(|path| !ours(path)).cloned().collect(),
                 processes: self.subjects.keys().copied().collect(),
                 actions: self.plan.steps.iter().filter(|(_, step)| done(step)).map(|(id, _)| *id).collect(),
                 again: self.objects.keys().filter_map(|path| self.with_others(desk, path)).collect(),
@@ -959,7 +1088,9 @@ impl Case {
             let why = match &step.outcome {
                 Some(Outcome::Reverted(why) | Outcome::Failed(why)) => why.clone(),
                 Some(Outcome::Undone) => "undone".to_owned(),
-                Some(Outcome::Success | Outcome::DoesNotExist) | None => step.verdict.reasons.join("; "),
+                Some(Outcome::Success | Outcome::DoesNotExist | Outcome::Partly(_)) | None => {
+                    step.verdict.reasons.join("; ")
+                }
             };
             let target = step.action.path().map(|path| format!(" of `{path}`")).unwrap_or_default();
             reasons.push(format!("action {id} ({}{target}) was not done: {why}", step.action.name()));
@@ -986,6 +1117,12 @@ impl Case {
             return;
         }
         desk.units += JUDGEMENT_UNITS;
+        if !facts.left_out.is_empty() && self.leave_out(desk, id, &facts.left_out) {
+            let reasons = vec!["none of the files is as the plan expects it".to_owned()];
+            desk.out.push(Effect::Drop { action: id, verdict: Verdict { decision: Decision::Deny, reasons } });
+            return;
+        }
+        let Some(step) = self.plan.steps.get(&id) else { return };
         let mut verdict = self.judge(desk, step, Some(facts));
         let (what, approved) = (step.action.clone(), step.approved);
         let again = what.path().filter(|_| is_again(&what)).cloned();
@@ -1042,12 +1179,34 @@ impl Case {
         });
         self.reflect(id, state, &reasons);
         if state == Progressing::Committed
-            && let Some(path) = self.plan.steps.get(&id).and_then(|step| step.action.path())
-            && let Some(object) = self.objects.get_mut(path)
+            && let Some(step) = self.plan.steps.get(&id)
         {
-            object.commits += 1;
-            object.committed = Some(desk.now);
+            for path in step.action.paths() {
+                if let Some(object) = self.objects.get_mut(path) {
+                    object.commits += 1;
+                    object.committed = Some(desk.now);
+                }
+            }
         }
+    }
+
+    /// Files that do not fit the plan are planned by themselves; true when none is left.
+    fn leave_out(&mut self, desk: &mut Desk<'_>, id: ActionId, left_out: &[(HostPath, String)]) -> bool {
+        let Some(Action::RestoreFiles { files }) = self.plan.steps.get(&id).map(|step| step.action.clone()) else {
+            return false;
+        };
+        let out: BTreeSet<&HostPath> = left_out.iter().map(|(path, _)| path).collect();
+        let rest: Vec<RestoreFile> = files.iter().filter(|file| !out.contains(&file.path)).cloned().collect();
+        let none = rest.is_empty();
+        if none {
+            self.forget(desk, id);
+        } else {
+            self.plan.set(id, |step| step.action = Action::RestoreFiles { files: rest.into() });
+        }
+        for path in out {
+            self.alone(desk, path, Timestamp(desk.now.0 + RETRY_NS));
+        }
+        none
     }
 
     /// Another action than this one is planned or under way at the path.
@@ -1124,6 +1283,15 @@ impl Case {
             self.compare_later(desk, id, path, why);
             return;
         }
+        if let Action::RestoreFiles { .. } = action {
+            self.plan.set(id, |step| {
+                step.settled = Some(desk.now);
+                step.outcome = Some(Outcome::Reverted(why.to_owned()));
+                step.state = Progressing::Superseded;
+            });
+            self.one_by_one(desk, &action, Timestamp(desk.now.0 + RETRY_NS));
+            return;
+        }
         let object = action.path().and_then(|path| self.objects.get_mut(path));
         let tried = object.as_ref().map_or(retries, |object| object.attempts);
         let replan = tried < ATTEMPTS_MAX;
@@ -1156,6 +1324,7 @@ impl Case {
             | Action::ReloadService { .. }
             | Action::SuspendProcesses { .. }
             | Action::RestoreFile(_)
+            | Action::RestoreFiles { .. }
             | Action::QuarantineFile { .. }
             | Action::RestartService { .. }
             | Action::FreeSpace { .. }
@@ -1212,7 +1381,7 @@ impl Case {
         if step.state == Progressing::Settled && outcome != Outcome::Undone {
             return; // told twice
         }
-        let worked = matches!(outcome, Outcome::Success | Outcome::DoesNotExist);
+        let worked = matches!(outcome, Outcome::Success | Outcome::DoesNotExist | Outcome::Partly(_));
         let decided = step.decided;
         let retries = step.retries;
         let action = step.action.clone();
@@ -1239,20 +1408,7 @@ impl Case {
                 }
             }
             (Action::RestoreFile(RestoreFile { path, .. }) | Action::QuarantineFile { path, .. }, _) if worked => {
-                desk.graph.settle_writes(path, decided);
-                let left = net(desk, path);
-                let directory = self.directories.contains(path);
-                if let Some(object) = self.objects.get_mut(path) {
-                    object.undid(&action, desk.now);
-                    if left == Net::Nothing {
-                        object.progress = Progress::Done;
-                    } else {
-                        object.progress = Progress::Todo;
-                        self.plan.enqueue(place(path, &left, directory));
-                    }
-                }
-                // Written while it was put in order.
-                self.look_again(desk.graph, path);
+                self.undone(desk, &action, path, decided);
                 // Whoever loads it may have read what was back in it.
                 let base = self.objects.get(path).and_then(|object| object.undone.as_ref()).map(|undone| undone.base);
                 let created = base == Some(VersionId::UNKNOWN);
@@ -1260,20 +1416,37 @@ impl Case {
                     self.plan.services.insert(service, None);
                 }
             }
+            (Action::RestoreFiles { files }, _) if worked => {
+                let not_done: BTreeSet<&HostPath> = match &outcome {
+                    Outcome::Partly(not_done) => not_done.iter().map(|(path, _)| path).collect(),
+                    _ => BTreeSet::new(),
+                };
+                for file in files.iter() {
+                    if not_done.contains(&file.path) {
+                        self.alone(desk, &file.path, Timestamp(desk.now.0 + RETRY_NS));
+                    } else {
+                        self.undone(desk, &Action::RestoreFile(file.clone()), &file.path, decided);
+                    }
+                }
+                let done = self.objects.values().filter(|object| object.progress == Progress::Done).count();
+                self.why = format!("{done} of {} objects are in order", self.objects.len());
+            }
             (Action::SuspendProcesses { .. }, _) => {} // it is ended all the same
             (_, Outcome::Reverted(why)) if retries < ATTEMPTS_MAX => self.again(desk, id, why),
             (Action::RestoreFile(RestoreFile { path, .. }) | Action::QuarantineFile { path, .. }, other) => {
                 let why = match other {
                     Outcome::Failed(why) | Outcome::Reverted(why) => why.as_str(),
                     Outcome::Undone => "undone",
-                    Outcome::Success | Outcome::DoesNotExist => "",
+                    Outcome::Success | Outcome::DoesNotExist | Outcome::Partly(_) => "",
                 };
                 if let Some(object) = self.objects.get_mut(path) {
                     object.progress = Progress::Shown(why.to_owned());
                 }
             }
+            (Action::RestoreFiles { .. }, Outcome::Reverted(why)) => self.again(desk, id, why),
             (
-                Action::TerminateProcesses { .. }
+                Action::RestoreFiles { .. }
+                | Action::TerminateProcesses { .. }
                 | Action::EndSession { .. }
                 | Action::RemoveUnit { .. }
                 | Action::ReloadService { .. }
@@ -1284,6 +1457,24 @@ impl Case {
                 _,
             ) => {}
         }
+    }
+
+    /// The path was put in order by `action`, which was decided then.
+    fn undone(&mut self, desk: &mut Desk<'_>, action: &Action, path: &HostPath, decided: Timestamp) {
+        desk.graph.settle_writes(path, decided);
+        let left = net(desk, path);
+        let directory = self.directories.contains(path);
+        if let Some(object) = self.objects.get_mut(path) {
+            object.undid(action, desk.now);
+            if left == Net::Nothing {
+                object.progress = Progress::Done;
+            } else {
+                object.progress = Progress::Todo;
+                self.plan.enqueue(place(path, &left, directory));
+            }
+        }
+        // Written while it was put in order.
+        self.look_again(desk.graph, path);
     }
 
     pub(crate) fn proven(&mut self, desk: &mut Desk<'_>, checks: &[Check]) {
@@ -1360,11 +1551,13 @@ impl Case {
             if let Action::SuspendProcesses { .. } = what {
                 self.plan.set(id, |step| step.state = Progressing::Superseded);
             } else {
-                if self.plan.steps.get(&id).is_some_and(|step| step.state == Progressing::Committed)
-                    && let Some(object) = what.path().and_then(|path| self.objects.get_mut(path))
-                {
-                    object.commits = object.commits.saturating_sub(1); // the crash undid it or it never began
-                    object.committed = None;
+                if self.plan.steps.get(&id).is_some_and(|step| step.state == Progressing::Committed) {
+                    for path in what.paths() {
+                        if let Some(object) = self.objects.get_mut(path) {
+                            object.commits = object.commits.saturating_sub(1); // the crash undid it or it never began
+                            object.committed = None;
+                        }
+                    }
                 }
                 self.plan.set(id, |step| step.state = Progressing::Preparing);
                 desk.out.push(Effect::Prepare { action: id, incident, what });
@@ -1388,6 +1581,7 @@ impl Case {
         if !self.confirmed || self.closed.is_some() {
             return;
         }
+        self.plan.quiet_ticks = self.plan.quiet_ticks.saturating_add(1);
         if self.stage != Stage::Healed || !self.plan.again.is_empty() {
             self.dirty = true; // something may have waited for time to pass
         }

@@ -7,6 +7,7 @@
 mod bounded;
 mod look;
 mod place;
+mod toll;
 
 pub use bounded::{BOUNDED_MAX, Bounded};
 pub use look::{Arrival, Look};
@@ -45,6 +46,8 @@ pub struct Invocation<'a> {
     pub leader: ProcessKey,
     /// Who logged in: the audit login uid, else the user that the session was opened for. `None` where nobody did.
     pub login: Option<u32>,
+    /// The file that made it run: a crontab, a unit.
+    pub origin: Option<&'a HostPath>,
 }
 
 /// What the configuration and the people say at this instant.
@@ -68,6 +71,8 @@ pub struct Meta {
 
 /// OCSF File System Activity.
 const FILE: u32 = 1001;
+/// The same, with what was read of a content.
+const CONTENT: u32 = FILE;
 /// OCSF Process Activity.
 const PROCESS: u32 = 1007;
 
@@ -145,6 +150,10 @@ detectors! {
     socket_shell: socket_shell::SocketShell,
     from_memory: from_memory::FromMemory,
     download: download::Download,
+    encryption: encryption::Encryption,
+    destruction: destruction::Destruction,
+    decoy: decoy::Decoy,
+    backup_removal: backup_removal::BackupRemoval,
 }
 
 /// What was left out, since the engine began.

@@ -33,7 +33,7 @@ pub const SUBJECTS_MAX: usize = 4_096;
 /// LIMIT: of these, processes that have ended and left neither writes nor children behind.
 pub const TRACELESS_MAX: usize = 512;
 /// LIMIT: objects kept of one incident; further ones are counted as omitted.
-pub const OBJECTS_MAX: usize = 8_192;
+pub const OBJECTS_MAX: usize = 32_768;
 /// A cause loses half of its weight in so many nanoseconds (one day).
 const HALF_LIFE_NS: u64 = 86_400_000_000_000;
 
@@ -102,6 +102,9 @@ pub(crate) struct ObjectState {
     pub(crate) not_before: Timestamp,
     /// A directory of the attack in which others keep files.
     pub(crate) shared: bool,
+    /// It did not fit an action on many files: planned by itself.
+    #[serde(default)]
+    pub(crate) alone: bool,
     /// What was taken out of it, once something was.
     pub(crate) undone: Option<Undone>,
 }
@@ -136,6 +139,7 @@ impl ObjectState {
                 return;
             }
             Action::RestoreFile(restore) if !restore.append_only => (restore.base, restore.later.clone()),
+            Action::RestoreFiles { .. } => return, // it is told one by one
             Action::QuarantineFile { expected, .. } => {
                 (VersionId::UNKNOWN, vec![Authored { version: *expected, attack: true }])
             }
@@ -663,6 +667,7 @@ impl Case {
                     committed: None,
                     not_before: Timestamp(0),
                     shared: false,
+                    alone: false,
                     undone: None,
                 };
                 self.objects.insert(path.clone(), state);

@@ -25,6 +25,8 @@ pub enum Activity {
     Process(ProcessActivity),
     /// Class 1001.
     File(FileActivity),
+    /// Class 1001, activity 3: what a change made of a content, told once it was read.
+    Content(Content),
     /// Class 3002.
     Authentication(Authentication),
     /// Events that a sensor lost, tied to a time: class 0, Base Event.
@@ -194,6 +196,56 @@ pub struct Change {
     pub after: VersionId,
     /// The path does not exist any more.
     pub removed: bool,
+}
+
+/// What a recorded change made of a regular file's content. Told where the content lost its form, and only there.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Content {
+    /// Who wrote the version.
+    pub actor: ProcessKey,
+    pub path: HostPath,
+    pub version: VersionId,
+    /// Owner of the file.
+    pub uid: u32,
+    /// Of the state before at this path; `None`: there was none, or it is not known.
+    pub before: Option<Shape>,
+    pub after: Shape,
+}
+
+/// What samples of a content look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shape {
+    pub form: Form,
+    /// Shannon entropy of the sampled bytes, thousandths of a bit per byte, 0..=8000.
+    pub entropy: u16,
+    /// Bytes of the whole content.
+    pub size: u64,
+}
+
+/// What a content is, by its first bytes and its entropy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Form {
+    /// No bytes at all.
+    Empty,
+    /// One value throughout: overwritten, or never filled.
+    Blank,
+    Text,
+    /// Archives and compressed streams that say so.
+    Packed,
+    Image,
+    /// Sound and film.
+    Media,
+    /// Office documents, PDF, fonts.
+    Document,
+    Database,
+    /// Programs, libraries, byte code.
+    Program,
+    /// Encrypted by a tool that says so.
+    Sealed,
+    /// No form that we know, and order in its bytes.
+    Data,
+    /// No form that we know, and no order: encrypted, or random.
+    Opaque,
 }
 
 /// OCSF Authentication (class 3002).

@@ -128,6 +128,7 @@ fn configuration() -> Configuration {
         append_only: vec!["/var/log/*.log".to_owned()],
         change_tools: vec![HostPath::from("/usr/bin/dpkg")],
         never_touch: vec![who(0)],
+        decoys: Vec::new(),
         never_touch_paths: vec![HostPath::from("/var/lib/thymus")],
         policies: Policies::defaults(),
         boot_to_unix_ns: 1_700_000_000_000_000_000,
@@ -185,6 +186,7 @@ pub fn answer(effect: Effect) -> Option<Input> {
                 never_touch: false,
                 evidence_saved: true,
                 targets: what.target_count(),
+                left_out: Vec::new(),
             };
             Some(Input::Prepared { action, facts })
         }

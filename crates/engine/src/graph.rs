@@ -332,6 +332,7 @@ impl Graph {
             Activity::File(activity) if !ours.contains(&activity.actor) => self.observe_file(event.time, activity),
             Activity::Authentication(activity) => self.observe_authentication(activity),
             Activity::File(_)
+            | Activity::Content(_)
             | Activity::Loss(_)
             | Activity::Finding(_)
             | Activity::Incident(_)
@@ -955,7 +956,8 @@ impl crate::detect::Lineage for Graph {
 
     fn invocation(&self, key: ProcessKey) -> Option<crate::detect::Invocation<'_>> {
         let found = self.invocation_of(key)?;
-        Some(crate::detect::Invocation { kind: &found.kind, leader: found.leader, login: found.login_uid })
+        let origin = found.origin.as_ref().map(|origin| &origin.path);
+        Some(crate::detect::Invocation { kind: &found.kind, leader: found.leader, login: found.login_uid, origin })
     }
 
     fn is_suspect(&self, key: ProcessKey) -> bool {

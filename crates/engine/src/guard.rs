@@ -88,6 +88,11 @@ pub fn judge(request: &Request<'_>, policies: &Policies) -> Verdict {
     }
 }
 
+/// Said by the kernel, not by a policy.
+pub(crate) fn is_of_kernel(reason: &str) -> bool {
+    reason.starts_with("scope:") || reason.starts_with('K') && reason.as_bytes().get(1).is_some_and(u8::is_ascii_digit)
+}
+
 /// Why the wanted content is not known, in words.
 fn undecidable(merge: &Merge) -> Option<String> {
     match merge {

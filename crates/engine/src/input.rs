@@ -115,6 +115,9 @@ pub struct Configuration {
     pub change_tools: Vec<HostPath>,
     /// Processes never to touch: the agent, the warden.
     pub never_touch: Vec<ProcessKey>,
+    /// Files of ours that nobody has a reason to write.
+    #[serde(default)]
+    pub decoys: Vec<HostPath>,
     /// Paths never to touch: the agent's state and socket.
     pub never_touch_paths: Vec<HostPath>,
     /// Cedar policies, name and text, in order.
@@ -178,6 +181,9 @@ pub struct Proof {
     pub actions: Vec<ActionId>,
     /// Restored paths that others wrote since, each with what was known of it then: nothing of the attack may be back.
     pub again: Vec<RestoreFile>,
+    /// Of many files that one action restored: those that others wrote since, which the action says nothing about.
+    #[serde(default)]
+    pub others: Vec<HostPath>,
     /// No persistence location may hold a version written by the attack.
     pub paths: Vec<HostPath>,
     pub since: Timestamp,

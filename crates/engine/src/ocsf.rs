@@ -6,8 +6,9 @@
 
 use crate::action::{Action, Outcome, Tactic};
 use crate::event::{
-    Activity, AuthService, Authentication, Change, Confidence, Endpoint, Event, File, FileActivity, FileActivityId,
-    FileKind, Finding, IncidentFinding, Loss, Process, ProcessActivity, ProcessActivityId, Remediation,
+    Activity, AuthService, Authentication, Change, Confidence, Content, Endpoint, Event, File, FileActivity,
+    FileActivityId, FileKind, Finding, IncidentFinding, Loss, Process, ProcessActivity, ProcessActivityId, Remediation,
+    Shape,
 };
 use crate::id::{ProcessKey, Timestamp};
 use crate::incident::Stage;
@@ -40,6 +41,7 @@ pub fn to_ocsf(event: &Event, clock: &Clock) -> Value {
     let Class { class_uid, name, activity_id, activity_name, severity_id, attributes } = match &event.activity {
         Activity::Process(process) => of_process(process, clock),
         Activity::File(file) => of_file(file, clock),
+        Activity::Content(content) => of_content(content, clock),
         Activity::Authentication(login) => of_authentication(login, clock),
         Activity::Loss(loss) => of_loss(loss, clock),
         Activity::Finding(finding) => of_finding(finding, event, clock),
@@ -169,6 +171,29 @@ fn of_file(activity: &FileActivity, clock: &Clock) -> Class {
     }
 }
 
+fn of_content(activity: &Content, clock: &Clock) -> Class {
+    let shape =
+        |shape: Shape| json!({ "form": format!("{:?}", shape.form), "entropy": shape.entropy, "size": shape.size });
+    let mut subject = named(&activity.path, 1);
+    subject.insert("owner".to_owned(), json!({ "uid": activity.uid.to_string() }));
+    Class {
+        class_uid: 1001,
+        name: "File System Activity",
+        activity_id: 3,
+        activity_name: "Update",
+        severity_id: INFORMATIONAL,
+        attributes: object(json!({
+            "actor": actor(activity.actor, clock),
+            "file": subject,
+            "unmapped": object(json!({
+                "version": activity.version.0,
+                "before": activity.before.map(shape),
+                "after": shape(activity.after),
+            })),
+        })),
+    }
+}
+
 fn of_authentication(login: &Authentication, clock: &Clock) -> Class {
     let (activity_id, activity_name) = if login.logon { (1, "Logon") } else { (2, "Logoff") };
     let service = match login.service {
@@ -282,6 +307,9 @@ fn of_remediation(remediation: &Remediation) -> Class {
     let (status_id, status, detail, severity_id) = match &remediation.outcome {
         Outcome::Success => (1, "Success", None, INFORMATIONAL),
         Outcome::DoesNotExist => (3, "Does Not Exist", None, INFORMATIONAL),
+        Outcome::Partly(not_done) => {
+            (99, "Partly", Some(format!("{} files were left as they were", not_done.len())), LOW)
+        }
         Outcome::Reverted(why) => (2, "Failure", Some(format!("put back: {why}")), MEDIUM),
         Outcome::Failed(why) => (6, "Error", Some(why.clone()), HIGH),
         Outcome::Undone => (99, "Undone", None, INFORMATIONAL),
@@ -310,6 +338,7 @@ fn countermeasure(action: &Action) -> Value {
         Action::TerminateProcesses { .. } => ("D3-PT", "Process Termination"),
         Action::EndSession { .. } => ("D3-ST", "Session Termination"),
         Action::RestoreFile(_) => ("D3-RF", "Restore File"),
+        Action::RestoreFiles { .. } => ("D3-RF", "Restore File"),
         Action::QuarantineFile { .. } => ("D3-FEV", "File Eviction"),
         Action::RemoveUnit { .. } => ("D3-SCP", "System Configuration Permissions"),
         Action::ReloadService { .. } | Action::LoadFirewall { .. } | Action::RenewCertificate { .. } => {
@@ -328,6 +357,7 @@ fn targets(action: &Action) -> String {
         }
         Action::EndSession { leader, .. } => format!("the session of process {}", leader.pid),
         Action::RestoreFile(restore) => format!("`{}`", restore.path),
+        Action::RestoreFiles { files } => format!("{} files", files.len()),
         Action::QuarantineFile { path, .. } => format!("`{path}`"),
         Action::RemoveUnit { unit } | Action::ReloadService { unit } | Action::RestartService { unit } => {
             format!("`{}`", unit.escape_default())

@@ -210,6 +210,7 @@ impl Brain {
             protected: Vec::new(),
             append_only: Vec::new(),
             change_tools: Vec::new(),
+            decoys: Vec::new(),
             never_touch: Vec::new(),
             never_touch_paths: Vec::new(),
             policies: Policies::defaults(),

@@ -6,7 +6,7 @@
 
 mod versions;
 
-pub use versions::VaultVersions;
+pub use versions::{VaultContents, VaultVersions};
 
 use crate::journal::{self, Intent, Journal, Story};
 use crate::recover::remedy::{self, Remedies};
@@ -30,6 +30,8 @@ pub const PREPARED_MAX: usize = 4_096;
 pub enum Before {
     Processes(respond::Before),
     File(recover::file::Before),
+    /// Those that were not in order already.
+    Files(Vec<(HostPath, recover::file::Before)>),
     Unit(UnitState),
     Remedy(recover::remedy::Before),
 }
@@ -118,6 +120,9 @@ impl<'a> Hands<'a> {
                 let Some(path) = intent.what.path() else { return Outcome::Failed("names no path".to_owned()) };
                 recover::file::settle_open(&mut *self.system, path, before, ENDED)
             }
+            (Action::RestoreFiles { .. }, Before::Files(files)) => {
+                recover::many::settle_open(&mut *self.system, files, ENDED)
+            }
             // Whoever was stopped is held by a lease, which the engine renews by stopping anew, or lets lapse.
             (Action::SuspendProcesses { .. }, _) => Outcome::Success,
             (Action::TerminateProcesses { processes } | Action::EndSession { processes, .. }, _) => {
@@ -180,6 +185,10 @@ impl<'a> Hands<'a> {
             Action::RestoreFile(restore) => {
                 recover::file::capture_restore(system, &*self.versions, restore).map(of_file)
             }
+            Action::RestoreFiles { files } => {
+                let (before, facts) = recover::many::capture(system, &*self.versions, files);
+                Ok((Before::Files(before), facts))
+            }
             Action::QuarantineFile { path, expected } => {
                 recover::file::capture_quarantine(system, &*self.versions, path, *expected).map(of_file)
             }
@@ -197,7 +206,14 @@ impl<'a> Hands<'a> {
         let Some(prepared) = self.prepared.remove(&action) else {
             return Input::Outcome { action, outcome: Outcome::Reverted("it was not prepared".to_owned()) };
         };
-        let Prepared { incident, what, mut before, facts } = prepared;
+        let Prepared { incident, mut what, mut before, facts } = prepared;
+        if let Action::RestoreFiles { files } = &what
+            && !facts.left_out.is_empty()
+        {
+            let out = |path: &HostPath| facts.left_out.iter().any(|(left_out, _)| left_out == path);
+            let rest: Vec<_> = files.iter().filter(|file| !out(&file.path)).cloned().collect();
+            what = Action::RestoreFiles { files: rest.into() };
+        }
         if let Merge::Conflict(why) | Merge::Missing(why) = facts.merge {
             // Whoever permitted it: what is wanted is not known, so there is nothing to do.
             return Input::Outcome { action, outcome: Outcome::Reverted(format!("nothing was done: {why}")) };
@@ -234,6 +250,8 @@ impl<'a> Hands<'a> {
                 Some(path) => recover::file::apply(system, path, before),
                 None => Ok(Outcome::Failed("names no path".to_owned())),
             },
+            (Action::RestoreFiles { .. }, Before::Files(files)) if files.is_empty() => Ok(Outcome::DoesNotExist),
+            (Action::RestoreFiles { .. }, Before::Files(files)) => Ok(recover::many::apply(system, files)),
             (Action::RemoveUnit { unit }, Before::Unit(_)) => recover::unit::apply_removal(system, unit),
             (Action::ReloadService { unit }, Before::Unit(before)) => recover::unit::apply_reload(system, unit, before),
             (Action::RestartService { unit }, Before::Unit(before)) => remedy::apply_restart(system, unit, before),
@@ -271,6 +289,7 @@ impl<'a> Hands<'a> {
                 Some(path) => recover::file::revert(system, path, before),
                 None => Ok(Outcome::Failed("names no path".to_owned())),
             },
+            (Action::RestoreFiles { .. }, Before::Files(files)) => Ok(recover::many::revert(system, files)),
             (Action::RemoveUnit { unit } | Action::ReloadService { unit }, Before::Unit(before)) => {
                 recover::unit::revert(system, unit, before)
             }
@@ -319,7 +338,7 @@ impl<'a> Hands<'a> {
         let path = story.intent.what.path().cloned();
         let outcome = match (&story.outcome, story.undone) {
             (_, true) => Outcome::Undone,
-            (Some(Outcome::Success), false) => self.undo(&story),
+            (Some(Outcome::Success | Outcome::Partly(_)), false) => self.undo(&story),
             (None, false) => Outcome::Failed("it is still being done".to_owned()),
             (Some(Outcome::Failed(_)), false) => self.undo(&story),
             (Some(Outcome::DoesNotExist | Outcome::Reverted(_) | Outcome::Undone), false) => Outcome::DoesNotExist,

@@ -142,5 +142,6 @@ fn facts(found: &tree::Found, undo_ready: bool, evidence_saved: bool) -> Facts {
         never_touch: found.untouchable,
         evidence_saved,
         targets: found.living.len(),
+        left_out: Vec::new(),
     }
 }

@@ -17,6 +17,9 @@ pub(crate) mod room;
 pub(crate) mod services;
 mod tree;
 
+pub(crate) use keep::Upstream;
+use tree::OLD;
+
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::time::Duration;
@@ -373,6 +376,14 @@ pub struct Ran {
     pub output: String,
 }
 
+/// One of many: `path` becomes `wanted` (`None`: nothing) when it is as `expected`.
+#[derive(Clone, Copy, Debug)]
+pub struct Placing<'p> {
+    pub path: &'p HostPath,
+    pub expected: Option<&'p FileState>,
+    pub wanted: Option<&'p FileState>,
+}
+
 /// The one door. An implementor must not follow names, wait without a deadline, or act on anything outside its scope.
 pub trait System: fmt::Debug + Send {
     fn now(&mut self) -> Timestamp;
@@ -384,6 +395,10 @@ pub trait System: fmt::Debug + Send {
     fn capture(&mut self, path: &HostPath) -> Result<Option<FileState>>;
     /// Puts a content in the keep, on disk.
     fn keep(&mut self, content: &[u8]) -> Result<Digest>;
+    /// A content can be had, from the keep or from what the keep leans on.
+    fn has(&mut self, _digest: &Digest) -> bool {
+        false
+    }
     /// A kept content, checked against its digest; at most [`CONTENT_BYTES_MAX`].
     fn kept(&mut self, digest: &Digest) -> Result<Vec<u8>>;
     /// Makes `path` be `wanted`, whole or not at all, when it is as `expected` (`None`: nothing is there).
@@ -404,6 +419,23 @@ pub trait System: fmt::Debug + Send {
     ) -> Result<()>;
     /// Takes away the name when it is as `expected`. A directory must be empty.
     fn remove(&mut self, path: &HostPath, expected: &FileState) -> Result<()>;
+    /// As many [`System::look`]s, in their order.
+    fn look_many(&mut self, paths: &[&HostPath]) -> Vec<Result<Option<FileState>>> {
+        paths.iter().map(|path| self.look(path)).collect()
+    }
+    /// As many [`System::capture`]s, in their order.
+    fn capture_many(&mut self, paths: &[&HostPath]) -> Vec<Result<Option<FileState>>> {
+        paths.iter().map(|path| self.capture(path)).collect()
+    }
+    /// Each whole or not at all, whatever becomes of the others; all that succeeded is on disk when this returns.
+    fn place_many(&mut self, placings: &[Placing<'_>]) -> Vec<Result<()>> {
+        let one = |placing: &Placing<'_>| match (placing.expected, placing.wanted) {
+            (None, None) => Ok(()),
+            (Some(expected), None) => self.remove(placing.path, expected),
+            (expected, Some(wanted)) => self.place(placing.path, expected, wanted),
+        };
+        placings.iter().map(one).collect()
+    }
     /// Clears what an interrupted `place` or `remove` left beside `path`; `known` are states that are safe in the keep.
     fn tidy(&mut self, path: &HostPath, known: &[&FileState]) -> Result<()>;
     /// Entries of a directory, sorted; empty when there is none. At most [`ENTRIES_MAX`].

@@ -17,6 +17,7 @@ mod log;
 mod note;
 mod protect;
 mod rules;
+mod shape;
 mod store;
 mod version;
 mod worker;
@@ -41,7 +42,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockRead
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use store::Store;
-use thymus_engine::event::FileActivity;
+use thymus_engine::event::{Content, FileActivity};
 use thymus_engine::id::{ProcessKey, Timestamp, VersionId};
 use thymus_engine::path::HostPath;
 use worker::Queue;
@@ -174,6 +175,8 @@ pub struct Counters {
     pub permission_deadlines: u64,
     /// Children of renamed directories beyond the limit.
     pub children_skipped: u64,
+    /// Contents that lost their form and were not told, because nobody listened for too long.
+    pub sightings_dropped: u64,
     /// Bytes of an unfinished write cut off when the vault was opened.
     pub torn_bytes: u64,
     /// Bytes on disk now.
@@ -224,6 +227,7 @@ struct Tally {
     permission_captures: AtomicU64,
     permission_deadlines: AtomicU64,
     children_skipped: AtomicU64,
+    sightings_dropped: AtomicU64,
     dropped: AtomicU64,
     torn_bytes: u64,
 }
@@ -246,6 +250,7 @@ struct Inner {
     settled: Condvar,
     gate: Mutex<Gate>,
     queue: Mutex<Queue>,
+    sightings: Mutex<Vec<Content>>,
     wake: Condvar,
     /// Read: something is being stored. Write: it is decided what lives.
     usage: RwLock<()>,
@@ -327,14 +332,18 @@ impl Inner {
         now.saturating_sub(boot).saturating_add(i64::try_from(time.0).unwrap_or(i64::MAX))
     }
 
-    fn pin(&self, path: &HostPath, pinned: bool) {
+    fn pin(&self, paths: &[HostPath]) {
         let mut index = self.index();
-        let changed = if pinned { index.pins.insert(path.clone()) } else { index.pins.remove(path) };
+        let new: Vec<&HostPath> = paths.iter().filter(|path| index.pins.insert((*path).clone())).collect();
         drop(index);
-        if changed {
-            let path = path.clone();
-            self.record(&[if pinned { Record::Pinned(path) } else { Record::Unpinned(path) }]);
-        }
+        self.record(&new.into_iter().cloned().map(Record::Pinned).collect::<Vec<_>>());
+    }
+
+    fn unpin(&self, paths: &[HostPath]) {
+        let mut index = self.index();
+        let gone: Vec<&HostPath> = paths.iter().filter(|path| index.pins.remove(*path)).collect();
+        drop(index);
+        self.record(&gone.into_iter().cloned().map(Record::Unpinned).collect::<Vec<_>>());
     }
 }
 
@@ -375,6 +384,7 @@ impl Vault {
             settled: Condvar::new(),
             gate: Mutex::default(),
             queue: Mutex::default(),
+            sightings: Mutex::default(),
             wake: Condvar::new(),
             usage: RwLock::default(),
             tails: Mutex::default(),
@@ -427,6 +437,12 @@ impl Vault {
         self.0.inner.note(activity, time)
     }
 
+    /// Contents that lost their form since this was asked last, in the order in which they were read.
+    #[must_use]
+    pub fn sightings(&self) -> Vec<Content> {
+        std::mem::take(&mut *locked(&self.0.inner.sightings))
+    }
+
     /// One version; waits for its capture when that is still to be done, at most some seconds.
     pub fn version(&self, id: VersionId) -> Result<Version, Error> {
         let inner = &self.0.inner;
@@ -442,6 +458,12 @@ impl Vault {
             }
             index = wait(&inner.settled, index, left);
         }
+    }
+
+    /// Content of that digest is stored, all of it.
+    #[must_use]
+    pub fn holds(&self, digest: &Digest) -> bool {
+        self.0.inner.store.is_complete(digest)
     }
 
     /// The bytes with that digest, verified.
@@ -514,13 +536,19 @@ impl Vault {
         self.0.inner.renew(path, writer, note)
     }
 
+    /// Records that these paths are again what they were in those versions (`UNKNOWN`: nothing), by `writer`. Nothing is
+    /// read: whoever says so has put them there.
+    pub fn restored(&self, paths: &[(&HostPath, VersionId)], writer: ProcessKey) {
+        self.0.inner.restored(paths, writer);
+    }
+
     /// Keeps all versions of these paths from retention until [`Vault::unpin`].
     pub fn pin(&self, paths: &[HostPath]) {
-        paths.iter().for_each(|path| self.0.inner.pin(path, true));
+        self.0.inner.pin(paths);
     }
 
     pub fn unpin(&self, paths: &[HostPath]) {
-        paths.iter().for_each(|path| self.0.inner.pin(path, false));
+        self.0.inner.unpin(paths);
     }
 
     #[must_use]
@@ -545,6 +573,7 @@ impl Vault {
             permission_captures: read(&tally.permission_captures),
             permission_deadlines: read(&tally.permission_deadlines),
             children_skipped: read(&tally.children_skipped),
+            sightings_dropped: read(&tally.sightings_dropped),
             torn_bytes: tally.torn_bytes,
             stored_bytes: inner.store.bytes(),
             queued: u64::try_from(inner.queued()).unwrap_or(u64::MAX),

@@ -42,6 +42,8 @@ fn plan(random: &mut Random, material: Material<'_>) -> Plan {
         ]
         .map(|(path, text, mode)| (path.to_owned(), text.to_owned(), mode, 0))
         .into(),
+        crowd: None,
+        record: None,
         escalation: String::new(),
         source: "127.0.0.66".to_owned(),
         benign,

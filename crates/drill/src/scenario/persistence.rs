@@ -18,10 +18,12 @@ fn plan(random: &mut Random, material: Material<'_>) -> Plan {
     let weak = format!("/etc/sudoers.d/{}", names.take());
     let shared = if random.below(2) == 0 { Shared::Shop } else { Shared::Nginx };
     let mut units = vec!["nginx".to_owned(), "ssh".to_owned(), "cron".to_owned(), "rsyslog".to_owned()];
-    let benign = people(random, &mut names, shared, &mut units);
+    let benign = people_and_shared(random, &mut names, shared, &mut units);
     let (attack_user, attack_root) = intruder(random, &mut names, shared, material);
     Plan {
         planted: vec![(weak, format!("alice ALL=(root) NOPASSWD: {rule}\n"), 0o440, 0)],
+        crowd: None,
+        record: None,
         escalation,
         source: format!("127.{}.{}.{}", random.between(1, 9), random.below(250), random.between(10, 250)),
         benign,
@@ -34,7 +36,7 @@ fn plan(random: &mut Random, material: Material<'_>) -> Plan {
 }
 
 /// A rule as tired people write them, and how it gives a root shell.
-fn weakness(random: &mut Random) -> (&'static str, String) {
+pub(super) fn weakness(random: &mut Random) -> (&'static str, String) {
     let (rule, command) = *random.pick(&[
         ("/usr/bin/find", "sudo -n find /etc/hostname -exec /bin/sh \\;"),
         ("/usr/bin/awk", "sudo -n awk 'BEGIN{system(\"/bin/sh\")}'"),
@@ -85,8 +87,8 @@ impl Shared {
     }
 }
 
-fn people(random: &mut Random, names: &mut Names, shared: Shared, units: &mut Vec<String>) -> Vec<Step> {
-    let mut steps = Vec::new();
+fn people_and_shared(random: &mut Random, names: &mut Names, shared: Shared, units: &mut Vec<String>) -> Vec<Step> {
+    let mut steps = people(random, names, units);
     let [first, second] = shared.benign(random);
     for expression in [first, second] {
         steps.push(step(
@@ -96,7 +98,14 @@ fn people(random: &mut Random, names: &mut Names, shared: Shared, units: &mut Ve
             &[shared.path()],
         ));
     }
+    random.shuffle(&mut steps);
+    pace(&mut steps, random, 450);
+    steps
+}
 
+/// What an administrator and two users do on a usual day.
+pub(super) fn people(random: &mut Random, names: &mut Names, units: &mut Vec<String>) -> Vec<Step> {
+    let mut steps = Vec::new();
     let key = public_key(random, &format!("ops@{}", names.take()));
     steps.push(step(
         Actor::Ops,

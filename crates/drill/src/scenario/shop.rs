@@ -57,6 +57,8 @@ pub(super) fn plan(random: &mut Random, fault: Fault) -> Plan {
     pace(&mut benign, random, 1_500);
     Plan {
         planted: planted.map(|(path, text, mode)| (path.to_owned(), text.to_owned(), mode, 0)).into(),
+        crowd: None,
+        record: None,
         escalation: String::new(),
         source: String::new(),
         benign,

@@ -118,6 +118,7 @@ pub(super) fn in_words(action: &Action) -> String {
         Action::SuspendProcesses { .. }
         | Action::TerminateProcesses { .. }
         | Action::EndSession { .. }
+        | Action::RestoreFiles { .. }
         | Action::QuarantineFile { .. }
         | Action::RemoveUnit { .. } => action.name().to_owned(),
     }

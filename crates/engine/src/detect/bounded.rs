@@ -40,6 +40,17 @@ impl<K: Ord + Clone, V> Bounded<K, V> {
         self.entries.get_key_value(key).map(|(kept, _)| kept)
     }
 
+    /// What is kept by that key; a new entry when there is none.
+    pub fn entry(&mut self, key: &K) -> &mut V
+    where
+        V: Default,
+    {
+        if !self.entries.contains_key(key) {
+            self.insert(key.clone(), V::default());
+        }
+        self.entries.entry(key.clone()).or_default()
+    }
+
     /// A key that is there keeps its age.
     pub fn insert(&mut self, key: K, value: V) {
         if self.entries.insert(key.clone(), value).is_some() {

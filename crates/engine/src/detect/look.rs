@@ -3,7 +3,8 @@
 
 use super::{Authority, Claim, Context, Invocation, Lineage, Seen, authority, programs};
 use crate::event::{
-    Activity, Change, Confidence, Event, FileActivity, FileActivityId, FileKind, ProcessActivity, ProcessActivityId,
+    Activity, Change, Confidence, Content, Event, FileActivity, FileActivityId, FileKind, ProcessActivity,
+    ProcessActivityId,
 };
 use crate::id::ProcessKey;
 use crate::incident::InvocationKind;
@@ -40,6 +41,7 @@ impl<'a> Look<'a> {
     pub(super) fn at(event: &'a Event, lineage: &'a dyn Lineage, context: &'a Context<'a>) -> Option<Self> {
         let actor = match &event.activity {
             Activity::File(file) => file.actor,
+            Activity::Content(content) => content.actor,
             Activity::Process(process) if process.activity == ProcessActivityId::Exec => process.process.key,
             Activity::Process(_)
             | Activity::Authentication(_)
@@ -60,6 +62,15 @@ impl<'a> Look<'a> {
     pub fn file(&self) -> Option<&'a FileActivity> {
         match &self.event.activity {
             Activity::File(file) => Some(file),
+            _ => None,
+        }
+    }
+
+    /// A content that lost its form.
+    #[must_use]
+    pub fn content(&self) -> Option<&'a Content> {
+        match &self.event.activity {
+            Activity::Content(content) => Some(content),
             _ => None,
         }
     }

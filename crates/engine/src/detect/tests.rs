@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+mod impact;
+
 use super::*;
 use crate::event::{
     Activity, Change, File, FileActivity, FileActivityId, FileKind, Mode as FileMode, Process, ProcessActivity,
@@ -32,7 +34,7 @@ impl Lineage for World {
     }
     fn invocation(&self, key: ProcessKey) -> Option<Invocation<'_>> {
         let (kind, leader, login) = self.invocations.get(&key.pid)?;
-        Some(Invocation { kind, leader: super::tests::key(*leader), login: *login })
+        Some(Invocation { kind, leader: super::tests::key(*leader), login: *login, origin: None })
     }
     fn is_suspect(&self, key: ProcessKey) -> bool {
         self.suspects.contains(&key.pid)
@@ -93,6 +95,7 @@ fn configuration() -> Configuration {
         append_only: vec!["/var/log/*.log".to_owned(), "/var/log/wtmp".to_owned(), "/var/log/*/*.log".to_owned()],
         change_tools: vec!["/usr/bin/dpkg".into(), "/usr/bin/apt-get".into()],
         never_touch: vec![key(99)],
+        decoys: Vec::new(),
         never_touch_paths: Vec::new(),
         policies: Vec::new(),
         boot_to_unix_ns: 0,

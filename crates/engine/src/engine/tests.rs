@@ -6,7 +6,7 @@ use super::*;
 use crate::action::{Action, Authored, Expected, Merge, Outcome, RestoreFile};
 use crate::event::{FileKind, Origin};
 use crate::id::VersionId;
-use crate::incident::{Decision, ObjectClass};
+use crate::incident::{ActionRecord, Decision, ObjectClass};
 use crate::path::HostPath;
 
 /// A whole intrusion by ssh; its shell still lives at the end.
@@ -678,9 +678,81 @@ fn a_step_stays_within_its_work_however_much_there_is_to_do() {
     let incident = only(&world);
     assert_eq!(incident.stage, Stage::Healed, "{}", incident.why);
     assert!(world.work_max <= STEP_WORK_MAX, "{} units in one step", world.work_max);
-    let quarantined = world.orders_given().iter().filter(|order| order.starts_with("quarantine")).count();
-    assert_eq!(quarantined, 3_000);
+    let restored: Vec<Action> = incident.actions.iter().map(|record| record.action.clone()).collect();
+    assert_eq!(restored.iter().flat_map(Action::paths).count(), 3_000);
+    let actions = restored.iter().filter(|action| action.paths().next().is_some()).count();
+    assert!(actions < 3_000 / 200, "{actions} actions");
     assert_eq!(live.len(), 600);
+}
+
+#[test]
+fn files_of_a_crowd_that_do_not_fit_are_put_in_order_by_themselves() {
+    let mut world = World::new(Mode::Autonomous);
+    let shell = world.login(ALICE, None);
+    let path = |number: usize| format!("/home/alice/{number}");
+    for number in 0..500 {
+        world.write(shell, &path(number));
+    }
+    let misfits = [3, 77, 300].map(|number| HostPath::from(path(number).as_str()));
+    world.misfits.extend(misfits.iter().cloned());
+    world.find(shell, "impact/encryption", Confidence::High);
+    world.settle();
+    let incident = only(&world);
+    assert_eq!(incident.stage, Stage::Healed, "{}", incident.why);
+    for path in &misfits {
+        let done = |record: &&ActionRecord| {
+            record.action.paths().any(|other| other == path) && record.outcome == Some(Outcome::Success)
+        };
+        let by: Vec<&str> = incident.actions.iter().filter(done).map(|record| record.action.name()).collect();
+        assert_eq!(by, ["quarantine_file"], "{path}");
+    }
+    let paths: BTreeSet<&HostPath> = incident.actions.iter().flat_map(|record| record.action.paths()).collect();
+    assert_eq!(paths.len(), 500);
+}
+
+#[test]
+fn a_crowd_under_a_hold_is_judged_in_few_questions_and_healed_after_it() {
+    let mut world = World::new(Mode::Autonomous);
+    let until = Timestamp(u64::MAX);
+    world.input(Input::Command(Command::Hold { until, why: "drill".into() }));
+    let shell = world.login(ALICE, None);
+    world.find(shell, "impact/encryption", Confidence::High);
+    for number in 0..2_000 {
+        world.write(shell, &format!("/home/alice/{number}"));
+    }
+    for _ in 0..20 {
+        world.tick();
+    }
+    let asked = only(&world).actions.len();
+    assert!(asked < crate::decide::CROWD_MIN + 20, "{asked} actions wait");
+    world.input(Input::Command(Command::Release));
+    world.settle();
+    let incident = only(&world);
+    assert_eq!(incident.stage, Stage::Healed, "{}", incident.why);
+    let done = incident.actions.iter().filter(|record| record.outcome == Some(Outcome::Success));
+    let paths: BTreeSet<&HostPath> = done.flat_map(|record| record.action.paths()).collect();
+    assert_eq!(paths.len(), 2_000);
+}
+
+#[test]
+fn a_policy_about_paths_is_asked_of_every_file_of_a_crowd() {
+    let mut configuration = configuration(Mode::Autonomous);
+    let text = r#"@id("hands-off") @reason("bob's files are bob's") forbid (principal, action, resource) when { context has path && context.path like "/home/bob/*" };"#;
+    configuration.policies.push(("local.cedar".to_owned(), text.to_owned()));
+    let mut world = World::with(Engine::new(), configuration);
+    let shell = world.login(ALICE, None);
+    for number in 0..200 {
+        let owner = if number % 50 == 0 { "bob" } else { "alice" };
+        world.write(shell, &format!("/home/{owner}/{number}"));
+    }
+    world.find(shell, "impact/encryption", Confidence::High);
+    world.settle();
+    let incident = only(&world);
+    assert_eq!(incident.stage, Stage::Stuck, "{}", incident.why);
+    let done = incident.actions.iter().filter(|record| record.outcome == Some(Outcome::Success));
+    let paths: Vec<&HostPath> = done.flat_map(|record| record.action.paths()).collect();
+    assert_eq!(paths.len(), 196);
+    assert!(paths.iter().all(|path| path.is_within(b"/home/alice")));
 }
 
 #[test]

@@ -26,6 +26,7 @@ pub(crate) fn configuration(mode: Mode) -> Configuration {
         append_only: vec!["/var/log/*".into(), "/var/log/*/*".into()],
         change_tools: ["/usr/bin/dpkg", "/usr/bin/apt"].map(HostPath::from).into(),
         never_touch: Vec::new(),
+        decoys: Vec::new(),
         never_touch_paths: vec![HostPath::from("/var/lib/thymus")],
         policies: crate::guard::Policies::defaults(),
         boot_to_unix_ns: 0,
@@ -62,6 +63,8 @@ pub(crate) struct World {
     pub(crate) facts: BTreeMap<HostPath, (Expected, Merge)>,
     /// Restored paths in which lines of the attack are again.
     pub(crate) returned: BTreeSet<HostPath>,
+    /// Paths that an action on many finds otherwise than planned, once.
+    pub(crate) misfits: BTreeSet<HostPath>,
     pub(crate) listener: ProcessKey,
     pub(crate) cron: ProcessKey,
     pub(crate) init: ProcessKey,
@@ -91,6 +94,7 @@ impl World {
             orders: Vec::new(),
             facts: BTreeMap::new(),
             returned: BTreeSet::new(),
+            misfits: BTreeSet::new(),
             listener: ProcessKey::default(),
             cron: ProcessKey::default(),
             init: ProcessKey::default(),
@@ -335,13 +339,21 @@ impl World {
                     _ => Expected::Yes,
                 };
                 let (as_expected, merge) = known.unwrap_or((usual, Merge::Exact));
+                let misfits = what.iter().flat_map(Action::paths).filter(|path| self.misfits.remove(*path));
+                let left_out: Vec<_> = match &what {
+                    Some(Action::RestoreFiles { .. }) => {
+                        misfits.map(|path| (path.clone(), "changed".to_owned())).collect()
+                    }
+                    _ => Vec::new(),
+                };
                 let facts = Facts {
                     as_expected,
                     undo_ready: true,
                     merge,
                     never_touch: false,
                     evidence_saved: true,
-                    targets: what.map_or(0, |what| what.target_count()),
+                    targets: what.as_ref().map_or(0, Action::target_count) - left_out.len(),
+                    left_out,
                 };
                 self.input(Input::Prepared { action, facts });
             }
@@ -357,6 +369,12 @@ impl World {
                     Some(Action::QuarantineFile { path, .. }) => {
                         let gone = self.version();
                         self.paths.insert(path, (gone, false));
+                    }
+                    Some(Action::RestoreFiles { files }) => {
+                        for file in files.iter() {
+                            let state = self.version();
+                            self.paths.insert(file.path.clone(), (state, file.base != VersionId::UNKNOWN));
+                        }
                     }
                     Some(Action::RestoreFile(restore)) => {
                         let restored = self.version();
@@ -401,6 +419,7 @@ impl World {
             Effect::Prepare { what, .. } => Some(match what {
                 Action::RestoreFile(restore) if restore.again => format!("compare {}", restore.path),
                 Action::RestoreFile(restore) => format!("restore {}", restore.path),
+                Action::RestoreFiles { files } => format!("restore {} files", files.len()),
                 Action::QuarantineFile { path, .. } => format!("quarantine {path}"),
                 Action::RemoveUnit { unit } => format!("remove {unit}"),
                 Action::ReloadService { unit } => format!("reload {unit}"),

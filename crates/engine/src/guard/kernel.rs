@@ -43,6 +43,7 @@ fn targets(request: &Request<'_>) -> Option<String> {
     let named = match request.action {
         Action::SuspendProcesses { .. } | Action::TerminateProcesses { .. } | Action::EndSession { .. } => count > 0,
         Action::RestoreFile(restore) => is_plain(&restore.path),
+        Action::RestoreFiles { files } => count > 0 && files.iter().all(|file| is_plain(&file.path)),
         Action::QuarantineFile { path, .. } => is_plain(path),
         Action::RemoveUnit { unit } | Action::ReloadService { unit } | Action::RestartService { unit } => {
             is_unit_name(unit)
@@ -122,6 +123,7 @@ fn never_touch(request: &Request<'_>) -> Option<String> {
         }
         Action::EndSession { leader, processes } => processes.iter().chain([leader]).any(process),
         Action::RestoreFile(restore) => path(&restore.path),
+        Action::RestoreFiles { files } => files.iter().any(|file| path(&file.path)),
         Action::QuarantineFile { path: at, .. } => path(at),
         Action::RemoveUnit { unit } | Action::ReloadService { unit } | Action::RestartService { unit } => {
             is_own_or_vital_unit(unit)

@@ -2,7 +2,8 @@
 //! Policies that an operator can read: Cedar, strictly validated at load, evaluated with every error counting as a no.
 
 use super::Request;
-use crate::action::{Action, Merge};
+use crate::action::{Action, Merge, RestoreFile};
+use crate::id::VersionId;
 use crate::incident::Decision;
 use crate::input::Mode;
 use cedar_policy::ffi::DetailedError;
@@ -47,6 +48,8 @@ pub struct Policies {
     authorizer: Authorizer,
     /// One for each of [`MODES`]: the agent, in its mode.
     entities: [Entities; 3],
+    /// Some policy looks at paths.
+    by_path: bool,
 }
 
 impl Policies {
@@ -101,7 +104,8 @@ impl Policies {
             return Err(errors);
         }
         let entities = entities(&schema).map_err(built_in)?;
-        Ok(Self { set, schema, authorizer: Authorizer::new(), entities })
+        let by_path = texts.iter().any(|(_, text)| text.contains("path"));
+        Ok(Self { set, schema, authorizer: Authorizer::new(), entities, by_path })
     }
 
     /// The policies that are built in, name and text.
@@ -110,8 +114,39 @@ impl Policies {
         DEFAULTS.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
     }
 
+    /// Whether one path may be judged otherwise than another.
+    pub(crate) const fn look_at_paths(&self) -> bool {
+        self.by_path
+    }
+
     /// What the policies say, with the reasons: those that hold, or that none does.
     pub(super) fn decide(&self, request: &Request<'_>) -> (Decision, Vec<String>) {
+        let Action::RestoreFiles { files } = request.action else { return self.decide_one(request) };
+        // Many files are as many restorations and evictions: each of them must be permitted. Where no policy looks at
+        // paths, one of each kind speaks for all.
+        let one = |file: &RestoreFile| match file.base {
+            VersionId::UNKNOWN => {
+                let expected = file.later.last().map(|authored| authored.version).unwrap_or_default();
+                Action::QuarantineFile { path: file.path.clone(), expected }
+            }
+            _ => Action::RestoreFile(file.clone()),
+        };
+        let mut worst: Option<(Decision, Vec<String>)> = None;
+        let mut kinds: Vec<&str> = Vec::new();
+        for action in files.iter().map(one) {
+            if !self.by_path && kinds.contains(&action.name()) {
+                continue;
+            }
+            kinds.push(action.name());
+            let said = self.decide_one(&Request { action: &action, ..*request });
+            if worst.as_ref().is_none_or(|(decision, _)| said.0 > *decision) {
+                worst = Some(said);
+            }
+        }
+        worst.unwrap_or_else(|| (Decision::Deny, vec!["no file is named".to_owned()]))
+    }
+
+    fn decide_one(&self, request: &Request<'_>) -> (Decision, Vec<String>) {
         let no = |why: String| (Decision::Deny, vec![why]);
         let asked = match self.asked(request) {
             Ok(asked) => asked,
@@ -174,7 +209,10 @@ impl Policies {
             Action::RemoveUnit { unit } | Action::ReloadService { unit } | Action::RestartService { unit } => {
                 context.push(("unit".to_owned(), text(unit.clone())));
             }
-            Action::SuspendProcesses { .. } | Action::TerminateProcesses { .. } | Action::EndSession { .. } => {}
+            Action::SuspendProcesses { .. }
+            | Action::RestoreFiles { .. }
+            | Action::TerminateProcesses { .. }
+            | Action::EndSession { .. } => {}
         }
         let context = Context::from_pairs(context).map_err(|error| error.to_string())?;
         let action = uid("Action", request.action.name())?;

@@ -96,6 +96,7 @@ fn good() -> Facts {
         never_touch: false,
         evidence_saved: true,
         targets: 1,
+        left_out: Vec::new(),
     }
 }
 

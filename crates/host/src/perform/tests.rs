@@ -129,6 +129,25 @@ fn cases() -> Vec<Case> {
             let bad = versions.add(Some(sim.write("/var/log/a", two, 0o640)), two);
             restore("/var/log/a", base, &[(bad, true)], true)
         }),
+        Case::new("restore many", |sim, versions| {
+            let mut files = Vec::new();
+            for path in ["/home/a", "/home/b", "/home/c"] {
+                let base = versions.add(Some(sim.write(path, b"words\n", 0o644)), b"words\n");
+                let bad = versions.add(Some(sim.write(path, b"\x07\xff", 0o644)), b"\x07\xff");
+                files.push((path, base, bad));
+            }
+            let base = versions.add(Some(sim.write("/home/d", b"words\n", 0o600)), b"words\n");
+            sim.delete("/home/d");
+            files.push(("/home/d", base, versions.add(None, b"")));
+            let note = versions.add(Some(sim.write("/home/NOTE", b"pay\n", 0o644)), b"pay\n");
+            files.push(("/home/NOTE", VersionId::UNKNOWN, note));
+            let one = |(path, base, bad): (&str, VersionId, VersionId)| match restore(path, base, &[(bad, true)], false)
+            {
+                Action::RestoreFile(restore) => restore,
+                _ => panic!(),
+            };
+            Action::RestoreFiles { files: files.into_iter().map(one).collect::<Vec<_>>().into() }
+        }),
         Case::new("quarantine", |sim, versions| {
             let bad =
                 versions.add(Some(sim.write("/etc/cron.d/x", b"* * * * * root x\n", 0o644)), b"* * * * * root x\n");
@@ -231,6 +250,15 @@ fn undisturbed(case: &Case) -> (State, usize, usize) {
     (case.sim.state(), captured, case.sim.steps())
 }
 
+/// What is said not to be done is as before, all else as after.
+fn partly(case: &Case, not_done: &[(HostPath, String)], [before, after]: [&State; 2], place: &str) {
+    let now = case.sim.state();
+    for path in case.what.paths() {
+        let wanted = if not_done.iter().any(|(left, _)| left == path) { before } else { after };
+        assert_eq!(now.files.get(path), wanted.files.get(path), "{path}, {place}");
+    }
+}
+
 #[test]
 fn a_fault_at_any_step_leaves_the_host_as_it_was() {
     for index in 0..cases().len() {
@@ -254,9 +282,14 @@ fn a_fault_at_any_step_leaves_the_host_as_it_was() {
                 case.sim.fault(Some((step, fault)));
                 let outcome = commit(&mut hands, ACTION);
                 let place = format!("{}, {fault:?} {step}: {outcome:?}", case.name);
-                match outcome {
+                match &outcome {
                     Outcome::Success | Outcome::DoesNotExist => assert_eq!(case.sim.state(), after, "{place}"),
                     Outcome::Reverted(_) => assert_eq!(case.sim.state(), before, "{place}"),
+                    Outcome::Partly(not_done) => {
+                        partly(&case, not_done, [&before, &after], &place);
+                        assert_eq!(hands.undo_action(ACTION).outcome, Outcome::Undone, "{place}");
+                        assert_eq!(case.sim.state(), before, "{place}");
+                    }
                     // A refusal of one process is told; what was stopped is held by its lease, what was killed stays so.
                     Outcome::Failed(_) if matches!(case.what.tactic(), thymus_engine::action::Tactic::Isolate) => {
                         assert!(hands.undo_action(ACTION).outcome == Outcome::Undone, "{place}");
@@ -295,6 +328,7 @@ fn after_a_crash_at_any_step_the_next_start_leaves_nothing_open() {
                 match &settled[0].1 {
                     Outcome::Success => assert_eq!(case.sim.state(), after, "{place}"),
                     Outcome::Reverted(_) => assert_eq!(case.sim.state(), before, "{place}"),
+                    Outcome::Partly(not_done) => partly(&case, not_done, [&before, &after], &place),
                     other => panic!("{other:?}: {place}"),
                 }
                 let _ = hands.undo_action(ACTION);
@@ -337,7 +371,7 @@ fn applying_twice_is_applying_once_and_reverting_twice_is_reverting_once() {
 #[test]
 fn what_others_changed_meanwhile_is_never_overwritten() {
     for case in cases().into_iter().filter(|case| case.exact_after_crash && case.name != "mend a log") {
-        let path = case.what.path().unwrap().to_string();
+        let path = case.what.paths().next().unwrap().to_string();
         let agent = Agent::new();
         let mut hands = agent.start(&case);
         prepare(&mut hands, ACTION, &case.what);
@@ -400,7 +434,9 @@ fn written_after_its_restoration(now: &[u8]) -> (Facts, Option<Vec<u8>>, bool) {
         let _ = commit(&mut hands, ACTION);
     }
     let paths = vec![restore.path.clone()];
-    let proof = Proof { processes: Vec::new(), actions: Vec::new(), again: vec![restore], paths, since: Timestamp(0) };
+    let again = vec![restore];
+    let (processes, actions, others) = (Vec::new(), Vec::new(), Vec::new());
+    let proof = Proof { processes, actions, again, others, paths, since: Timestamp(0) };
     let Input::Proven { checks, .. } = hands.verify(IncidentId(1), &proof, &[]) else { panic!() };
     (facts, case.sim.read("/etc/a"), checks.iter().all(|check| check.holds))
 }
@@ -445,6 +481,7 @@ fn the_proof_holds_only_while_nothing_is_as_the_attack_left_it() {
     prepare(&mut hands, ACTION, &case.what);
     commit(&mut hands, ACTION);
     let proof = Proof {
+        others: Vec::new(),
         processes: vec![killed],
         actions: vec![ACTION],
         again: Vec::new(),

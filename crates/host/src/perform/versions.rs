@@ -103,3 +103,21 @@ fn file_state(state: &State) -> Result<Option<FileState>, String> {
         inode: (state.key.inode, state.born_ns),
     }))
 }
+
+/// The vault as what the keep leans on: what it has of a pinned path stays.
+#[derive(Clone, Debug)]
+pub struct VaultContents(pub Vault);
+
+impl crate::system::Upstream for VaultContents {
+    fn holds(&self, digest: &Digest) -> bool {
+        self.0.holds(&crate::vault::Digest(digest.0))
+    }
+
+    fn content(&self, digest: &Digest) -> Option<Vec<u8>> {
+        self.0.content(&crate::vault::Digest(digest.0)).ok()
+    }
+
+    fn sync(&self) -> std::io::Result<()> {
+        self.0.sync().map_err(std::io::Error::other)
+    }
+}

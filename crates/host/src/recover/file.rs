@@ -277,10 +277,18 @@ pub fn capture_quarantine(
 }
 
 fn facts(as_expected: Expected, merge: Merge) -> Facts {
-    Facts { as_expected, undo_ready: true, merge, never_touch: false, evidence_saved: true, targets: 1 }
+    Facts {
+        as_expected,
+        undo_ready: true,
+        merge,
+        never_touch: false,
+        evidence_saved: true,
+        targets: 1,
+        left_out: Vec::new(),
+    }
 }
 
-fn same(one: Option<&FileState>, other: Option<&FileState>) -> bool {
+pub(super) fn same(one: Option<&FileState>, other: Option<&FileState>) -> bool {
     match (one, other) {
         (None, None) => true,
         (Some(one), Some(other)) => one.same(other),
@@ -290,7 +298,7 @@ fn same(one: Option<&FileState>, other: Option<&FileState>) -> bool {
 
 /// Whether what is there is the version that the plan rests on. A version that the vault could not read in time cannot
 /// be compared; that no later change was seen must do.
-fn as_recorded(versions: &dyn Versions, version: VersionId, found: Option<&FileState>) -> Expected {
+pub(super) fn as_recorded(versions: &dyn Versions, version: VersionId, found: Option<&FileState>) -> Expected {
     match (versions.state(version), found) {
         (Err(_), _) | (Ok(None), None) => Expected::Yes,
         (Ok(Some(_)), None) => Expected::Changed("it is gone".to_owned()),

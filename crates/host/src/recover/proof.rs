@@ -6,7 +6,7 @@ use crate::journal::Story;
 use crate::perform::{Before, Versions};
 use crate::system::{FileState, Life, Result, System, same_process};
 use std::collections::BTreeMap;
-use thymus_engine::action::RestoreFile;
+use thymus_engine::action::{Outcome, RestoreFile};
 use thymus_engine::input::{Check, Proof};
 use thymus_engine::{HostPath, ProcessKey};
 
@@ -42,11 +42,28 @@ pub fn checks(
     watched: &[Watch],
 ) -> Vec<Check> {
     let mut wanted: BTreeMap<&HostPath, &file::Before> = BTreeMap::new();
+    let mut many: BTreeMap<&HostPath, &file::Before> = BTreeMap::new();
     for story in stories {
+        if let Before::Files(files) = &story.intent.before {
+            let not_done = match &story.outcome {
+                Some(Outcome::Partly(not_done)) => not_done.as_slice(),
+                _ => &[],
+            };
+            // What this one could not do another one did, or the engine shows it.
+            let done = |path: &HostPath| not_done.iter().all(|(left, _)| left != path);
+            for (path, before) in files.iter().filter(|(path, _)| done(path)) {
+                wanted.remove(path);
+                many.insert(path, before);
+            }
+        }
         // Later actions on a path replace earlier ones: stories are in the order of their numbers.
         if let (Some(path), Before::File(before)) = (story.intent.what.path(), &story.intent.before) {
+            many.remove(path);
             wanted.insert(path, before);
         }
+    }
+    for path in &proof.others {
+        many.remove(path);
     }
     let mut content = Vec::new();
     let mut persistence = Vec::new();
@@ -54,6 +71,20 @@ pub fn checks(
         let difference = match as_wanted(system, path, before) {
             Ok(difference) => difference,
             Err(error) => Some(error.in_words()),
+        };
+        if let Some(difference) = difference {
+            let list = if is_persistence(path) { &mut persistence } else { &mut content };
+            list.push(format!("`{path}`: {difference}"));
+        }
+    }
+    let paths: Vec<&HostPath> = many.keys().copied().collect();
+    for ((path, before), found) in many.iter().zip(system.look_many(&paths)) {
+        let difference = match (&before.wanted, found) {
+            (_, Err(error)) => Some(error.in_words()),
+            (None, Ok(None)) => None,
+            (None, Ok(Some(_))) => Some("it is there again".to_owned()),
+            (Some(_), Ok(None)) => Some("it is gone".to_owned()),
+            (Some(wanted), Ok(Some(found))) => wanted.difference(&found),
         };
         if let Some(difference) = difference {
             let list = if is_persistence(path) { &mut persistence } else { &mut content };
@@ -70,7 +101,7 @@ pub fn checks(
             list.push(format!("`{}`: {found}", restore.path));
         }
     }
-    let persistent = wanted.keys().filter(|path| is_persistence(path)).count();
+    let persistent = wanted.keys().chain(many.keys()).filter(|path| is_persistence(path)).count();
     let again = match proof.again.len() {
         0 => String::new(),
         count => format!("; in {count} more that others wrote since, nothing of the attack is back"),
@@ -79,7 +110,7 @@ pub fn checks(
         check(
             "content",
             &content,
-            format!("{} paths are as wanted, content and attributes{again}", wanted.len() - persistent),
+            format!("{} paths are as wanted, content and attributes{again}", wanted.len() + many.len() - persistent),
         ),
         check("persistence", &persistence, format!("{persistent} places that start by themselves hold nothing of it")),
     ];

@@ -35,7 +35,15 @@ pub enum Before {
 }
 
 fn facts(as_expected: Expected, targets: usize) -> Facts {
-    Facts { as_expected, undo_ready: true, merge: Merge::Exact, never_touch: false, evidence_saved: true, targets }
+    Facts {
+        as_expected,
+        undo_ready: true,
+        merge: Merge::Exact,
+        never_touch: false,
+        evidence_saved: true,
+        targets,
+        left_out: Vec::new(),
+    }
 }
 
 fn words(command: &[String]) -> Vec<&str> {

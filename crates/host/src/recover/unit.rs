@@ -7,7 +7,15 @@ use crate::system::{Result, System, UnitState, UnitVerb};
 use thymus_engine::action::{Expected, Facts, Merge, Outcome};
 
 fn facts(as_expected: Expected) -> Facts {
-    Facts { as_expected, undo_ready: true, merge: Merge::Exact, never_touch: false, evidence_saved: true, targets: 1 }
+    Facts {
+        as_expected,
+        undo_ready: true,
+        merge: Merge::Exact,
+        never_touch: false,
+        evidence_saved: true,
+        targets: 1,
+        left_out: Vec::new(),
+    }
 }
 
 pub fn capture_removal(system: &mut dyn System, unit: &str) -> Result<(UnitState, Facts)> {

@@ -57,6 +57,13 @@ impl<'a> Linux<'a> {
         })
     }
 
+    /// What this store has need not be in the keep as well.
+    #[must_use]
+    pub fn upon(mut self, upstream: Box<dyn super::Upstream>) -> Self {
+        self.keep.lean_on(upstream);
+        self
+    }
+
     /// Looks at processes through a kernel program from now on, for those who are in a hurry. The error: why the kernel
     /// refuses it; `/proc` is read then, which is slower.
     pub fn ask_the_kernel(&mut self) -> std::result::Result<(), String> {
@@ -105,11 +112,19 @@ impl System for Linux<'_> {
     }
 
     fn capture(&mut self, path: &HostPath) -> Result<Option<FileState>> {
-        self.tree().look(path, true)
+        let captured = self.tree().look(path, true)?;
+        self.keep.settle()?;
+        Ok(captured)
     }
 
     fn keep(&mut self, content: &[u8]) -> Result<Digest> {
-        self.keep.put(&mut &content[..]).map(|(digest, _)| digest)
+        let (digest, _) = self.keep.put(&mut &content[..])?;
+        self.keep.settle()?;
+        Ok(digest)
+    }
+
+    fn has(&mut self, digest: &Digest) -> bool {
+        self.keep.has(digest)
     }
 
     fn kept(&mut self, digest: &Digest) -> Result<Vec<u8>> {
@@ -118,6 +133,26 @@ impl System for Linux<'_> {
 
     fn place(&mut self, path: &HostPath, expected: Option<&FileState>, wanted: &FileState) -> Result<()> {
         self.tree().place(path, expected, wanted)
+    }
+
+    fn look_many(&mut self, paths: &[&HostPath]) -> Vec<Result<Option<FileState>>> {
+        self.tree().look_many(paths, false)
+    }
+
+    fn capture_many(&mut self, paths: &[&HostPath]) -> Vec<Result<Option<FileState>>> {
+        let captured = self.tree().look_many(paths, true);
+        match self.keep.settle() {
+            Ok(()) => captured,
+            Err(error) => {
+                let why = error.in_words();
+                let failed = |path: &&HostPath| Err(Error::Refused { path: (*path).clone(), why: why.clone() });
+                paths.iter().map(failed).collect()
+            }
+        }
+    }
+
+    fn place_many(&mut self, placings: &[super::Placing<'_>]) -> Vec<Result<()>> {
+        self.tree().place_many(placings)
     }
 
     fn write_in_place(&mut self, path: &HostPath, expected: &FileState, wanted: &FileState) -> Result<FileState> {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Files of a real Linux: hold the parent directory, look at what is in it, replace it whole.
 
+mod many;
+
 use super::keep::Keep;
 use super::{Bytes, CONTENT_BYTES_MAX, Digest, ENTRIES_MAX, Error, FileState, Result, XATTR_BYTES_MAX, mend};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -10,7 +12,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use thymus_engine::HostPath;
 use thymus_engine::event::FileKind;
@@ -18,7 +20,7 @@ use thymus_engine::event::FileKind;
 /// LIMIT: names tried for a file that is being made, and tries when the tree moves under a look-up.
 const TRIES: usize = 16;
 const NEW: &str = "new";
-const OLD: &str = "old";
+pub(super) const OLD: &str = "old";
 
 #[derive(Clone, Copy)]
 pub(super) struct Tree<'a> {
@@ -32,13 +34,29 @@ pub(super) struct Tree<'a> {
 #[cfg(test)]
 #[derive(Debug, Default)]
 pub(in crate::system) struct Fault {
-    pub(super) seen: std::cell::Cell<usize>,
+    pub(super) seen: Shared<usize>,
     /// The step that fails.
-    pub(super) at: std::cell::Cell<Option<usize>>,
+    pub(super) at: Shared<Option<usize>>,
     /// Nothing happens after it either, as after a `kill -9`.
-    pub(super) crash: std::cell::Cell<bool>,
+    pub(super) crash: Shared<bool>,
     /// Run at every step: a racing attacker.
-    pub(super) race: std::cell::RefCell<Option<Race>>,
+    pub(super) race: std::sync::Mutex<Option<Race>>,
+}
+
+/// A cell that threads may share.
+#[cfg(test)]
+#[derive(Debug, Default)]
+pub(in crate::system) struct Shared<T>(std::sync::Mutex<T>);
+
+#[cfg(test)]
+impl<T: Copy> Shared<T> {
+    pub(super) fn get(&self) -> T {
+        *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    pub(super) fn set(&self, value: T) {
+        *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = value;
+    }
 }
 
 #[cfg(test)]
@@ -110,7 +128,7 @@ impl Tree<'_> {
     fn step(&self) -> Result<()> {
         let number = self.fault.seen.get();
         self.fault.seen.set(number + 1);
-        if let Some(Race(race)) = &mut *self.fault.race.borrow_mut() {
+        if let Some(Race(race)) = &mut *self.fault.race.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
             race(number);
         }
         match self.fault.at.get() {
@@ -269,8 +287,8 @@ impl Tree<'_> {
         rustix::fs::renameat_with(&place.parent, from, &place.parent, to, flags)
     }
 
-    /// A new object with everything of `wanted`, under a name of its own, on disk. Gives that name.
-    fn make(&self, place: &Place<'_>, wanted: &FileState) -> Result<Vec<u8>> {
+    /// A new object with everything of `wanted`, under a name of its own, with `sync` on disk. Gives that name.
+    fn make(&self, place: &Place<'_>, wanted: &FileState, sync: bool) -> Result<Vec<u8>> {
         let mut result = Err(Errno::EXIST);
         let mut name = Vec::new();
         for number in 0..TRIES {
@@ -281,7 +299,7 @@ impl Tree<'_> {
             }
         }
         let file = result.map_err(failed("create a new file beside", place.path))?;
-        let filled = self.fill(place, &name, file, wanted);
+        let filled = self.fill(place, &name, file, wanted, sync);
         if filled.is_err() {
             self.clean(|| {
                 let _ = self.unlink(place, &name, wanted.kind);
@@ -311,28 +329,21 @@ impl Tree<'_> {
         }
     }
 
-    fn fill(&self, place: &Place<'_>, name: &[u8], file: Option<File>, wanted: &FileState) -> Result<()> {
+    fn fill(&self, place: &Place<'_>, name: &[u8], file: Option<File>, wanted: &FileState, sync: bool) -> Result<()> {
         self.step()?;
         if let Some(mut file) = file {
             let digest = wanted.content.ok_or_else(|| Error::Refused {
                 path: place.path.clone(),
                 why: "the wanted content is not known".to_owned(),
             })?;
-            let found = copy(self.keep.open_content(&digest)?, &mut file).map_err(|source| Error::File {
-                doing: "write",
-                path: place.path.clone(),
-                source,
-            })?;
-            if found != digest {
-                return Err(Error::Damaged { wanted: digest, found });
-            }
+            self.keep.pour(&digest, &mut file, place.path)?;
         }
         self.step()?;
         let held = self.hold(place, name)?;
         let held = held.ok_or_else(|| failed("find what was just made for", place.path)(Errno::NOENT))?;
         let made = FileState { kind: wanted.kind, ..FileState::default() };
         // Not yet its inode flags: what is immutable cannot be moved to its place.
-        self.set_metadata(&held, place.path, &made, &FileState { flags: 0, ..wanted.clone() })
+        self.set_metadata(&held, place.path, &made, &FileState { flags: 0, ..wanted.clone() }, sync)
     }
 
     /// The last touch to what stands in its place.
@@ -347,7 +358,14 @@ impl Tree<'_> {
     }
 
     /// Owner before mode before attributes: changing the owner clears set-id bits and capabilities, an ACL is part of the mode.
-    fn set_metadata(&self, held: &Held, path: &HostPath, now: &FileState, wanted: &FileState) -> Result<()> {
+    fn set_metadata(
+        &self,
+        held: &Held,
+        path: &HostPath,
+        now: &FileState,
+        wanted: &FileState,
+        sync: bool,
+    ) -> Result<()> {
         let node = &held.node;
         let name = through(node);
         let symlink = wanted.kind == FileKind::Symlink;
@@ -381,7 +399,7 @@ impl Tree<'_> {
         let times = Timestamps { last_access: omit, last_modification: modified };
         rustix::fs::utimensat(rustix::fs::CWD, name.as_str(), &times, AtFlags::empty())
             .map_err(failed("set the times of", path))?;
-        if matches!(wanted.kind, FileKind::Regular | FileKind::Directory) {
+        if sync && matches!(wanted.kind, FileKind::Regular | FileKind::Directory) {
             let file = self.reopen(held, OFlags::RDONLY, path)?;
             file.sync_all().map_err(|source| Error::File { doing: "sync", path: path.clone(), source })?;
         }
@@ -435,7 +453,7 @@ impl Tree<'_> {
         let place = self.existing_place(path)?;
         self.step()?;
         let Some((now, held)) = self.found(&place, expected)? else {
-            let name = self.make(&place, wanted)?;
+            let name = self.make(&place, wanted, true)?;
             return self.settle(&place, &name, wanted);
         };
         // The same object with other metadata keeps its inode: daemons may hold it open. Not when it has more names: one of
@@ -443,13 +461,13 @@ impl Tree<'_> {
         let content = |state: &FileState| (state.kind, state.content, state.target.clone(), state.special);
         let single = now.kind == FileKind::Directory || now.links == 1;
         if content(&now) == content(wanted) && single && now.kind != FileKind::Symlink {
-            return self.set_metadata(&held, path, &now, wanted).inspect_err(|_| {
+            return self.set_metadata(&held, path, &now, wanted, true).inspect_err(|_| {
                 self.clean(|| {
-                    let _ = self.set_metadata(&held, path, wanted, &now);
+                    let _ = self.set_metadata(&held, path, wanted, &now, true);
                 });
             });
         }
-        let name = self.make(&place, wanted)?;
+        let name = self.make(&place, wanted, true)?;
         self.exchange(&place, &held, &now, &name, wanted)
     }
 
@@ -504,6 +522,12 @@ impl Tree<'_> {
 
     /// Puts what was made as `name` in the place of the old object, and that one back when it was not what we thought.
     fn exchange(&self, place: &Place<'_>, held: &Held, now: &FileState, name: &[u8], wanted: &FileState) -> Result<()> {
+        self.swap(place, held, now, name, wanted)?;
+        self.sync(place)
+    }
+
+    /// The same without a flush.
+    fn swap(&self, place: &Place<'_>, held: &Held, now: &FileState, name: &[u8], wanted: &FileState) -> Result<()> {
         let path = place.path;
         let swapped = self.step().and_then(|()| self.unlock(held, path, now)).and_then(|()| {
             self.rename(place, name, place.name, RenameFlags::EXCHANGE).map_err(failed("replace", path))
@@ -532,8 +556,7 @@ impl Tree<'_> {
             });
         }
         finished?;
-        self.lock(place, wanted)?;
-        self.sync(place)
+        self.lock(place, wanted)
     }
 
     pub(super) fn remove(&self, path: &HostPath, expected: &FileState) -> Result<()> {
@@ -606,7 +629,7 @@ impl Tree<'_> {
         let same =
             state.flags == 0 && FileState { content: state.content, size: state.size, ..wanted.clone() }.same(&state);
         if !same {
-            self.set_metadata(&held, path, &FileState { flags: 0, ..state }, &metadata)?;
+            self.set_metadata(&held, path, &FileState { flags: 0, ..state }, &metadata, true)?;
         }
         let held = self.hold(&place, place.name)?;
         let held = held.ok_or_else(|| failed("find again", path)(Errno::NOENT))?;
@@ -659,7 +682,7 @@ impl Tree<'_> {
             }
             self.overwrite(path, &file, &now, &after)?;
         }
-        self.set_metadata(&held, path, &state, wanted)
+        self.set_metadata(&held, path, &state, wanted, true)
     }
 
     pub(super) fn tidy(&self, path: &HostPath, known: &[&FileState]) -> Result<()> {
@@ -731,23 +754,6 @@ fn digest_of(reader: &mut impl Read) -> io::Result<(Digest, u64)> {
     let mut hasher = blake3::Hasher::new();
     let size = io::copy(reader, &mut hasher)?;
     Ok((Digest(*hasher.finalize().as_bytes()), size))
-}
-
-fn copy(mut from: File, to: &mut File) -> io::Result<Digest> {
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match from.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => {
-                hasher.update(&buffer[..count]);
-                to.write_all(&buffer[..count])?;
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(Digest(*hasher.finalize().as_bytes()))
 }
 
 #[cfg(test)]

@@ -119,7 +119,12 @@ impl Inner {
         if let Ok(now) = &captured
             && let Some(image) = self.gate().first_after(now.state.key.inode, begun)
         {
-            captured = Ok(Captured { state: image.state, stable: image.stable, grew: false });
+            captured = Ok(Captured {
+                state: image.state,
+                stable: image.stable,
+                grew: false,
+                samples: super::shape::Samples::default(),
+            });
         }
         let log = self.rules.is_log(path);
         let stable = captured.as_ref().is_ok_and(|captured| captured.is_exact(log));
@@ -164,7 +169,7 @@ impl Inner {
             let was_missing = matches!(known, Some(Recorded::Missing(_)));
             (index.allocate(fresh), known_before && !was_missing)
         };
-        self.settle(id, recorded, Some(Seen { end: boot_now(), stable, gated: false }));
+        self.settle(id, recorded, Some(Seen { end: boot_now(), stable, gated: false, shape: None }));
         unseen
     }
 
@@ -188,7 +193,11 @@ impl Inner {
             let note = "removed while nobody guarded";
             let fresh = Fresh { path, writer: ProcessKey::default(), time: now, unix_ns: self.unix(now), note };
             let id = self.index().allocate(fresh);
-            self.settle(id, Recorded::State(State::absent()), Some(Seen { end: now, stable: true, gated: false }));
+            self.settle(
+                id,
+                Recorded::State(State::absent()),
+                Some(Seen { end: now, stable: true, gated: false, shape: None }),
+            );
         }
         gone
     }

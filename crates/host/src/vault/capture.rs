@@ -4,6 +4,7 @@
 //! An object is opened once, by `openat2` as a path only; what it is is asked of that descriptor, and a regular file is
 //! then opened for reading through it: no name is looked up twice, and no device, pipe or socket is ever opened.
 
+use super::shape::{Samples, Sampling};
 use super::{Digest, Error, Kind, State};
 use crate::sense::wire;
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -25,6 +26,8 @@ pub(super) struct Captured {
     pub(super) stable: bool,
     /// It only grew while it was read, which is no change to what was read of a log.
     pub(super) grew: bool,
+    /// Of a regular file's content.
+    pub(super) samples: Samples,
 }
 
 impl Captured {
@@ -148,17 +151,17 @@ pub(super) fn read(root: BorrowedFd<'_>, path: &HostPath, bytes_max: u64, keep: 
         Kind::Directory => {
             state.xattrs =
                 attributes(&Attributed::Place(object.as_fd())).map_err(refused("asked for its attributes"))?;
-            Ok(Captured { state, stable: true, grew: false })
+            Ok(Captured { state, stable: true, grew: false, samples: Samples::default() })
         }
         Kind::Symlink => {
             let target = rustix::fs::readlinkat(&object, c"", Vec::new()).map_err(refused("read as a link"))?;
             state.link_target = Some(target.into_bytes());
             state.xattrs = closed_attributes(root, path).map_err(refused("asked for its attributes"))?;
-            Ok(Captured { state, stable: true, grew: false })
+            Ok(Captured { state, stable: true, grew: false, samples: Samples::default() })
         }
         Kind::CharacterDevice | Kind::BlockDevice | Kind::Fifo | Kind::Socket => {
             state.xattrs = closed_attributes(root, path).map_err(refused("asked for its attributes"))?;
-            Ok(Captured { state, stable: true, grew: false })
+            Ok(Captured { state, stable: true, grew: false, samples: Samples::default() })
         }
         Kind::Absent => Err(Failure::Absent),
     }
@@ -205,14 +208,15 @@ pub(super) fn read_open(
         if before.size > bytes_max {
             return Err(too_large());
         }
-        let mut source = FromStart { file, offset: 0 };
+        let mut source = Sampling::new(FromStart { file, offset: 0 }, before.size);
         let (digest, size) = keep(&mut source).map_err(Failure::Store)?.ok_or_else(too_large)?;
         let xattrs = attributes(&Attributed::Place(seen)).map_err(refused("asked for its attributes"))?;
         let after = metadata(&statx(seen).map_err(refused("asked for its state"))?);
         let stable = size == after.size && (before.ctime_ns, before.size) == (after.ctime_ns, after.size);
         let grew = before.size <= size && size <= after.size;
         if stable || attempt == ATTEMPTS {
-            return Ok(Captured { state: State { size, digest: Some(digest), xattrs, ..after }, stable, grew });
+            let state = State { size, digest: Some(digest), xattrs, ..after };
+            return Ok(Captured { state, stable, grew, samples: source.samples });
         }
     }
 }

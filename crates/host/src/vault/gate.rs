@@ -6,6 +6,7 @@
 
 use super::{Digest, Intent, State};
 use std::collections::{BTreeMap, VecDeque};
+use thymus_engine::event::Shape;
 use thymus_engine::id::Timestamp;
 
 /// LIMIT: earlier states kept of one inode, and of all, until their versions are settled.
@@ -33,6 +34,8 @@ pub(super) struct Image {
     pub(super) gated: bool,
     /// Read because the file was closed after writing, and not given to a version yet.
     pub(super) of_close: bool,
+    /// What it looked like, when it was read because of a close.
+    pub(super) shape: Option<Shape>,
 }
 
 #[derive(Clone, Debug, Default)]

@@ -244,6 +244,23 @@ impl Inner {
         }
     }
 
+    pub(super) fn restored(&self, paths: &[(&HostPath, VersionId)], writer: ProcessKey) {
+        let (now, mut after) = (super::boot_now(), Aftermath::default());
+        let unix_ns = self.unix(now);
+        let mut index = self.index();
+        for (path, base) in paths {
+            let known = index.slot(*base).and_then(|slot| slot.version.recorded.state()).cloned();
+            let state = known.unwrap_or_else(State::absent);
+            index.stands_unknown(path);
+            index.touch(path, now, Touch::Content);
+            let fresh = Fresh { path, writer, time: now, unix_ns, note: "restored" };
+            self.settle_at_once(&mut index, fresh, state, &mut after);
+        }
+        drop(index);
+        let records = after.settled.into_iter().flat_map(super::log::Record::of_version).collect();
+        self.enqueue(after.jobs, records);
+    }
+
     fn settle_at_once(&self, index: &mut Index, fresh: Fresh<'_>, state: State, after: &mut Aftermath) -> VersionId {
         let id = index.allocate(fresh);
         if let Some(slot) = index.slot_mut(id) {

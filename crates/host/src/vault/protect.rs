@@ -376,7 +376,8 @@ impl Group {
             Ok(captured) => {
                 let log = self.path_of(file).is_some_and(|path| self.inner.rules.is_log(&path));
                 let (end, stable) = (boot_now(), captured.is_exact(log));
-                Some(Image { start, end, state: captured.state, stable, gated: true, of_close: task.of_close })
+                let shape = task.of_close.then(|| captured.samples.shape());
+                Some(Image { start, end, state: captured.state, stable, gated: true, of_close: task.of_close, shape })
             }
             Err(failure) => {
                 let reason = match self.inner.recorded(Err(failure)) {

@@ -5,6 +5,7 @@ use super::capture::{self, Captured, Failure};
 use super::gate::Image;
 use super::index::{Fresh, Held, TICK_NS};
 use super::log::Record;
+use super::shape::Samples;
 use super::{Digest, Error, Inner, Kind, NAMED_MAX, Recorded, State, Window, boot_now};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::OFlags;
@@ -12,6 +13,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use thymus_engine::event::{Content, Form, Shape};
 use thymus_engine::id::{ProcessKey, Timestamp, VersionId};
 use thymus_engine::path::HostPath;
 
@@ -19,6 +21,8 @@ use thymus_engine::path::HostPath;
 pub(super) const QUEUE_MAX: usize = 16_384;
 /// Ids are promised to the disk in blocks of this many, ahead of their use.
 const RESERVE: u64 = 65_536;
+/// LIMIT: contents that lost their form and wait to be told; more are counted.
+const SIGHTINGS_MAX: usize = 4_096;
 /// LIMIT: logs held open.
 const HELD_MAX: usize = 256;
 /// Tails of logs up to this size are captured each second when they grew, larger ones each [`TAIL_SECONDS`].
@@ -126,22 +130,55 @@ impl Inner {
             Job::Capture { id, path, inode, time, noted, empty, closed } => {
                 let image = inode.filter(|_| closed).and_then(|inode| self.gate().take_close(inode, time));
                 let (recorded, seen) = match image {
-                    Some(Image { end, state, stable, gated, .. }) => {
-                        (Recorded::State(state), Some(Seen { end, stable, gated }))
+                    Some(Image { end, state, stable, gated, shape, .. }) => {
+                        (Recorded::State(state), Some(Seen { end, stable, gated, shape }))
                     }
                     None => self.capture_version(&path, inode, noted, empty),
                 };
+                let shape = seen.and_then(|seen| seen.shape);
                 self.settle(id, recorded, seen);
+                if let Some(shape) = shape {
+                    self.sight(id, shape);
+                }
                 if self.rules.is_log(&path) {
                     self.hold(&path);
                 }
             }
             Job::Held { id, file } => {
                 let captured = self.read_open(file.as_fd());
-                let seen = Seen { end: boot_now(), stable: true, gated: false };
+                let seen = Seen { end: boot_now(), stable: true, gated: false, shape: None };
                 self.settle(id, self.recorded(captured.map(|captured| captured.state)), Some(seen));
             }
             Job::Walk { path, writer, time } => self.adopt(&path, writer, time),
+        }
+    }
+
+    /// A change of a content that took its form away is told to the detectors.
+    fn sight(&self, id: VersionId, after: Shape) {
+        if !matches!(after.form, Form::Opaque | Form::Sealed | Form::Empty | Form::Blank) {
+            return;
+        }
+        let (version, digest) = {
+            let index = self.index();
+            let Some(version) = index.slot(id).map(|slot| slot.version.clone()) else { return };
+            let chain = index.chain(&version.path);
+            let at = chain.iter().position(|other| *other == id).unwrap_or(0);
+            let before = at.checked_sub(1).and_then(|at| index.slot(chain[at]));
+            let before = before.and_then(|slot| slot.version.recorded.state()).and_then(|state| state.digest);
+            (version, before)
+        };
+        let Some(uid) = version.recorded.state().map(|state| state.uid) else { return };
+        let before = digest.and_then(|digest| self.store.get(&digest).ok()).map(|bytes| Samples::of(&bytes).shape());
+        // The first content of a new file is no loss, unless nobody can read it.
+        if before.is_none() && matches!(after.form, Form::Empty | Form::Blank) {
+            return;
+        }
+        let content = Content { actor: version.writer, path: version.path, version: id, uid, before, after };
+        let mut sightings = super::locked(&self.sightings);
+        if sightings.len() < SIGHTINGS_MAX {
+            sightings.push(content);
+        } else {
+            self.tally.sightings_dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -206,7 +243,8 @@ impl Inner {
                     // The rename changed the status-change time; the content's own time tells whether it was written since.
                     let stable = moved.stable && moved.state.mtime_ns <= self.unix(noted);
                     let ctime_ns = moved.state.mtime_ns;
-                    Ok(Captured { state: State { ctime_ns, ..moved.state }, stable, grew: moved.grew })
+                    let state = State { ctime_ns, ..moved.state };
+                    Ok(Captured { state, stable, grew: moved.grew, samples: moved.samples })
                 }
                 _ => match captured {
                     Ok(_) => Err(Failure::Absent),
@@ -219,11 +257,13 @@ impl Inner {
             Ok(captured) => {
                 let log = self.rules.is_log(path);
                 let stable = captured.is_exact(log) && (log || captured.state.ctime_ns <= self.unix(noted));
+                let regular = captured.state.kind == Kind::Regular;
+                let shape = regular.then(|| captured.samples.shape());
                 let state = captured.state;
                 if state.kind == Kind::Regular {
                     self.gate().stored(&state, start, log);
                 }
-                (Recorded::State(state), Some(Seen { end, stable, gated: false }))
+                (Recorded::State(state), Some(Seen { end, stable, gated: false, shape }))
             }
             Err(failure) => (self.recorded(Err(failure)), None),
         }
@@ -235,7 +275,7 @@ impl Inner {
         let captured = capture::read(self.root.as_fd(), path, u64::MAX, &mut nothing).ok()?;
         let fits = captured.state.kind == Kind::Regular && inode.is_none_or(|inode| inode == captured.state.key.inode);
         // Whoever writes to it now does not change what it held when it was made.
-        fits.then(|| (captured.state, Seen { end: boot_now(), stable: true, gated: true }))
+        fits.then(|| (captured.state, Seen { end: boot_now(), stable: true, gated: true, shape: None }))
     }
 
     /// Ends a capture: in memory, so that who waits goes on, and on disk.
@@ -314,7 +354,7 @@ impl Inner {
             let recorded = self.recorded(captured.map(|captured| captured.state));
             let fresh = Fresh { path: &path, writer, time, unix_ns: self.unix(time), note: "came with its directory" };
             let id = self.index().allocate(fresh);
-            self.settle(id, recorded, Some(Seen { end: boot_now(), stable, gated: false }));
+            self.settle(id, recorded, Some(Seen { end: boot_now(), stable, gated: false, shape: None }));
         }
     }
 
@@ -323,7 +363,9 @@ impl Inner {
         let _usage = self.usage();
         let (start, log) = (boot_now(), self.rules.is_log(path));
         let captured = match self.read_path(path) {
-            Err(Failure::Absent) => Ok(Captured { state: State::absent(), stable: true, grew: false }),
+            Err(Failure::Absent) => {
+                Ok(Captured { state: State::absent(), stable: true, grew: false, samples: Samples::default() })
+            }
             other => other,
         };
         let stable = captured.as_ref().is_ok_and(|captured| captured.is_exact(log));
@@ -338,7 +380,7 @@ impl Inner {
         {
             self.gate().stored(state, start, log);
         }
-        self.settle(id, recorded, Some(Seen { end: boot_now(), stable, gated: false }));
+        self.settle(id, recorded, Some(Seen { end: boot_now(), stable, gated: false, shape: None }));
         if log {
             self.hold(path);
         }
@@ -412,7 +454,7 @@ impl Inner {
                 let (end, stable) = (boot_now(), captured.is_exact(true));
                 self.gate().remember(
                     inode,
-                    Image { start, end, state: captured.state, stable, gated: false, of_close: false },
+                    Image { start, end, state: captured.state, stable, gated: false, of_close: false, shape: None },
                 );
                 tails.insert(inode, mark);
             }
@@ -482,4 +524,6 @@ pub(super) struct Seen {
     pub(super) stable: bool,
     /// Whoever wanted to write had to wait meanwhile.
     pub(super) gated: bool,
+    /// What a change made of a regular file's content, where it was looked at.
+    pub(super) shape: Option<Shape>,
 }

@@ -547,7 +547,7 @@ fn what_is_swapped_in_at_the_last_moment_is_put_back_and_not_lost() {
             let before = linux.capture(&path).unwrap();
             let (swapped, source) = (x.clone(), image.root().join("etc/new"));
             linux.fault.seen.set(0);
-            *linux.fault.race.borrow_mut() = Some(Race(Box::new(move |step| {
+            *linux.fault.race.lock().unwrap() = Some(Race(Box::new(move |step| {
                 if step == at && swapped.exists() {
                     std::fs::write(&source, "an administrator's").unwrap();
                     std::fs::rename(&source, &swapped).unwrap();
