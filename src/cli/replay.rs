@@ -335,6 +335,7 @@ mod tests {
             protected: vec!["/etc".into()],
             append_only: Vec::new(),
             change_tools: Vec::new(),
+            decoys: Vec::new(),
             never_touch: Vec::new(),
             never_touch_paths: Vec::new(),
             policies: guard::Policies::defaults(),

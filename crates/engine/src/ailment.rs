@@ -8,6 +8,7 @@
 //! other action. It is healed when its probes hold for a while and an independent look agrees.
 
 mod cure;
+mod kind;
 mod patient;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ use crate::incident::{
 use crate::input::{Check, Effect, Mode, Proof};
 use crate::path::HostPath;
 use cure::Next;
+use kind::Kind;
 use patient::{Condition, Patient};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -48,33 +50,6 @@ const PROOFS_MAX: u32 = 3;
 pub const TOGETHER_MAX: usize = 3;
 /// LIMIT: findings, objects and roots told of one ailment.
 const TOLD_MAX: usize = 16;
-
-/// What is wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(crate) enum Kind {
-    Crash,
-    NoAnswer,
-    BadConfiguration,
-    MissingProgram,
-    DiskFull,
-    FirewallEmptied,
-    CertificateExpired,
-}
-
-impl Kind {
-    /// The analytic's name in findings.
-    const fn analytic(self) -> &'static str {
-        match self {
-            Self::Crash => "failure/crash-loop",
-            Self::NoAnswer => "failure/no-answer",
-            Self::BadConfiguration => "failure/bad-configuration",
-            Self::MissingProgram => "failure/missing-program",
-            Self::DiskFull => "failure/disk-full",
-            Self::FirewallEmptied => "failure/firewall-emptied",
-            Self::CertificateExpired => "failure/certificate-expired",
-        }
-    }
-}
 
 /// All that is looked after, and what ails of it.
 #[derive(Debug, Default, Serialize, Deserialize)]
