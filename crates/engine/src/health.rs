@@ -19,7 +19,7 @@ pub const FREEABLE_MAX: usize = 256;
 /// One answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Health {
-    Service(Service),
+    Service(Box<Service>),
     Disk(Disk),
     Firewall(Firewall),
     Certificate(Certificate),

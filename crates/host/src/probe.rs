@@ -195,7 +195,7 @@ impl Prober<'_> {
             if state.load == "not-found" && !self.known.contains_key(&wanted.unit) {
                 continue; // it was never there
             }
-            found.push(Health::Service(self.service(wanted, *declared, &state)));
+            found.push(Health::Service(Box::new(self.service(wanted, *declared, &state))));
         }
         found
     }
@@ -234,7 +234,7 @@ impl Prober<'_> {
                 service.probes.push(self.command(&wanted.command));
             }
         }
-        if !is_well(&Health::Service(service.clone())) {
+        if !is_well(&Health::Service(Box::new(service.clone()))) {
             service.test = self.questions.remedies.tests.get(&wanted.unit).and_then(|test| self.test(test));
             service.log = self.log(&wanted.unit);
         }

@@ -52,7 +52,7 @@ fn pass(world: &mut World, seconds: u32, health: impl Fn(&[String]) -> Vec<Healt
 }
 
 fn one(service: Service) -> Vec<Health> {
-    vec![Health::Service(service)]
+    vec![Health::Service(Box::new(service))]
 }
 
 /// It is as `broken` until all of `cures` were carried out.
@@ -302,7 +302,7 @@ fn a_service_that_nothing_helps_is_left_to_a_person_after_a_few_starts_with_grow
 
 #[test]
 fn services_that_fail_together_are_not_touched() {
-    let named = |unit: &str, service: Service| Health::Service(Service { unit: unit.to_owned(), ..service });
+    let named = |unit: &str, service: Service| Health::Service(Box::new(Service { unit: unit.to_owned(), ..service }));
     let mut world = World::new(Mode::Autonomous);
     let all =
         |service: fn() -> Service| ["a.service", "b.service", "c.service"].map(|unit| named(unit, service())).into();
@@ -320,12 +320,12 @@ fn room_is_made_before_what_lives_from_it_is_started() {
         Health::Disk(Disk { path: "/".into(), free_bytes, least_bytes: 100, freeable })
     };
     let mut world = World::new(Mode::Autonomous);
-    pass(&mut world, 5, |_| vec![full(1_000), Health::Service(well())]);
+    pass(&mut world, 5, |_| vec![full(1_000), Health::Service(Box::new(well()))]);
     pass(&mut world, 40, |given| {
         let freed = given.iter().any(|order| order.starts_with("free"));
         let started = given.iter().any(|order| order.starts_with("restart"));
         let service = if started { Service { turn: 3, ..well() } } else { failed() };
-        vec![full(if freed { 700 } else { 0 }), Health::Service(service)]
+        vec![full(if freed { 700 } else { 0 }), Health::Service(Box::new(service))]
     });
     let orders: Vec<String> = world.orders_given().into_iter().filter(|order| order != "verify").collect();
     assert_eq!(orders, ["free 2", "restart app.service"]);

@@ -49,7 +49,7 @@ pub(crate) fn measure(root: &OwnedFd, path: &HostPath) -> Result<Option<FileStat
         gid: stat.st_gid,
         mtime: (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0)),
         size: u64::try_from(stat.st_size).unwrap_or(0),
-        links: u64::from(stat.st_nlink),
+        links: stat.st_nlink,
         inode: (stat.st_ino, 0),
         ..FileState::default()
     }))
