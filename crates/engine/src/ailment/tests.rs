@@ -223,10 +223,11 @@ fn what_it_was_well_with_is_good_and_only_what_came_after_is_taken_back() {
 fn a_deleted_program_is_put_back_before_the_service_is_started() {
     let mut world = World::new(Mode::Autonomous);
     pass(&mut world, 5, |_| one(well()));
-    let unit = world.there(world.init, "/usr/bin/rm", Some("cleaning.service"));
+    let unit = world.there(world.init, "/usr/bin/install", Some("build.service"));
     world.write(unit, "/usr/bin/app");
     pass(&mut world, 20, |_| one(Service { turn: 4, ..well() }));
-    world.remove(unit, "/usr/bin/app");
+    let other = world.there(world.init, "/usr/bin/rm", Some("cleaning.service"));
+    world.remove(other, "/usr/bin/app");
     let gone = Service { missing: vec!["/usr/bin/app".into()], turn: 5, ..failed() };
     pass(&mut world, 40, until(&["restore /usr/bin/app"], gone));
     let incident = only(&world);

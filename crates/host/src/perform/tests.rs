@@ -163,9 +163,9 @@ fn cases() -> Vec<Case> {
             sim.set_unit("x.service", active());
             Action::ReloadService { unit: "x.service".to_owned() }
         }),
-        Case::new("restart a failed service", |sim, _| {
+        Case::new("restart a service that hangs", |sim, _| {
             sim.write("/etc/systemd/system/x.service", b"[Service]\n", 0o644);
-            sim.set_unit("x.service", UnitState { active: "failed".into(), ..active() });
+            sim.set_unit("x.service", active());
             Action::RestartService { unit: "x.service".to_owned() }
         }),
         Case::new("make room", |sim, _| {
@@ -520,6 +520,26 @@ fn a_service_is_not_started_with_a_configuration_that_its_test_refuses() {
     assert_eq!(expected("broken.service"), Expected::Changed("`refuses` says: line 3: no such word".to_owned()));
     assert_eq!(expected("x.service"), Expected::Yes);
     assert_eq!(expected("untested.service"), Expected::Yes, "a test that cannot be run says nothing");
+}
+
+#[test]
+fn a_failed_service_stays_failed_or_runs_whatever_step_of_its_start_goes_wrong() {
+    for fault in [Fault::Before, Fault::After] {
+        for step in 0..8 {
+            let case = Case::new("start what failed", |sim, _| {
+                sim.write("/etc/systemd/system/x.service", b"[Service]\n", 0o644);
+                sim.set_unit("x.service", UnitState { active: "failed".into(), ..active() });
+                Action::RestartService { unit: "x.service".to_owned() }
+            });
+            let agent = Agent::new();
+            let mut hands = agent.start(&case);
+            let _ = prepare(&mut hands, ACTION, &case.what);
+            case.sim.fault(Some((step, fault)));
+            let outcome = commit(&mut hands, ACTION);
+            let active = &case.sim.state().units["x.service"].active;
+            assert!(matches!(active.as_str(), "failed" | "active"), "{fault:?} {step}: {outcome:?}, {active}");
+        }
+    }
 }
 
 #[test]

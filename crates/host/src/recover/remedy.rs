@@ -74,10 +74,15 @@ pub fn capture_restart(system: &mut dyn System, remedies: &Remedies, unit: &str)
 
 pub fn apply_restart(system: &mut dyn System, unit: &str, before: &UnitState) -> Result<Outcome> {
     system.control(UnitVerb::DaemonReload, "")?;
-    if before.active == "failed" {
-        system.control(UnitVerb::ResetFailed, unit)?; // lifts the manager's limit of starts
+    match system.control(UnitVerb::Restart, unit) {
+        Err(_) if before.active == "failed" => {
+            // The manager may refuse for its limit of starts alone. Not before: a unit that is neither failed nor active
+            // looks like one that was stopped on purpose.
+            system.control(UnitVerb::ResetFailed, unit)?;
+            system.control(UnitVerb::Restart, unit)?;
+        }
+        other => other?,
     }
-    system.control(UnitVerb::Restart, unit)?;
     Ok(Outcome::Success)
 }
 
