@@ -4,6 +4,7 @@
 //! One hot thread senses, numbers, records and decides; it never waits for a disk. A second thread acts, a third talks.
 
 mod actor;
+mod golden;
 mod report;
 mod setup;
 
@@ -20,6 +21,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 use thymus_control::{Answer, ControlCommand, Published, Request, Server, UndoTarget};
+use thymus_engine::Stage;
 use thymus_engine::action::{Facts, Files, Outcome, RestoreFile};
 use thymus_engine::engine::Engine;
 use thymus_engine::event::{Activity, Event, File, FileActivity, FileActivityId, FileKind, ProcessActivityId};
@@ -82,6 +84,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
 
     let house = House::open(&options)?;
     let scope = house.scope();
+    let decoys = house.decoys(&options.config).context("cannot place decoys")?;
     let mut sensors = Sensors::start(scope, sense::Options::default()).context("cannot start the sensors")?;
     let vault = house.vault(&options.config)?;
     let intent = sensors.write_intent();
@@ -103,6 +106,8 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
         let (orders, ordered) = sync_channel(ORDERS_MAX);
         let (told, answers) = sync_channel(ORDERS_MAX);
         let (commands, asked) = sync_channel(COMMANDS_MAX);
+        let (asks, to_look) = sync_channel(golden::ASKS_MAX);
+        let (looked, found) = sync_channel(golden::ASKS_MAX);
         let (engine, next_event) = house.engine()?;
         let (reflex, slow) = house.reflex()?;
         let published = Published::new(report::starting(&house, &engine));
@@ -135,6 +140,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
             coverage_read: Instant::now(),
             no_pre_images,
             baseline_done: false,
+            golden: golden::Desk::new(asks, found, house.own_key().boot),
             started: sense::now(),
             searching: false,
             health: None,
@@ -148,8 +154,10 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
         threads.spawn(move || {
             probe::run(scope, questions, stop, &|health| answered.try_send(health).is_ok());
         });
-        threads.spawn(move || actor::run(hands, watched, vault, &ordered, &told));
+        threads.spawn(move || actor::run(actor::Acting { hands, decoys }, watched, vault, &ordered, &told));
         let copying = threads.spawn(|| vault.baseline());
+        let place = house.looked_at(&options.config)?;
+        threads.spawn(move || golden::run(&place, &to_look, &looked));
 
         agent.begin();
         let mut observed = Vec::new();
@@ -235,6 +243,7 @@ struct Hot<'a> {
     coverage_read: Instant,
     no_pre_images: Option<String>,
     baseline_done: bool,
+    golden: golden::Desk,
     started: Timestamp,
     /// A search of the engine goes on: it wants to be stepped.
     searching: bool,
@@ -360,6 +369,9 @@ impl Hot<'_> {
             }
             Effect::Incident(change) => {
                 tracing::info!(incident = %change.incident, stage = ?change.stage, why = change.message, "incident");
+                if change.stage == Stage::Healed {
+                    self.order(Order::Decoys);
+                }
             }
         }
     }
@@ -420,6 +432,10 @@ impl Hot<'_> {
             self.feed(Input::Health(health));
         }
         self.pass_on();
+        for (request, answer) in self.golden.hear(self.engine.graph()) {
+            self.publish_now();
+            request.answer(answer);
+        }
     }
 
     /// The hands are through with this action.
@@ -493,6 +509,11 @@ impl Hot<'_> {
                     self.publish_now();
                     request.answer(Answer::done(said));
                 }
+                ControlCommand::Look => self.golden.ask(golden::Ask::Look, request),
+                ControlCommand::Accept { items, named } => {
+                    self.feed(Input::Command(Command::GoldenAccepted { items: items.clone() }));
+                    self.golden.ask(golden::Ask::Accept(items, named), request);
+                }
                 ControlCommand::Undo(target) => {
                     self.order(Order::Undo(target));
                     self.undoing.push(request);
@@ -511,6 +532,7 @@ impl Hot<'_> {
             Err(error) => tracing::warn!(%error, "the baseline is not complete"),
         }
         self.baseline_done = true;
+        self.golden.begin();
     }
 
     fn tick(&mut self, sensors: &Sensors) {
@@ -537,6 +559,7 @@ impl Hot<'_> {
             slow: &self.slow,
             started: self.started,
             baseline_done: self.baseline_done,
+            golden: self.golden.report(),
             late: self.late,
         }));
     }
@@ -545,6 +568,7 @@ impl Hot<'_> {
     fn publish_now(&self) {
         let mut view = (*self.published.read()).clone();
         view.engine = self.engine.view();
+        view.baseline.golden = self.golden.report();
         self.published.publish(view);
     }
 

@@ -44,9 +44,11 @@ pub(crate) struct Config {
     /// policies are used. Default `/etc/thymus/policies`.
     pub(crate) policies: AbsolutePath,
     pub(crate) protect: Protect,
+    pub(crate) decoys: Decoys,
     pub(crate) vault: Vault,
     pub(crate) change: Change,
     pub(crate) health: Health,
+    pub(crate) baseline: Baseline,
     pub(crate) service: Vec<Service>,
     pub(crate) certificate: Vec<Certificate>,
 }
@@ -61,9 +63,11 @@ impl Default for Config {
             socket: AbsolutePath(DEFAULT_SOCKET.into()),
             policies: AbsolutePath("/etc/thymus/policies".into()),
             protect: Protect::default(),
+            decoys: Decoys::default(),
             vault: Vault::default(),
             change: Change::default(),
             health: Health::default(),
+            baseline: Baseline::default(),
             service: Vec::new(),
             certificate: Vec::new(),
         }
@@ -108,6 +112,24 @@ impl Default for Protect {
     }
 }
 
+/// `[decoys]`: hidden files that nobody has a reason to write; whoever does is stopped at once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Decoys {
+    /// Whether there are any. Where Thymus may only watch, there are none. Default `true`; with `false` those of before are
+    /// taken away.
+    pub(crate) enabled: bool,
+    /// Directories in which one lies, at most 64. `*` stands for anything within one name, but no hidden ones.
+    pub(crate) directories: Vec<Glob>,
+}
+
+impl Default for Decoys {
+    fn default() -> Self {
+        let directories = ["/home/*", "/home/*/*", "/srv/*", "/srv/*/*", "/var/www/*"];
+        Self { enabled: true, directories: directories.map(|glob| Glob(glob.into())).to_vec() }
+    }
+}
+
 /// `[vault]`: how much it may keep.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -136,6 +158,20 @@ impl Default for Change {
         let tools = ["/usr/bin/apt", "/usr/bin/apt-get", "/usr/bin/dpkg", "/usr/bin/unattended-upgrade"];
         Self { tools: tools.map(|tool| Tree(tool.into())).to_vec() }
     }
+}
+
+/// `[baseline]`: what the host should be. Services, listeners, accounts, packages and key settings are recorded when the
+/// vault's first baseline is complete; `thymus baseline` names what is otherwise since, and who did it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Baseline {
+    /// A declared state, a TOML file that may lie in git. What it says goes before what was recorded. A file that is
+    /// broken, empty, or makes more than 25 percent of a section unwanted is refused: the last good one stays in use.
+    /// Default none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) wanted: Option<AbsolutePath>,
+    /// Seconds between two looks at the host. 10 to 86400, default 60.
+    pub(crate) look_seconds: LookSeconds,
 }
 
 /// `[health]`: what is looked after besides the services that are named below.
@@ -248,6 +284,7 @@ macro_rules! number {
 number!(QuotaMb, 64..=1_048_576, "megabytes", 4_096);
 number!(FileMb, 1..=65_536, "megabytes", 64);
 number!(FreeMb, 1..=65_536, "megabytes", 64);
+number!(LookSeconds, 10..=86_400, "seconds", 60);
 number!(RetentionHours, 1..=8_760, "hours", 72);
 
 macro_rules! text {
@@ -557,11 +594,11 @@ pub(crate) fn load_policies_or_last_good(directory: &Path, state: &Path) -> (Pol
     }
 }
 
-fn last_good(state: &Path, name: &str) -> PathBuf {
+pub(crate) fn last_good(state: &Path, name: &str) -> PathBuf {
     state.join("last-good").join(name)
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> Problem {
+pub(crate) fn unreadable(path: &Path, error: &io::Error) -> Problem {
     let message = match error.kind() {
         io::ErrorKind::NotFound => "there is no such file; leave --config out to use the defaults".into(),
         io::ErrorKind::InvalidData => "found bytes that are not UTF-8, expected text".into(),
@@ -571,7 +608,7 @@ fn unreadable(path: &Path, error: &io::Error) -> Problem {
     Problem { path: path.to_owned(), place: None, message, instead: String::new() }
 }
 
-fn read(path: &Path) -> io::Result<String> {
+pub(crate) fn read(path: &Path) -> io::Result<String> {
     use std::io::Read;
     let mut bytes = Vec::new();
     std::fs::File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
@@ -582,7 +619,7 @@ fn read(path: &Path) -> io::Result<String> {
 }
 
 /// Writes a copy that is either the old one or the new one, whatever happens meanwhile.
-fn keep(path: &Path, bytes: &[u8]) -> io::Result<()> {
+pub(crate) fn keep(path: &Path, bytes: &[u8]) -> io::Result<()> {
     use std::io::Write;
     use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
     if std::fs::read(path).is_ok_and(|kept| kept == bytes) {

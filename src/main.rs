@@ -5,6 +5,7 @@
 mod agent;
 mod cli;
 mod config;
+mod wanted;
 
 use clap::Parser;
 use std::process::ExitCode;

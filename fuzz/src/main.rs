@@ -7,6 +7,8 @@
 mod cli;
 #[path = "../../src/config.rs"]
 mod config;
+#[path = "../../src/wanted.rs"]
+mod wanted;
 
 use std::sync::OnceLock;
 use thymus_engine::fuzz::Target;
@@ -14,7 +16,7 @@ use thymus_engine::fuzz::Target;
 static TARGET: OnceLock<Target> = OnceLock::new();
 
 fn choose() {
-    let all = || thymus_engine::fuzz::TARGETS.iter().chain(thymus_host::fuzz::TARGETS).chain([&config::FUZZ]);
+    let all = || thymus_engine::fuzz::TARGETS.iter().chain(thymus_host::fuzz::TARGETS).chain([&config::FUZZ, &wanted::FUZZ]);
     let wanted = std::env::var("THYMUS_FUZZ").unwrap_or_default();
     let Some(target) = all().find(|target| target.name == wanted) else {
         all().for_each(|target| println!("{}", target.name));

@@ -7,6 +7,7 @@ use thymus_engine::action::Outcome;
 use thymus_engine::incident::Verdict;
 use thymus_engine::input::Proof;
 use thymus_engine::{Action, ActionId, HostPath, IncidentId, Input};
+use thymus_host::decoy::Decoys;
 use thymus_host::perform::{Hands, Undone};
 use thymus_host::recover::Watch;
 use thymus_host::respond::Reflexed;
@@ -37,6 +38,8 @@ pub(super) enum Order {
     /// A reflex was carried out: write it down, so that it can be undone like any action.
     Adopt(Box<Reflexed>),
     Undo(UndoTarget),
+    /// Decoys are put back where somebody touched them.
+    Decoys,
 }
 
 impl Order {
@@ -44,7 +47,7 @@ impl Order {
     pub(super) const fn is_answered(&self) -> bool {
         match self {
             Self::Prepare { .. } | Self::Commit { .. } | Self::Verify { .. } | Self::Adopt(_) | Self::Undo(_) => true,
-            Self::Forget { .. } | Self::Renew { .. } => false,
+            Self::Forget { .. } | Self::Renew { .. } | Self::Decoys => false,
         }
     }
 }
@@ -62,9 +65,15 @@ pub(super) enum Told {
     },
 }
 
-/// Ends when the hot thread is gone. `None`: the scope is watched only; nothing can be prepared.
+/// What there is to act with; none where the scope is watched only: nothing can be prepared.
+pub(super) struct Acting<'a> {
+    pub(super) hands: Option<Hands<'a>>,
+    pub(super) decoys: Option<Decoys>,
+}
+
+/// Ends when the hot thread is gone.
 pub(super) fn run(
-    mut hands: Option<Hands<'_>>,
+    Acting { mut hands, mut decoys }: Acting<'_>,
     watched: &[Watch],
     vault: &Vault,
     orders: &Receiver<Order>,
@@ -79,6 +88,10 @@ pub(super) fn run(
     while let Ok(order) = orders.recv() {
         let answered = order.is_answered();
         let answer = match &mut hands {
+            Some(hands) if matches!(order, Order::Decoys) => {
+                decoys.iter_mut().for_each(|decoys| hands.tend(decoys));
+                None
+            }
             Some(hands) => obey(hands, watched, vault, order),
             None => refuse(order),
         };
@@ -113,6 +126,7 @@ fn obey(hands: &mut Hands<'_>, watched: &[Watch], vault: &Vault, order: Order) -
             hands.renew(action);
             return None;
         }
+        Order::Decoys => return None,
     };
     Some(Told::Input(Box::new(input)))
 }
@@ -145,7 +159,7 @@ fn refuse(order: Order) -> Option<Told> {
         Order::Undo(target) => {
             return Some(Told::Undone { target, lines: vec![WHY.to_owned()], done: false, paths: Vec::new() });
         }
-        Order::Forget { .. } | Order::Renew { .. } => return None,
+        Order::Forget { .. } | Order::Renew { .. } | Order::Decoys => return None,
     };
     Some(Told::Input(Box::new(input)))
 }

@@ -30,6 +30,7 @@ pub(super) struct Sources<'a> {
     pub(super) slow: &'a [String],
     pub(super) started: Timestamp,
     pub(super) baseline_done: bool,
+    pub(super) golden: std::sync::Arc<thymus_engine::golden::Report>,
     /// Activities on files whose names had gone to others by then.
     pub(super) late: u64,
 }
@@ -77,7 +78,11 @@ pub(super) fn view(sources: &Sources<'_>) -> View {
         ("vault_stored_bytes", vault.stored_bytes),
     ];
     view.counters.extend(more.map(|(name, count)| (name.to_owned(), count)));
+    let golden = &sources.golden;
+    let drift = golden.drift.len() as u64 + golden.omitted;
+    view.counters.extend([("drift".to_owned(), drift), ("golden_unread".to_owned(), golden.unread.len() as u64)]);
     view.baseline = baseline(sources.coverage, &vault, sources.options.config.vault.quota_mb.get() << 20);
+    view.baseline.golden = std::sync::Arc::clone(golden);
     view.doctor = doctor(sources, &vault, journal);
     view
 }
@@ -110,6 +115,7 @@ fn baseline(coverage: &Coverage, vault: &Counters, quota_bytes: u64) -> Baseline
         quota_bytes,
         uncovered_omitted: all.saturating_sub(uncovered.len() as u64),
         uncovered,
+        golden: std::sync::Arc::default(),
     }
 }
 
@@ -173,6 +179,9 @@ fn doctor(sources: &Sources<'_>, vault: &Counters, journal_lost: u64) -> Doctor 
             format!("{lost} inputs could not be recorded: is the disk full? A replay is not exact"),
         ),
     }
+    for (state, detail) in of_golden(&sources.golden) {
+        check("golden state", state, detail);
+    }
     for problem in sources.house.problems() {
         check("configuration", Health::Limited, problem.to_string());
     }
@@ -188,6 +197,23 @@ fn of_hook(hook: &sense::Hook) -> Check {
         HookState::Refused(why) => (Health::Limited, format!("refused ({why}): {} cannot be seen", hook.blind_to)),
     };
     Check { name: format!("sensor {}", hook.name), state, detail }
+}
+
+fn of_golden(golden: &thymus_engine::golden::Report) -> Vec<(Health, String)> {
+    let unread = golden.unread.iter().map(|(section, why)| format!("{} are not compared: {why}", section.name()));
+    let mut checks: Vec<_> =
+        golden.problems.iter().cloned().chain(unread).map(|detail| (Health::Limited, detail)).collect();
+    if golden.left_out > 0 {
+        checks.push((Health::Limited, format!("{} items beyond the limit are not compared", golden.left_out)));
+    }
+    if checks.is_empty() {
+        let detail = match golden.read_unix_ns {
+            Some(_) => format!("{} items are compared with what is wanted", golden.counts.values().sum::<u64>()),
+            None => "recorded when the baseline is complete".to_owned(),
+        };
+        checks.push((Health::Good, detail));
+    }
+    checks
 }
 
 /// What the vault lost since the last look.
@@ -216,6 +242,7 @@ pub(super) fn said(command: &Command) -> String {
         Command::Judge { incident, true_positive: false } => format!("incident {incident} is judged a false alarm"),
         Command::Undone { incident } => format!("incident {incident} is undone"),
         Command::BaselineAccepted { paths } => format!("{} paths are wanted as they are", paths.len()),
+        Command::GoldenAccepted { items } => format!("{} items are wanted as they are", items.len()),
     }
 }
 

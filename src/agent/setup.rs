@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thymus_engine::engine::Engine;
 use thymus_engine::event::Event;
-use thymus_engine::input::Configuration;
+use thymus_engine::input::{Configuration, Mode};
 use thymus_engine::{HostPath, ProcessKey};
+use thymus_host::decoy::Decoys;
 use thymus_host::journal::{self, Journal};
 use thymus_host::perform::{Hands, VaultContents, VaultVersions};
 use thymus_host::probe::{Questions, Shown, Wanted};
@@ -41,6 +42,8 @@ pub(super) struct House {
     journal: Journal,
     leases: Leases,
     warden: RefCell<Warden>,
+    /// Paths of the decoys.
+    decoys: RefCell<Vec<HostPath>>,
     /// Events from before, brought back by replay.
     engine: RefCell<Option<(Engine, u64)>>,
     /// What was found wrong on the way; shown by `doctor`.
@@ -88,6 +91,7 @@ impl House {
             journal,
             leases,
             warden: RefCell::new(warden),
+            decoys: RefCell::new(Vec::new()),
             engine: RefCell::new(Some(engine)),
             problems: RefCell::new(problems),
         })
@@ -114,6 +118,25 @@ impl House {
         self.engine.borrow_mut().take().context("the engine is given out once")
     }
 
+    /// Before the sensors and the vault begin: decoys where they are wanted, none where Thymus may only watch.
+    pub(super) fn decoys(&self, config: &Config) -> Result<Option<Decoys>> {
+        let Some(mut system) = self.system()? else { return Ok(None) };
+        let mut decoys = Decoys::remembered(&self.path("decoys.json"));
+        let wanted = config.decoys.enabled && config.mode != Mode::Observe;
+        let globs: Vec<String> = config.decoys.directories.iter().map(|glob| glob.get().clone()).collect();
+        let done = if wanted { decoys.place(&mut system, &globs) } else { decoys.remove(&mut system) };
+        if let Err(error) = done {
+            self.problems.borrow_mut().push(Problem {
+                path: self.path("decoys.json"),
+                place: None,
+                message: format!("the list of decoys cannot be written: {error}"),
+                instead: "the decoys as they are".to_owned(),
+            });
+        }
+        *self.decoys.borrow_mut() = decoys.paths();
+        Ok(Some(decoys))
+    }
+
     /// A vault that was altered is kept as evidence, and a new one is begun: guarding goes on.
     pub(super) fn vault(&self, config: &Config) -> Result<Vault> {
         let directory = self.path("vault");
@@ -137,6 +160,8 @@ impl House {
         let texts = |globs: &[crate::config::Glob]| globs.iter().map(|glob| glob.get().clone()).collect::<Vec<_>>();
         let mut excluded = texts(&config.protect.exclude);
         excluded.extend(self.own_paths().iter().map(ToString::to_string));
+        // No version of a decoy is anybody's.
+        excluded.extend(self.decoys.borrow().iter().map(ToString::to_string));
         vault::Options {
             protected: config.protect.trees.iter().map(|tree| tree.get().clone()).collect(),
             excluded,
@@ -190,6 +215,16 @@ impl House {
         self.own
     }
 
+    /// Where the golden state is read and kept.
+    pub(super) fn looked_at(&self, config: &Config) -> Result<super::golden::Place> {
+        Ok(super::golden::Place {
+            scope: self.scope.watching()?,
+            state: self.state.clone(),
+            wanted: config.baseline.wanted.as_ref().map(|path| path.get().clone()),
+            every: Duration::from_secs(config.baseline.look_seconds.get()),
+        })
+    }
+
     /// Something stands at this path below the guarded root.
     pub(super) fn exists(&self, path: &HostPath) -> bool {
         use rustix::fs::ResolveFlags;
@@ -209,7 +244,7 @@ impl House {
             protected: config.protect.trees.iter().map(|tree| tree.get().clone()).collect(),
             append_only: config.protect.append_only.iter().map(|glob| glob.get().clone()).collect(),
             change_tools: config.change.tools.iter().map(|tool| tool.get().clone()).collect(),
-            decoys: Vec::new(),
+            decoys: self.decoys.borrow().clone(),
             never_touch: self.never_touch(),
             never_touch_paths: self.own_paths(),
             policies: options.policies.clone(),

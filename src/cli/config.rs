@@ -22,7 +22,7 @@ pub(super) struct Config {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Read the configuration and the policies; exits with 1 when one cannot be used.
+    /// Read the configuration, the policies and the declared state; exits with 1 when one cannot be used.
     Check,
 }
 
@@ -37,11 +37,15 @@ impl Config {
             desk.tell(&config, |_| text)?;
         }
         match &self.what {
-            Some(What::Check) => match config::load_policies(config.policies.get()) {
-                Ok(_) => desk
-                    .tell(&serde_json::json!({ "good": true }), |_| "Configuration and policies are good.\n".into())?,
-                Err(found) => return problems(desk, &found),
-            },
+            Some(What::Check) => {
+                let mut found = config::load_policies(config.policies.get()).err().unwrap_or_default();
+                let wanted = config.baseline.wanted.as_ref().map(|path| crate::wanted::check(path.get()));
+                found.extend(wanted.and_then(Result::err));
+                if !found.is_empty() {
+                    return problems(desk, &found);
+                }
+                desk.tell(&serde_json::json!({ "good": true }), |_| "Configuration and policies are good.\n".into())?;
+            }
             None => {}
         }
         Ok(ExitCode::SUCCESS)

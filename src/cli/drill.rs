@@ -66,6 +66,8 @@ enum When {
 enum Trial {
     /// The agent is killed before one step after the other, and started again each time.
     KillAgent,
+    /// The agent is killed five times at random moments, and started again each time.
+    KillOften,
     /// The twin loses its power once, with all that its disk had not yet, and boots again.
     CutPower,
     /// When it is healed, the administrator saves a file as he had opened it before, with the attack's lines in it.
@@ -123,6 +125,7 @@ impl Run {
             },
             ordeal: self.ordeal.map(|trial| match trial {
                 Trial::KillAgent => Ordeal::KillAgent,
+                Trial::KillOften => Ordeal::KillOften,
                 Trial::CutPower => Ordeal::CutPower,
                 Trial::StaleEditor => Ordeal::StaleEditor,
             }),

@@ -4,13 +4,16 @@
 
 use super::Cli;
 use crate::config;
+use crate::wanted;
 use clap::CommandFactory;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 use thymus_control::view::{Baseline, Check, Doctor, Health, Told, Tree, Uncovered, View};
 use thymus_engine::action::{Action, Authored, Outcome, RestoreFile};
 use thymus_engine::engine::{self, ChangeWindow};
 use thymus_engine::event::{Confidence, Endpoint};
+use thymus_engine::golden::{self, Author, Difference, Drift, Golden, Item, Kind, Report, Section, State};
 use thymus_engine::guard::Hold;
 use thymus_engine::incident::{
     ActionRecord, Decision, FindingSummary, InvocationKind, Object, ObjectClass, Root, Subject, Verdict,
@@ -187,7 +190,7 @@ fn view() -> View {
             losses: Vec::new(),
             counters: BTreeMap::from([("events".into(), 182_334)]),
         },
-        counters: BTreeMap::from([("events_lost".into(), 12)]),
+        counters: BTreeMap::from([("drift".into(), 6), ("events_lost".into(), 12)]),
         doctor: Doctor {
             checks: vec![
                 Check { name: "sensor process".into(), state: Health::Good, detail: "eBPF, 9 programs".into() },
@@ -209,7 +212,73 @@ fn view() -> View {
             quota_bytes: 4_096_000_000,
             uncovered: vec![Uncovered { path: "/home/al\nice/disk.img".into(), why: "larger than 64 MB".into() }],
             uncovered_omitted: 4,
+            golden: drifted().into(),
         },
+    }
+}
+
+fn drifted() -> Report {
+    let field = |field: &str, wanted: Option<&str>, found: Option<&str>| Difference {
+        field: field.into(),
+        wanted: wanted.map(Into::into),
+        found: found.map(Into::into),
+    };
+    let author = |program: &str, path: Option<&str>| Author {
+        time: at(100),
+        process: process(4_712),
+        program: Some(program.into()),
+        uid: Some(0),
+        login: Some(1000),
+        started_by: "login session of uid 1000 from 127.0.0.66".into(),
+        path: path.map(HostPath::from),
+        others: 0,
+    };
+    let told = |item: &str, kind: Kind, fields: Vec<Difference>, author: Option<Author>, declared: bool| golden::Told {
+        drift: Drift { item: Item::try_from(item.to_owned()).unwrap(), kind, fields, found: None, declared },
+        since_unix_ns: 1_795_382_703_000_000_000,
+        user: author.as_ref().map(|_| "root".into()),
+        login: author.as_ref().map(|_| "ops".into()),
+        author,
+    };
+    let hostile = vec![
+        field("home", None, Some("/home/\u{1b}[2Jx")),
+        field("password", None, Some("set")),
+        field("password_digest", None, Some("0123456789abcdef0123456789abcdef")),
+    ];
+    let useradd = author("/usr/sbin/useradd", Some("/etc/passwd"));
+    let forgotten =
+        Author { others: 2, program: None, uid: None, login: None, ..author("", Some("/etc/ssh/sshd_config")) };
+    Report {
+        recorded_unix_ns: Some(1_795_382_000_000_000_000),
+        read_unix_ns: Some(1_795_382_760_000_000_000),
+        read_ms: 84,
+        counts: BTreeMap::from([(Section::Services, 24), (Section::Listeners, 1), (Section::Accounts, 28)]),
+        unread: BTreeMap::from([(Section::Packages, "there is no list of dpkg, and no other one is read".into())]),
+        left_out: 0,
+        declared: Some(("/etc/thymus/wanted.toml".into(), 3)),
+        problems: vec![
+            wanted::parse(Path::new("/etc/thymus/wanted.toml"), "[packages]\nnginx = 3\n").unwrap_err().to_string(),
+        ],
+        drift: vec![
+            told("account:mal\\x0alory", Kind::Added, hostile, Some(useradd), false),
+            told(
+                "listener:tcp 0.0.0.0:4444",
+                Kind::Added,
+                vec![field("program", None, Some("/usr/bin/nc.openbsd"))],
+                Some(author("/usr/bin/nc.openbsd", None)),
+                false,
+            ),
+            told("package:nginx-light", Kind::Removed, vec![field("version", Some("1.22"), None)], None, false),
+            told(
+                "setting:sshd PermitRootLogin",
+                Kind::Changed,
+                vec![field("value", Some("no"), Some("yes"))],
+                Some(forgotten),
+                true,
+            ),
+        ],
+        omitted: 2,
+        recorded: Arc::default(),
     }
 }
 
@@ -234,6 +303,7 @@ fn golden_status() {
     (quiet.engine.hold, quiet.engine.change) = (None, None);
     quiet.doctor.checks.truncate(1);
     quiet.engine.mode = Mode::Observe;
+    quiet.counters.clear();
     check("status", &format!("{}\n{}", super::status::text(&view().status()), super::status::text(&quiet.status())));
 }
 
@@ -257,7 +327,23 @@ fn golden_explain() {
 
 #[test]
 fn golden_baseline() {
-    check("baseline", &super::baseline::text(&view().baseline));
+    let view = view();
+    let report = &view.baseline.golden;
+    let quiet = Report { drift: Vec::new(), omitted: 0, ..drifted() };
+    let mut state = State::from([("version".into(), "1.22".into())]);
+    state.insert("arch".into(), "a\nb".into());
+    let items = BTreeMap::from([("nginx-light".into(), state)]);
+    let recorded = Golden(BTreeMap::from([(Section::Packages, items)]));
+    let pages = [
+        super::baseline::text(&view.baseline),
+        super::baseline::golden(report),
+        super::baseline::golden(&quiet),
+        super::baseline::golden(&Report::default()),
+        super::baseline::drift(&Report::default()),
+        super::baseline::list(&recorded),
+        super::baseline::list(&Golden::default()),
+    ];
+    check("baseline", &pages.join("\n----\n"));
 }
 
 #[test]
@@ -300,6 +386,31 @@ fn golden_configuration_problems() {
     ];
     let problem = |text: &str| config::parse(Path::new("/etc/thymus/thymus.toml"), text).unwrap_err().to_string();
     check("config-problems", &broken.map(|text| problem(text) + "\n\n").concat());
+}
+
+#[test]
+fn golden_wanted_problems() {
+    let broken = [
+        "[package]\nnginx = \"any\"\n",
+        "[packages]\nnginx = 3\n",
+        "[packages]\nnginx = true\n",
+        "[packages]\n\"a b\" = \"any\"\n",
+        "[services]\nnginx = { active = true }\n",
+        "[services]\n\"nginx.service\" = \"active\"\n",
+        "[services]\n\"nginx.service\" = { active = \"yes\" }\n",
+        "[services]\n\"nginx.service\" = { running = true }\n",
+        "[listeners]\n\"127.0.0.1:80\" = \"nginx\"\n",
+        "[listeners]\n\"tcp localhost:80\" = \"nginx\"\n",
+        "[accounts.alice]\ngroups = \"sudo\"\n",
+        "[accounts.alice]\npassword = \"secret\"\n",
+        "[settings]\n\"sshd PermitRoot\" = \"no\"\n",
+        "[settings]\n\"sysctl kernel.ostype\" = \"Linux\"\n",
+        "complete = [\"network\"]\n",
+        "[packages]\nnginx = \"any\"\nnginx = false\n",
+        "[packages",
+    ];
+    let problem = |text: &str| wanted::parse(Path::new(wanted::USUAL_PATH), text).unwrap_err().to_string();
+    check("wanted-problems", &broken.map(|text| problem(text) + "\n\n").concat());
 }
 
 #[test]

@@ -54,6 +54,10 @@ pub(super) fn text(status: &view::Status) -> String {
     }
     let counter = |name: &str| status.counters.get(name).copied().unwrap_or(0);
     text += &format!("  events     {} seen, {} lost\n", counter("events"), counter("events_lost"));
+    if counter("drift") > 0 {
+        let n = usize::try_from(counter("drift")).unwrap_or(usize::MAX);
+        text += &format!("  drift      {} not as wanted: `thymus baseline`\n", show::count(n, "item"));
+    }
     text += match status.health {
         Health::Good => "  health     good\n",
         Health::Limited => "  health     limited: `thymus doctor` says what and why\n",

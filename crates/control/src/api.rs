@@ -2,11 +2,12 @@
 //! What may be asked of a running agent. The guard judges every command's effects like any other; this is a door, not a key.
 
 use serde::{Deserialize, Serialize};
+use thymus_engine::golden::Accepted;
 use thymus_engine::input::Command;
 use thymus_engine::{ActionId, IncidentId};
 
-/// LIMIT: bytes of a request's body. A command names one object and a reason.
-pub const REQUEST_BYTES_MAX: usize = 64 * 1024;
+/// LIMIT: bytes of a request's body. A command names one object and a reason, or all drift as it was seen.
+pub const REQUEST_BYTES_MAX: usize = 1 << 20;
 /// LIMIT: bytes of an answer's body that a client reads. A view is bounded far below.
 pub const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// LIMIT: commands that wait for the agent; further ones are refused at once.
@@ -22,6 +23,14 @@ pub enum ControlCommand {
     Engine(Command),
     /// Revert what was done.
     Undo(UndoTarget),
+    /// Look at the golden state now, not when it is time.
+    Look,
+    /// Make what was seen of these items wanted; what has changed meanwhile is refused.
+    Accept {
+        items: Accepted,
+        /// A person named each of them; else they are all that was not as wanted.
+        named: bool,
+    },
     /// End the agent. Its leases are ended by the warden, like after any other end.
     Shutdown,
 }

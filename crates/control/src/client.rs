@@ -12,6 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thymus_engine::IncidentId;
+use thymus_engine::golden::Golden;
 
 /// Seconds to wait for an answer that needs no work.
 const READ_SECONDS_MAX: u64 = 10;
@@ -62,6 +63,11 @@ impl Client {
 
     pub fn baseline(&self) -> Result<Baseline, Error> {
         self.get("/v1/baseline")
+    }
+
+    /// The recorded golden state, whole.
+    pub fn golden(&self) -> Result<Golden, Error> {
+        self.get("/v1/golden")
     }
 
     pub fn incidents(&self) -> Result<Vec<Summary>, Error> {

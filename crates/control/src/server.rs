@@ -227,6 +227,10 @@ fn routes(desk: Desk) -> Router {
         .route("/v1/status", get(async |State(desk): State<Desk>| Json(desk.published.read().status())))
         .route("/v1/doctor", get(async |State(desk): State<Desk>| Json(desk.published.read().doctor.clone())))
         .route("/v1/baseline", get(async |State(desk): State<Desk>| Json(desk.published.read().baseline.clone())))
+        .route(
+            "/v1/golden",
+            get(async |State(desk): State<Desk>| Json(desk.published.read().baseline.golden.recorded.clone())),
+        )
         .route("/v1/incidents", get(async |State(desk): State<Desk>| Json(desk.published.read().summaries())))
         .route("/v1/incidents/{id}", get(incident))
         .route("/v1/commands", post(command))

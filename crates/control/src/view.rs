@@ -76,6 +76,9 @@ pub struct Baseline {
     pub uncovered: Vec<Uncovered>,
     /// Further such paths.
     pub uncovered_omitted: u64,
+    /// What the host should be, and how it differs.
+    #[serde(default)]
+    pub golden: Arc<thymus_engine::golden::Report>,
 }
 
 /// LIMIT: uncovered paths named one by one; further ones are counted.

@@ -7,6 +7,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::sync::mpsc::{Receiver, sync_channel};
+use thymus_control::api::REQUEST_BYTES_MAX;
 use thymus_control::client::Error;
 use thymus_control::view::{Baseline, Doctor, View};
 use thymus_control::{Answer, Client, ControlCommand, Published, Request, Server, UndoTarget};
@@ -181,7 +182,7 @@ fn garbage_and_bodies_that_are_too_large_are_refused_and_the_api_lives_on() {
     assert!(raw(&agent, b"\x00\xff\r\n\r\n").starts_with("HTTP/1.1 400"));
     let body = vec![b'['; 100_000];
     let head = "POST /v1/commands HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-type: application/json\r\n";
-    let mut large = format!("{head}content-length: {}\r\n\r\n", body.len()).into_bytes();
+    let mut large = format!("{head}content-length: {}\r\n\r\n", REQUEST_BYTES_MAX + 1).into_bytes();
     large.extend(body);
     assert!(raw(&agent, &large).starts_with("HTTP/1.1 413"));
     let deep = "[".repeat(60_000);

@@ -2,15 +2,15 @@
 //! The agent, started beside or inside a twin, and asked only through its own API, as an operator would.
 
 use crate::report::Placement;
-use crate::scenario::Fault;
+use crate::scenario::{Fault, Plan};
 use crate::twin::Twin;
 use crate::{Doing, Error, Result, wait_until};
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-use thymus_engine::{Incident, IncidentId};
+use thymus_engine::{HostPath, Incident, IncidentId};
 
 /// What of a twin belongs to an agent inside it, thus to nobody's comparison.
 pub const OWN: [&str; 5] =
@@ -77,25 +77,22 @@ struct Tree {
     covered: u64,
 }
 
-fn configuration(inside: bool, policies: &str, more: &str) -> String {
+fn configuration(inside: bool, policies: &str, plan: &Plan) -> String {
+    let (decoys, more) = (plan.decoys, more(plan.fault.as_ref()));
     format!(
-        "mode = \"autonomous\"\nthis_host = {inside}\nadministrators = [\"ops\"]\npolicies = \"{policies}\"\n{more}\n\
+        "mode = \"autonomous\"\nthis_host = {inside}\nadministrators = [\"ops\"]\npolicies = \"{policies}\"\n\n\
+         [decoys]\nenabled = {decoys}\n\n{more}\n\
          [[service]]\nunit = \"nginx.service\"\ntcp = 80\nurl = \"http://127.0.0.1/health\"\n\n\
          [[service]]\nunit = \"ssh.service\"\ntcp = 22\n"
     )
 }
 
 /// Before the boot: what an agent inside needs on the twin's disk. `thymus` is the agent's program.
-pub fn install(twin: &Twin, thymus: &Path, fault: Option<&Fault>) -> Result<()> {
+pub fn install(twin: &Twin, thymus: &Path, plan: &Plan) -> Result<()> {
     let program = std::fs::read(thymus).doing("read", thymus)?;
     twin.plant("/usr/local/sbin/thymus", &program, 0o755, 0)?;
-    twin.plant(
-        "/etc/thymus/thymus.toml",
-        configuration(true, "/etc/thymus/policies", more(fault)).as_bytes(),
-        0o600,
-        0,
-    )?;
-    for (name, text) in policies(fault) {
+    twin.plant("/etc/thymus/thymus.toml", configuration(true, "/etc/thymus/policies", plan).as_bytes(), 0o600, 0)?;
+    for (name, text) in policies(plan.fault.as_ref()) {
         twin.plant(&format!("/etc/thymus/policies/{name}"), text.as_bytes(), 0o600, 0)?;
     }
     twin.plant("/etc/systemd/system/thymus.service", UNIT.as_bytes(), 0o644, 0)
@@ -115,7 +112,7 @@ fn policies(fault: Option<&Fault>) -> Vec<(String, String)> {
 
 impl<'a> Agent<'a> {
     /// Starts the agent of a booted twin and waits until it guards. `Placement::None` has none.
-    pub fn start(twin: &'a Twin, placement: Placement, thymus: &Path, fault: Option<&Fault>) -> Result<Option<Self>> {
+    pub fn start(twin: &'a Twin, placement: Placement, thymus: &Path, plan: &Plan) -> Result<Option<Self>> {
         let directory = twin.directory().join("agent");
         let socket = match placement {
             Placement::None => return Ok(None),
@@ -124,9 +121,9 @@ impl<'a> Agent<'a> {
                 std::fs::create_dir_all(&directory).doing("make the directory", &directory)?;
                 let config = directory.join("thymus.toml");
                 let kept = directory.join("policies");
-                let text = configuration(false, &kept.to_string_lossy(), more(fault));
+                let text = configuration(false, &kept.to_string_lossy(), plan);
                 std::fs::write(&config, text).doing("write", &config)?;
-                for (name, text) in policies(fault) {
+                for (name, text) in policies(plan.fault.as_ref()) {
                     std::fs::create_dir_all(&kept).doing("make the directory", &kept)?;
                     std::fs::write(kept.join(&name), text).doing("write", kept.join(&name))?;
                 }
@@ -168,6 +165,17 @@ impl<'a> Agent<'a> {
         }
     }
 
+    /// Its decoys, by its own list.
+    pub(crate) fn decoys(&self) -> BTreeSet<HostPath> {
+        #[derive(Deserialize)]
+        struct Kept {
+            placed: Vec<(HostPath, serde_json::Value)>,
+        }
+        let text = std::fs::read(self.state().join("decoys.json")).unwrap_or_default();
+        let kept = serde_json::from_slice::<Kept>(&text).map(|kept| kept.placed).unwrap_or_default();
+        kept.into_iter().map(|(path, _)| path).collect()
+    }
+
     /// What this life of it has cost; nothing when it has ended.
     pub(crate) fn cost(&self) -> Cost {
         let read = |name: &str| {
@@ -186,6 +194,19 @@ impl<'a> Agent<'a> {
             memory_peak: kibibytes.unwrap_or(0) << 10,
             cpu_ms: ticks * 10,
         }
+    }
+
+    /// As `kill -9`; waits until it is gone.
+    pub(crate) fn kill(&mut self) {
+        let pid = self.process().and_then(|pid| i32::try_from(pid).ok()).and_then(rustix::process::Pid::from_raw);
+        let Some(pid) = pid else { return };
+        let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        let gone = || std::fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).is_err();
+        let begin = Instant::now();
+        while self.child.is_none() && !gone() && begin.elapsed() < Duration::from_secs(5) {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        self.collect();
     }
 
     /// Starts its process, on what an earlier one left.
@@ -288,8 +309,14 @@ impl<'a> Agent<'a> {
     /// The story of one incident, as a person reads it; empty when it cannot be told.
     #[must_use]
     pub fn explain(&self, incident: IncidentId) -> String {
+        self.page(&["explain", &incident.to_string()])
+    }
+
+    /// The answer to a command, as a person reads it; empty when there is none.
+    #[must_use]
+    pub fn page(&self, command: &[&str]) -> String {
         let mut thymus = Command::new(&self.thymus);
-        thymus.arg("--socket").arg(&self.socket).arg("explain").arg(incident.to_string()).stdin(Stdio::null());
+        thymus.arg("--socket").arg(&self.socket).args(command).stdin(Stdio::null());
         thymus.output().map(|done| String::from_utf8_lossy(&done.stdout).into_owned()).unwrap_or_default()
     }
 
@@ -305,6 +332,16 @@ impl<'a> Agent<'a> {
             all.extend(told.into_iter().map(|told| told.incident));
         }
         Ok(all)
+    }
+
+    /// A command of `thymus`, with its answer as JSON, one a line.
+    pub fn tell(&self, command: &[&str]) -> Result<Vec<serde_json::Value>> {
+        self.ask(command)
+    }
+
+    /// What it says about how the host differs from what is wanted, looked at now.
+    pub fn drift(&self) -> Result<thymus_engine::golden::Report> {
+        Ok(self.ask(&["baseline", "diff"])?.pop().unwrap_or_default())
     }
 
     /// Keeps the agent from acting, as a person would.

@@ -30,6 +30,15 @@ pub struct Truth {
 }
 
 impl Truth {
+    /// Takes out what is no part of the twin's own state.
+    pub fn forget(&mut self, paths: &BTreeSet<HostPath>) {
+        for path in paths {
+            self.was.remove(path);
+            self.now.remove(path);
+            self.touched.remove(path);
+        }
+    }
+
     /// What the attack really changed.
     #[must_use]
     pub fn tampered(&self) -> BTreeSet<HostPath> {

@@ -14,6 +14,8 @@ use std::process::{Child, Stdio};
 pub enum Ordeal {
     /// The agent is killed before a step and started again, step after step until everything is settled.
     KillAgent,
+    /// The agent is killed five times at random moments, and started again.
+    KillOften,
     /// The whole twin is gone at once, with all that its disk had not yet; then it boots again.
     CutPower,
     /// Not in the middle, but right after it: the administrator saves, unchanged, a file that both sides had edited and
@@ -21,6 +23,8 @@ pub enum Ordeal {
     StaleEditor,
 }
 
+/// How often [`Ordeal::KillOften`] kills.
+pub(crate) const DEATHS: u32 = 5;
 /// The system calls by which an agent makes something durable or changes something.
 const STEPS: [&str; 13] = [
     "fdatasync",

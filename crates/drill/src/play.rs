@@ -7,7 +7,7 @@ use crate::cast::{Cast, People, pause};
 use crate::intruder::{Intruder, boot_clock_ns};
 use crate::look::{attackers_left, harmed_since, while_visited};
 use crate::oracle::Truth;
-use crate::ordeal::{Death, Killer, Ordeal};
+use crate::ordeal::{DEATHS, Death, Killer, Ordeal};
 use crate::random::Random;
 use crate::report::Placement;
 use crate::run::{Options, RespondAfter};
@@ -50,6 +50,8 @@ pub(crate) struct Played {
     pub(crate) attackers_left: usize,
     pub(crate) incidents: Vec<Incident>,
     pub(crate) counters: BTreeMap<String, u64>,
+    /// The agent's decoys on the twin's disk.
+    pub(crate) decoys: BTreeSet<HostPath>,
     pub(crate) unsettled: Option<String>,
     /// What the agent has attached to the kernel that could deny or change something outside of the twin.
     pub(crate) attached_elsewhere: Vec<String>,
@@ -77,7 +79,7 @@ pub(crate) struct Place<'a> {
 
 pub(crate) fn play(place: Place<'_>, cast: Cast<'_>) -> Result<Played> {
     let Place { twin, placement, confinement, options } = place;
-    let mut agent = Agent::start(twin, placement, &options.thymus, cast.plan.fault.as_ref())?;
+    let mut agent = Agent::start(twin, placement, &options.thymus, cast.plan)?;
     let held = options.respond_after == RespondAfter::AttackEnd;
     if let Some(agent) = agent.as_ref().filter(|_| held) {
         agent.hold()?;
@@ -105,6 +107,9 @@ pub(crate) fn play(place: Place<'_>, cast: Cast<'_>) -> Result<Played> {
             Some(Ordeal::KillAgent) => {
                 (played.unsettled, played.killed_before) = heal_in_many_lives(twin, agent, cast)?;
             }
+            Some(Ordeal::KillOften) => {
+                (played.unsettled, played.killed_before) = heal_in_spite_of_deaths(agent, cast)?;
+            }
             // The rest is for the agent of the next boot.
             Some(Ordeal::CutPower) => begin_to_heal(agent, cast)?,
             Some(Ordeal::StaleEditor) => {
@@ -126,7 +131,7 @@ pub(crate) fn play(place: Place<'_>, cast: Cast<'_>) -> Result<Played> {
         twin.cut_power()?;
         intruder.forget_session();
         twin.boot(confinement)?;
-        agent = Agent::start(twin, placement, &options.thymus, cast.plan.fault.as_ref())?;
+        agent = Agent::start(twin, placement, &options.thymus, cast.plan)?;
         if let Some(agent) = &agent {
             played.unsettled = settle(agent, cast)?;
         }
@@ -140,6 +145,7 @@ pub(crate) fn play(place: Place<'_>, cast: Cast<'_>) -> Result<Played> {
     if let (Some(agent), Some(incidents)) = (&agent, told) {
         played.incidents = incidents;
         keep(agent, cast, &played.incidents);
+        played.decoys = agent.decoys();
         played.counters = agent.status()?.counters;
         played.cost = agent.cost();
         if let Some(process) = agent.process() {
@@ -151,6 +157,8 @@ pub(crate) fn play(place: Place<'_>, cast: Cast<'_>) -> Result<Played> {
     people.leave();
     intruder.leave();
     played.truth = intruder.truth;
+    // They are the agent's own, not anybody's loss.
+    played.truth.forget(&played.decoys);
     if let (Some(agent), Some(attacked)) = (agent.filter(|_| options.undo), attacked) {
         played.photographs = Some(Photographs { attacked, healed: twin.photograph("healed")? });
         undo(&agent, cast, &played.incidents)?;
@@ -371,6 +379,56 @@ fn heal_in_many_lives(
         agent.spawn()?;
     }
     Ok((None, killed))
+}
+
+/// Lets the agent act, and kills it some times at moments that it knows nothing of.
+fn heal_in_spite_of_deaths(agent: &mut Agent<'_>, cast: Cast<'_>) -> Result<(Option<String>, BTreeMap<String, u32>)> {
+    let mut random = Random::new(cast.seed ^ 0x6465_6174_6873_2121);
+    let mut killed = BTreeMap::new();
+    agent.release()?;
+    for _ in 0..DEATHS {
+        let begin = Instant::now();
+        // Its heal goes on: something is contained, and not all is done. A fast one may be over before the last death.
+        let (mut done, mut of) = (0, 0);
+        while begin.elapsed() < SETTLE_LIMIT {
+            let incidents = agent.incidents().unwrap_or_default();
+            let of_incident =
+                |incident: &Incident| incident.actions.iter().filter(|action| action.outcome.is_some()).count();
+            (done, of) = (incidents.iter().map(of_incident).sum(), incidents.iter().map(|one| one.actions.len()).sum());
+            if incidents.iter().any(|incident| incident.contained.is_some()) {
+                break;
+            }
+            pause(Duration::from_millis(10))?;
+        }
+        pause(Duration::from_millis(random.between(5, 1_500)))?;
+        let healed = agent.incidents().unwrap_or_default().iter().any(|one| one.stage == thymus_engine::Stage::Healed);
+        agent.kill();
+        let moment = if healed { "what was healed already" } else { "the end of its heal" };
+        (cast.tell)(&format!("  the agent is killed before {moment}, {done} of {of} actions done, and started again"));
+        *killed.entry(moment.to_owned()).or_default() += 1;
+        agent.spawn()?;
+    }
+    Ok((settle_again(agent, cast)?, killed))
+}
+
+/// As [`settle`], of an agent that may not answer yet.
+fn settle_again(agent: &Agent<'_>, cast: Cast<'_>) -> Result<Option<String>> {
+    let mut follower = Follower::new(cast);
+    loop {
+        pause(LOOK_EVERY)?;
+        let Ok(incidents) = agent.incidents() else {
+            if let Some(late) = follower.late(SETTLE_LIMIT) {
+                return Ok(Some(format!("{late}; it said: {}", agent.said())));
+            }
+            continue;
+        };
+        if matches!(follower.look(&incidents), Progress::Settled) {
+            return Ok(None);
+        }
+        if let Some(late) = follower.late(SETTLE_LIMIT) {
+            return Ok(Some(late));
+        }
+    }
 }
 
 /// Undoes every incident, newest first, and that twice: the second time has nothing to do.

@@ -97,6 +97,8 @@ pub struct Report {
     pub attached_elsewhere: Vec<String>,
     /// Steps of the heal before which the agent was killed, and how often.
     pub killed_before: BTreeMap<String, u32>,
+    /// Paths on which more than one action succeeded, other than to take out what came back.
+    pub done_twice: Vec<HostPath>,
     /// Paths that undoing everything did not bring back as the attack had left them; `None`: not tried.
     pub undo_differs: Option<Vec<HostPath>>,
     pub events: u64,
@@ -138,6 +140,7 @@ impl Report {
             && self.attached_elsewhere.is_empty()
             && self.noise_forbidden.is_empty()
             && self.noise.len() <= crate::oracle::NOISE_MAX
+            && (self.killed_before.is_empty() || self.done_twice.is_empty())
             && self.undo_differs.as_ref().is_none_or(Vec::is_empty);
         let finished = if self.objects_in_scope == 0 && !self.failure {
             self.stage == Stage::Quiet && self.actions.is_empty()
@@ -203,6 +206,7 @@ impl fmt::Display for Report {
                 self.killed_before.iter().map(|(step, times)| format!("{step} {times} times")).collect();
             let lives = self.killed_before.values().sum::<u32>() + 1;
             writeln!(f, "  ordeal           the heal took {lives} lives; killed before {}", steps.join(", "))?;
+            paths(f, "DONE TWICE", &self.done_twice)?;
         }
         if let Some(differs) = &self.undo_differs {
             let verdict = if differs.is_empty() { "the attacked state is back, bit for bit" } else { "DIFFERS" };

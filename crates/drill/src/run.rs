@@ -116,7 +116,7 @@ fn one(disk: &Disk, options: &Options, scenario: &Scenario, seed: u64, tell: Tel
     let (one, two) = (one?, two.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
 
     if placement == Placement::Inside {
-        agent::install(&twin, &options.thymus, plan.fault.as_ref())?;
+        agent::install(&twin, &options.thymus, &plan)?;
     }
     cast.plant(&twin)?;
     let logs = logs_of(&twin.root())?;
@@ -127,7 +127,7 @@ fn one(disk: &Disk, options: &Options, scenario: &Scenario, seed: u64, tell: Tel
     twin.halt()?;
     tell("comparing the disks");
     let root = played.photographs.as_ref().map_or_else(|| twin.root(), |photographs| photographs.healed.clone());
-    let holds = snapshot::take(&root, &oracle::is_nobodys)?;
+    let holds = snapshot::take(&root, &|path| oracle::is_nobodys(path) || played.decoys.contains(path))?;
     let disk_of = |reference: &'_ (Twin, Snapshot)| reference.0.root();
     let (root_one, root_two) = (disk_of(&one), disk_of(&two));
     let mut findings = oracle::judge(
@@ -286,6 +286,7 @@ fn report(
         agent_cpu_ms: played.cost.cpu_ms,
         attached_elsewhere: played.attached_elsewhere,
         killed_before: played.killed_before,
+        done_twice: done_twice(&played.incidents),
         undo_differs,
         events: counter("events"),
         events_lost: counter("events_lost"),
@@ -298,6 +299,21 @@ fn report(
 fn named_by(incident: &Incident) -> impl Iterator<Item = &HostPath> {
     let objects = incident.objects.iter().map(|object| &object.path);
     objects.chain(incident.actions.iter().flat_map(|record| record.action.paths()))
+}
+
+fn done_twice(incidents: &[Incident]) -> Vec<HostPath> {
+    let mut count: BTreeMap<HostPath, u32> = BTreeMap::new();
+    let again = |action: &Action| matches!(action, Action::RestoreFile(restore) if restore.again);
+    for record in incidents.iter().flat_map(|incident| &incident.actions).filter(|record| !again(&record.action)) {
+        let not_done = match &record.outcome {
+            Some(Outcome::Success) => &[][..],
+            Some(Outcome::Partly(not_done)) => not_done,
+            _ => continue,
+        };
+        let done = record.action.paths().filter(|path| not_done.iter().all(|(left, _)| left != *path));
+        done.for_each(|path| *count.entry(path.clone()).or_default() += 1);
+    }
+    count.into_iter().filter(|(_, times)| *times > 1).map(|(path, _)| path).collect()
 }
 
 /// The least that any confirmed incident has come to.

@@ -8,6 +8,7 @@ pub mod deleted_binary;
 pub mod expired_certificate;
 pub mod firewall_emptied;
 pub mod full_disk;
+mod housekeeping;
 pub mod persistence;
 pub mod ransomware;
 pub mod wedged_service;
@@ -57,12 +58,14 @@ pub struct Step {
     pub pause: Duration,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Plan {
     /// In the base state of all twins: files planted before the boot (path, content, mode, owner).
     pub planted: Vec<(String, String, u32, u32)>,
     /// Files of people and services, planted too.
     pub crowd: Option<Crowd>,
+    /// Whether the agent lays decoys: without them it must see what becomes of the contents.
+    pub decoys: bool,
     /// A file on no disk to which a program of the intruder's writes what it touches, where its output goes to no session.
     pub record: Option<String>,
     /// Makes the intruder's shell one of root's.

@@ -7,12 +7,16 @@
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+use thymus_drill::agent::Agent;
 use thymus_drill::base::{self, Disk};
 use thymus_drill::run::AgentChoice;
+use thymus_drill::session::{Keys, Session};
 use thymus_drill::twin::{self, Confinement, Twin};
-use thymus_drill::{Options, RespondAfter, Stage, hardening, interrupt, scenario};
+use thymus_drill::{Options, Placement, RespondAfter, Stage, hardening, interrupt, scenario};
+use thymus_engine::golden::{Kind, Report};
 
-const TESTS: [(&str, fn()); 7] = [
+const TESTS: [(&str, fn()); 8] = [
     ("root inside a twin cannot change the machine", hardened),
     ("a twin without a user namespace gives an agent what it needs and no device", inside_capabilities),
     ("a twin that ended leaves nothing", normal_end),
@@ -20,6 +24,7 @@ const TESTS: [(&str, fn()); 7] = [
     ("what a killed harness left, the next one removes", killed),
     ("without an agent every tampered path is residue, and nothing else is", every_tampered_path_is_residue),
     ("benign work alone is quiet", benign_is_quiet),
+    ("what an administrator adds is named, exactly, with who and when", what_is_added_is_named),
 ];
 
 fn main() -> ExitCode {
@@ -173,4 +178,74 @@ fn every_tampered_path_is_residue() {
 fn benign_is_quiet() {
     let report = without_agent("benign", seed());
     assert!(report.holds(), "{report}");
+}
+
+/// `thymus`, built beside this test.
+fn thymus() -> std::path::PathBuf {
+    let program = std::env::current_exe().unwrap();
+    program.ancestors().nth(2).unwrap().join("thymus")
+}
+
+/// Two looks may be so far apart.
+fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while !holds() {
+        assert!(Instant::now() < deadline, "timed out waiting until {what}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn what_is_added_is_named() {
+    const MINUTE: Duration = Duration::from_secs(60);
+    {
+        let disk = Disk::open(&base::cache()).unwrap();
+        let mut twin = Twin::new(&disk, "golden").unwrap();
+        let keys = Keys::make(&twin.directory().join("keys")).unwrap();
+        keys.plant(&twin).unwrap();
+        twin.boot(Confinement::UserNamespace).unwrap();
+        let plan = thymus_drill::scenario::Plan::default();
+        let agent = Agent::start(&twin, Placement::Outside, &thymus(), &plan).unwrap().unwrap();
+        let items = |drift: &Report| drift.drift.iter().map(|told| told.drift.item.to_string()).collect::<Vec<_>>();
+        wait_until("the first state is recorded", || agent.drift().is_ok_and(|drift| drift.recorded_unix_ns.is_some()));
+        let before = agent.drift().unwrap();
+        println!("  {:?}, unread {:?}, {} ms", before.counts, before.unread, before.read_ms);
+        assert_eq!(items(&before), Vec::<String>::new());
+        assert_eq!((before.unread.len(), before.counts.len()), (0, 5), "{:?}", before.unread);
+
+        let mut ops = Session::open(&twin, &keys, "ops", "127.0.0.66", "golden").unwrap();
+        for script in [
+            "sudo useradd -m -u 2000 -s /bin/bash mallory && sudo usermod -aG sudo mallory",
+            "printf '[Service]\\nExecStart=/usr/bin/openssl s_server -quiet -nocert -accept 127.0.0.1:4444\\n[Install]\\nWantedBy=multi-user.target\\n' \
+             | sudo tee /etc/systemd/system/shopd.service >/dev/null && sudo systemctl daemon-reload && sudo systemctl enable --now shopd.service",
+            "d=$(mktemp -d) && mkdir -p $d/p/DEBIAN $d/p/usr/bin && \
+             printf 'Package: shop-part\\nVersion: 1.2\\nArchitecture: all\\nMaintainer: Ops <ops@shop.example>\\nDescription: a part\\n' >$d/p/DEBIAN/control && \
+             cp /usr/bin/id $d/p/usr/bin/shop-part && dpkg-deb --root-owner-group -b $d/p $d/p.deb && sudo dpkg -i $d/p.deb",
+        ] {
+            let answer = ops.run(script, MINUTE).unwrap();
+            assert_eq!(answer.status, 0, "{:?}", answer.lines);
+        }
+        ops.close();
+        let wanted = ["service:shopd.service", "listener:tcp 127.0.0.1:4444", "account:mallory", "package:shop-part"];
+        wait_until("all of it is there", || agent.drift().is_ok_and(|drift| drift.drift.len() >= wanted.len()));
+        let after = agent.drift().unwrap();
+        println!("{}", agent.page(&["baseline"]));
+        assert_eq!(items(&after), wanted, "exactly these");
+        for (told, program) in after.drift.iter().zip(["tee", "openssl", "useradd", "dpkg"]) {
+            let author = told.author.as_ref().unwrap_or_else(|| panic!("nobody did {}", told.drift.item));
+            let name = author.program.as_ref().map(|program| program.to_string()).unwrap_or_default();
+            assert!(name.ends_with(program), "{}: {author:?}", told.drift.item);
+            let session = "login session of uid 1000 from 127.0.0.66";
+            let started = if program == "openssl" { "start of shopd.service" } else { session };
+            assert!(author.started_by.contains(started), "{}: {author:?}", told.drift.item);
+            assert_eq!((told.user.as_deref(), told.drift.kind), (Some("root"), Kind::Added), "{author:?}");
+            let (least, most) = (before.read_unix_ns.unwrap(), after.read_unix_ns.unwrap());
+            assert!((least..most).contains(&told.since_unix_ns), "{}", told.drift.item);
+        }
+        // Accepted, it is wanted: also by the agent that comes after this one.
+        let answer = agent.tell(&["baseline", "accept"]).unwrap();
+        println!("  {answer:?}");
+        assert_eq!(items(&agent.drift().unwrap()), Vec::<String>::new());
+        assert!(agent.incidents().unwrap().iter().all(|incident| !incident.confirmed), "nothing of it is an attack");
+    }
+    assert_clean();
 }

@@ -93,6 +93,9 @@ pub(crate) struct Plan {
     /// Ticks since the last object was queued.
     #[serde(default)]
     quiet_ticks: u32,
+    /// How often somebody joined a session while it was to be ended, and when that is tried again.
+    #[serde(default)]
+    joined: (u32, Timestamp),
     /// Restored objects that others wrote since: to be compared with what was taken out.
     again: BTreeSet<HostPath>,
     /// Objects that no action could be made for.
@@ -964,6 +967,9 @@ impl Case {
     }
 
     fn end_subjects(&mut self, desk: &mut Desk<'_>) -> bool {
+        if self.plan.joined.1 > desk.now {
+            return false;
+        }
         let session = self.roots.first().filter(|root| root.root.kind == InvocationKind::Session);
         let session = session.map(|root| (root.root.leader, root.anchor.invocation));
         let (mut inside, mut others) = (Vec::new(), Vec::new());
@@ -1122,6 +1128,9 @@ impl Case {
             desk.out.push(Effect::Drop { action: id, verdict: Verdict { decision: Decision::Deny, reasons } });
             return;
         }
+        if self.somebody_joined(desk, id, facts) {
+            return;
+        }
         let Some(step) = self.plan.steps.get(&id) else { return };
         let mut verdict = self.judge(desk, step, Some(facts));
         let (what, approved) = (step.action.clone(), step.approved);
@@ -1188,6 +1197,35 @@ impl Case {
                 }
             }
         }
+    }
+
+    /// More are in the session than it was planned for: it is ended as a whole a little later, when they are known.
+    fn somebody_joined(&mut self, desk: &mut Desk<'_>, id: ActionId, facts: &Facts) -> bool {
+        let Some(step) = self.plan.steps.get(&id) else { return false };
+        let Action::EndSession { processes, .. } = &step.action else { return false };
+        if facts.targets <= processes.len() || self.plan.joined.0 >= ATTEMPTS_MAX {
+            return false;
+        }
+        let session = processes.first().and_then(|key| desk.graph.process(*key)).map(|node| node.invocation);
+        let why = format!("{} processes are in it, {} were known", facts.targets, processes.len());
+        self.plan.set(id, |step| {
+            step.settled = Some(desk.now);
+            step.outcome = Some(Outcome::Reverted(why.clone()));
+            step.state = Progressing::Superseded;
+        });
+        desk.out.push(Effect::Drop { action: id, verdict: Verdict { decision: Decision::Deny, reasons: vec![why] } });
+        let waits = |end: ActionId| self.plan.steps.get(&end).is_none_or(|step| !step.is_busy());
+        for key in &self.plan.live {
+            let here = desk.graph.process(*key).map(|node| node.invocation);
+            if let Some(subject) = self.subjects.get_mut(key)
+                && here == session
+                && subject.end.is_some_and(waits)
+            {
+                subject.end = None;
+            }
+        }
+        self.plan.joined = (self.plan.joined.0 + 1, Timestamp(desk.now.0 + RETRY_NS));
+        true
     }
 
     /// Files that do not fit the plan are planned by themselves; true when none is left.

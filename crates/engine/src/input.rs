@@ -3,6 +3,7 @@
 
 use crate::action::{Action, Facts, Outcome, RestoreFile};
 use crate::event::{Event, Finding, IncidentFinding};
+use crate::golden::Accepted;
 use crate::health::Health;
 use crate::id::{ActionId, IncidentId, ProcessKey, Timestamp};
 use crate::incident::Verdict;
@@ -88,6 +89,10 @@ pub enum Command {
     /// The present state is wanted.
     BaselineAccepted {
         paths: Vec<HostPath>,
+    },
+    /// These items of the golden state are wanted as they are. Kept by the agent: it changes no decision.
+    GoldenAccepted {
+        items: Accepted,
     },
 }
 

@@ -13,6 +13,7 @@ pub mod diagnose;
 pub mod engine;
 pub mod event;
 pub mod fuzz;
+pub mod golden;
 pub mod graph;
 pub mod guard;
 pub mod health;

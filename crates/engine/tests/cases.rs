@@ -203,7 +203,10 @@ fn named(action: &Action) -> String {
                 .collect();
             format!("{} to {} {}", restore.path, restore.base, later.join(" "))
         }
-        Action::RestoreFiles { files } => format!("{} files", files.len()),
+        Action::RestoreFiles { files } => {
+            let first = files.first().map(|file| file.path.to_string()).unwrap_or_default();
+            format!("{} files from {first}", files.len())
+        }
         Action::QuarantineFile { path, expected } => format!("{path} at {expected}"),
         Action::RemoveUnit { unit } | Action::ReloadService { unit } | Action::RestartService { unit } => unit.clone(),
         Action::FreeSpace { paths } => paths.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),

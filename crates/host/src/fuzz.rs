@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What of the hands is tried with hostile bytes; see `thymus_engine::fuzz`.
 
+use crate::inventory;
 use crate::journal::{self, ring};
 use crate::sense;
 use crate::vault;
@@ -18,5 +19,6 @@ pub const TARGETS: &[Target] = &[
     Target { name: "journal_anchor", run: journal::fuzz::anchor, seeds: || vec![vec![0; 128]] },
     Target { name: "journal_checkpoint", run: journal::fuzz::checkpoint, seeds: journal::fuzz::checkpoint_seeds },
     Target { name: "reflex_ring", run: ring::fuzz_slot, seeds: ring::slot_seeds },
+    Target { name: "inventory", run: inventory::fuzz, seeds: inventory::seeds },
     Target { name: "leases", run: table::fuzz_leases, seeds: table::lease_seeds },
 ];

@@ -4,7 +4,9 @@
 //! Sensors turn kernel records into events; the vault keeps versions; `respond` and `recover` act, only through
 //! [`perform::perform`], only within an [`scope::Acting`]; the journal is on disk before any effect.
 
+pub mod decoy;
 pub mod fuzz;
+pub mod inventory;
 pub mod journal;
 pub mod origin;
 pub mod perform;

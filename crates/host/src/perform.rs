@@ -99,6 +99,11 @@ impl<'a> Hands<'a> {
         Self { remedies, ..self }
     }
 
+    /// Puts decoys back that somebody wrote or took away.
+    pub fn tend(&mut self, decoys: &mut crate::decoy::Decoys) {
+        decoys.maintain(&mut *self.system);
+    }
+
     /// First of all after a start: settles or puts back every open intent, newest first. Feed it as [`Input::Restarted`].
     pub fn recover_open(&mut self) -> Vec<(ActionId, Outcome)> {
         let mut settled = Vec::new();

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Everything that looks like an attack and is none: an administrator, a package, users in their own homes. Nothing may be done about it.
 
-use super::{Actor, Material, Names, Plan, Scenario, Step, pace, public_key, step};
+use super::{Actor, Material, Names, Plan, Scenario, Step, housekeeping, pace, public_key, step};
 use crate::random::Random;
 use std::time::Duration;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "benign",
-    about: "every legitimate look-alike: keys, units, cron, setuid, accounts, PAM, sshd, profile, packages, log rotation",
+    about: "every legitimate look-alike: keys, units, cron, setuid, accounts, PAM, sshd, profile, packages, log rotation; many files archived, encrypted, converted and cleared up by their owners",
     benign: true,
     plan,
 };
@@ -22,6 +22,7 @@ fn plan(random: &mut Random, material: Material<'_>) -> Plan {
     let mut units: Vec<String> = ["nginx", "ssh", "cron", "rsyslog", "parcels"].map(str::to_owned).into();
     for round in 0..rounds {
         let mut steps = work(random, &mut names, round, &mut units);
+        steps.append(&mut housekeeping::steps());
         random.shuffle(&mut steps);
         pace(&mut steps, random, 400);
         if material.soak.is_some() {
@@ -42,7 +43,8 @@ fn plan(random: &mut Random, material: Material<'_>) -> Plan {
         ]
         .map(|(path, text, mode)| (path.to_owned(), text.to_owned(), mode, 0))
         .into(),
-        crowd: None,
+        crowd: Some(housekeeping::crowd(random)),
+        decoys: true,
         record: None,
         escalation: String::new(),
         source: "127.0.0.66".to_owned(),

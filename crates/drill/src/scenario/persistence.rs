@@ -23,6 +23,7 @@ fn plan(random: &mut Random, material: Material<'_>) -> Plan {
     Plan {
         planted: vec![(weak, format!("alice ALL=(root) NOPASSWD: {rule}\n"), 0o440, 0)],
         crowd: None,
+        decoys: true,
         record: None,
         escalation,
         source: format!("127.{}.{}.{}", random.between(1, 9), random.below(250), random.between(10, 250)),

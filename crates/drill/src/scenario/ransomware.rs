@@ -135,6 +135,7 @@ fn plan(random: &mut Random, _: Material<'_>, style: Style, (files, bytes): (u32
         fault: None,
         planted: vec![(weak, format!("alice ALL=(root) NOPASSWD: {rule}\n"), 0o440, 0)],
         crowd: Some(Crowd { seed: random.draw(), files, bytes }),
+        decoys: matches!(style, Style::Copy | Style::Parallel | Style::Truncate),
         record,
         escalation,
         source: format!("127.{}.{}.{}", random.between(1, 9), random.below(250), random.between(10, 250)),
@@ -161,7 +162,8 @@ fn service(unit: &str, program: &str, record: &str, arguments: &str) -> Vec<Step
         "the intruder starts it as a service",
         format!(
             "printf '[Service]\\nType=oneshot\\nStandardOutput=append:{record}\\nExecStart={path} %s\\n' \"{arguments}\" >{file}; \
-             systemctl daemon-reload; systemctl start {unit}.service"
+             systemctl daemon-reload; systemctl start --no-block {unit}.service; sleep 0.2; \
+             while [ \"$(systemctl show -p ActiveState --value {unit}.service)\" = activating ]; do echo; sleep 0.3; done"
         ),
         &[&file],
     );

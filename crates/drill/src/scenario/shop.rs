@@ -58,6 +58,7 @@ pub(super) fn plan(random: &mut Random, fault: Fault) -> Plan {
     Plan {
         planted: planted.map(|(path, text, mode)| (path.to_owned(), text.to_owned(), mode, 0)).into(),
         crowd: None,
+        decoys: true,
         record: None,
         escalation: String::new(),
         source: String::new(),

@@ -35,7 +35,7 @@ const REMOVERS: [(&[u8], &[&str]); 9] = [
     (b"tmutil", &["deletelocalsnapshots"]),
 ];
 const PLACES: [&[u8]; 5] = [b"/var/backups", b"/backup", b"/backups", b"/srv/backup", b"/srv/backups"];
-const ENOUGH: usize = 3;
+const ENOUGH: u64 = 3;
 
 impl Detector for BackupRemoval {
     const META: Meta = Meta { name: "impact/backup-removal", technique: "T1490", class_uid: FILE };
@@ -55,7 +55,7 @@ impl Detector for BackupRemoval {
                 *toll = Toll::default();
             }
             let counted = toll.count(path, look.event.time);
-            (counted && toll.files.len() == ENOUGH).then(|| (toll.some(), "and other backups were removed"))?
+            (counted && toll.len() == ENOUGH).then(|| (toll.some(), "and other backups were removed"))?
         };
         let confidence = match look.authority() {
             Authority::ChangeWindow | Authority::Administrator | Authority::ChangeTool | Authority::Machinery => {

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `impact/decoy`
 
-use super::{Authority, Claim, Detector, FILE, Look, Meta};
+use super::{Authority, Bounded, Claim, Detector, FILE, Look, Meta};
 use crate::event::{Confidence, FileActivityId};
+use crate::id::Timestamp;
+use crate::path::HostPath;
 use serde::{Deserialize, Serialize};
 
 /// # What it finds
@@ -13,17 +15,24 @@ use serde::{Deserialize, Serialize};
 /// # Blind spots
 /// Programs that leave hidden files alone, and trees without a decoy.
 /// # False positives
-/// An editor run over a whole home replaces it; a user who removes a directory removes it too. Both count little. Modes,
-/// owners and times may change freely.
+/// An editor run over a whole home replaces it; a user who removes a directory, or compresses all tables, removes it too, and
+/// may make it again. That counts little. Modes, owners and times may change freely.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Decoy;
+pub struct Decoy {
+    /// Decoys that somebody took away or replaced, and when: what is written there now is not ours.
+    gone: Bounded<HostPath, Timestamp>,
+}
+
+/// Within so many nanoseconds of its going a decoy is not put back (one hour).
+const GONE_NS: u64 = 3_600_000_000_000;
 
 impl Detector for Decoy {
     const META: Meta = Meta { name: "impact/decoy", technique: "T1486", class_uid: FILE };
 
     fn observe(&mut self, look: &Look<'_>) -> Option<Claim> {
-        let file = look.file()?;
-        let is_decoy = |path| look.context.configuration.decoys.contains(path);
+        let decoys = &look.context.configuration.decoys;
+        let file = look.file().filter(|_| !decoys.is_empty())?;
+        let is_decoy = |path: &HostPath| decoys.contains(path);
         let (confidence, path, what) = match file.activity {
             FileActivityId::Update | FileActivityId::Truncate if is_decoy(&file.file.path) => {
                 (Confidence::High, &file.file.path, "a decoy, was written")
@@ -38,8 +47,19 @@ impl Detector for Decoy {
             FileActivityId::Delete if is_decoy(&file.file.path) => {
                 (Confidence::Low, &file.file.path, "a decoy, was removed")
             }
+            FileActivityId::Create if is_decoy(&file.file.path) => {
+                (Confidence::Low, &file.file.path, "where a decoy was, was made")
+            }
             _ => return None,
         };
+        let now = look.event.time;
+        let gone = self.gone.get(path).is_some_and(|since| now.since_ns(*since) < GONE_NS);
+        if confidence < Confidence::High {
+            self.gone.remove(path);
+            self.gone.insert(path.clone(), now);
+        } else if gone {
+            return None;
+        }
         let confidence = match look.authority() {
             Authority::ChangeWindow | Authority::ChangeTool => return None,
             Authority::Administrator => Confidence::Low,

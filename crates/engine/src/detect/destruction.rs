@@ -27,14 +27,17 @@ struct Deeds {
     removed: Toll,
     /// Emptied, or overwritten with one value.
     emptied: Toll,
+    /// The weight of what was claimed last.
+    claimed: Option<Confidence>,
 }
 
 /// Removed files of that many, when they are of several estates and kinds.
-const REMOVED: usize = 24;
+const REMOVED: u64 = 24;
+/// Of so many places; as root in somebody's session, of one less: a user has more than one place, root has none.
 const ESTATES: usize = 3;
 const KINDS: usize = 4;
 /// Emptied ones: nobody keeps the names of so many files and throws their contents away.
-const EMPTIED: usize = 8;
+const EMPTIED: u64 = 8;
 
 impl Detector for Destruction {
     const META: Meta = Meta { name: "impact/destruction", technique: "T1485", class_uid: FILE };
@@ -59,7 +62,10 @@ impl Detector for Destruction {
             *deeds = Deeds::default();
         }
         let toll = if emptied { &mut deeds.emptied } else { &mut deeds.removed };
-        if toll.count(path, time) { deeds.judge(look) } else { None }
+        let claim = if toll.count(path, time) { deeds.judge(look) } else { None };
+        let claim = claim.filter(|claim| deeds.claimed.is_none_or(|before| before < claim.confidence))?;
+        deeds.claimed = Some(claim.confidence);
+        Some(claim)
     }
 }
 
@@ -69,11 +75,12 @@ impl Deeds {
     }
 
     fn judge(&self, look: &Look<'_>) -> Option<Claim> {
-        let Self { removed, emptied } = self;
-        let wiped = removed.files.len() >= REMOVED
-            && removed.estates.count() >= ESTATES
+        let Self { removed, emptied, .. } = self;
+        let as_root = look.in_session() && look.seen().is_some_and(|seen| seen.user.euid == 0);
+        let wiped = removed.len() >= REMOVED
+            && removed.estates.count() >= ESTATES - usize::from(as_root)
             && removed.endings.count() >= KINDS;
-        let emptied_many = emptied.files.len() >= EMPTIED && emptied.endings.count() >= 3;
+        let emptied_many = emptied.len() >= EMPTIED && emptied.endings.count() >= 3;
         if !wiped && !emptied_many {
             return None;
         }
@@ -87,7 +94,7 @@ impl Deeds {
         let (toll, verb) = if emptied_many { (emptied, "emptied") } else { (removed, "removed") };
         let title = format!(
             "{} files of {} endings and {} owners' places were {verb} by {}",
-            toll.files.len(),
+            toll.len(),
             toll.endings.count(),
             toll.estates.count(),
             look.who()

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `impact/encryption`
 
-use super::toll::{FILES_MAX, Toll, Work, ending};
+use super::toll::{Toll, Work, ending};
 use super::place::is_installed;
 use super::{Authority, Bounded, CONTENT, Claim, Detector, Look, Meta};
 use crate::event::{Confidence, Content, FileActivityId, FileKind, Form};
@@ -38,10 +38,12 @@ struct Deeds {
     made_sealed: Toll,
     /// Were there before, and were taken away.
     taken: Toll,
+    /// The weight of what was claimed last.
+    claimed: Option<Confidence>,
     /// Of `made`, how many stand for one of `taken`; counted from whichever comes last.
-    replaced: usize,
+    replaced: u64,
     /// The same of `made_sealed`.
-    replaced_sealed: usize,
+    replaced_sealed: u64,
     /// Names of small new files, and in how many directories.
     notes: BTreeMap<Vec<u8>, u32>,
     /// New endings that were put behind a whole old name.
@@ -49,11 +51,13 @@ struct Deeds {
 }
 
 /// Files that are enough by themselves. Two of a hundred may be lost before the first stop; a server's data is thousands.
-const ENOUGH: usize = 6;
+const ENOUGH: u64 = 6;
 /// Fewer are enough when a note or a new ending goes with them.
-const ENOUGH_WITH_SIGNS: usize = 4;
+const ENOUGH_WITH_SIGNS: u64 = 4;
+/// So many count beside something else.
+const SOME: u64 = 3;
 /// Sealed by a known program: many, of several owners.
-const ENOUGH_SEALED: usize = 16;
+const ENOUGH_SEALED: u64 = 16;
 /// The same name made in so many directories, or the same ending put behind so many names, is a sign.
 const SIGN: u32 = 4;
 /// LIMIT: names and endings remembered of one work.
@@ -111,7 +115,10 @@ impl Detector for Encryption {
             }
             (None, None, None) => false,
         };
-        if changed { deeds.judge(look) } else { None }
+        let claim = if changed { deeds.judge(look) } else { None };
+        let claim = claim.filter(|claim| deeds.claimed.is_none_or(|before| before < claim.confidence))?;
+        deeds.claimed = Some(claim.confidence);
+        Some(claim)
     }
 }
 
@@ -134,7 +141,7 @@ impl Deeds {
                     (&mut self.made, &mut self.replaced)
                 };
                 let new = made.count(path, time);
-                *replaced += usize::from(new && stands);
+                *replaced += u64::from(new && stands);
                 new
             }
             (Some(_), Form::Opaque) => self.ruined.count(path, time),
@@ -149,8 +156,8 @@ impl Deeds {
             return false;
         }
         let (opaque, sealed) = (stand_in(&self.made, path), stand_in(&self.made_sealed, path));
-        self.replaced += usize::from(opaque);
-        self.replaced_sealed += usize::from(sealed && !opaque);
+        self.replaced += u64::from(opaque);
+        self.replaced_sealed += u64::from(sealed && !opaque);
         opaque || sealed
     }
 
@@ -190,8 +197,8 @@ impl Deeds {
     }
 
     fn judge(&self, look: &Look<'_>) -> Option<Claim> {
-        let lost = self.ruined.files.len() + self.replaced;
-        let sealed = self.sealed.files.len() + self.replaced_sealed;
+        let lost = self.ruined.len() + self.replaced;
+        let sealed = self.sealed.len() + self.replaced_sealed;
         let repeated = |names: &BTreeMap<Vec<u8>, u32>| names.values().any(|count| *count >= SIGN);
         let (note, suffix) = (repeated(&self.notes), repeated(&self.suffixes));
         let tolls = [&self.ruined, &self.made, &self.sealed, &self.made_sealed];
@@ -204,11 +211,12 @@ impl Deeds {
         let enough = lost >= ENOUGH || lost >= ENOUGH_WITH_SIGNS && (note || suffix);
         let confidence = match look.authority() {
             Authority::ChangeWindow | Authority::ChangeTool => return None,
-            _ if !(enough && broad || lost + sealed >= ENOUGH_SEALED) => return None,
+            _ if !(lost >= SOME && broad || lost + sealed >= ENOUGH_SEALED) => return None,
             Authority::Administrator => Confidence::Low,
             Authority::Machinery | Authority::Nobody if own_tool => Confidence::Low,
             Authority::Machinery | Authority::Nobody if enough && broad => Confidence::High,
             Authority::Machinery | Authority::Nobody if estates >= 2 && endings >= 3 => Confidence::High,
+            Authority::Machinery | Authority::Nobody if lost >= SOME && broad => Confidence::Medium,
             Authority::Machinery | Authority::Nobody => Confidence::Low,
         };
         let mut signs = String::new();
@@ -219,7 +227,7 @@ impl Deeds {
         }
         let title = format!(
             "{} files of {endings} endings in {directories} directories lost their form{signs}, by {}",
-            (lost + sealed).min(FILES_MAX),
+            lost + sealed,
             look.who()
         );
         let mut paths = self.ruined.some();

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 /// LIMIT: files remembered by name of one work; what comes after is judged by what was seen.
-pub(super) const FILES_MAX: usize = 256;
+const FILES_MAX: usize = 256;
 /// LIMIT: kinds, places and estates remembered of one work.
 const FEATURES_MAX: usize = 16;
 /// What is older counts no more, nanoseconds: one day.
@@ -60,6 +60,8 @@ pub(super) struct Toll {
     /// When the first of them was.
     pub(super) since: Timestamp,
     pub(super) files: BTreeSet<HostPath>,
+    /// Files beyond those remembered by name.
+    more: u64,
     /// Endings of their names.
     pub(super) endings: Features,
     pub(super) directories: Features,
@@ -67,13 +69,18 @@ pub(super) struct Toll {
 }
 
 impl Toll {
-    /// Counts a path once. False: it was counted before, or nothing more is remembered.
+    /// Counts a path once, as far as it is remembered by name. False: it was counted before.
     pub(super) fn count(&mut self, path: &HostPath, time: Timestamp) -> bool {
         if self.files.is_empty() {
             self.since = time;
         }
-        if self.files.len() >= FILES_MAX || !self.files.insert(path.clone()) {
+        if self.files.contains(path) {
             return false;
+        }
+        if self.files.len() < FILES_MAX {
+            self.files.insert(path.clone());
+        } else {
+            self.more += 1;
         }
         self.endings.note(ending(path));
         self.directories.note(path.parent());
@@ -84,6 +91,10 @@ impl Toll {
     /// Nothing, or nothing that still counts.
     pub(super) fn is_stale(&self, now: Timestamp) -> bool {
         self.files.is_empty() || now.since_ns(self.since) > MEMORY_NS
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.files.len() as u64 + self.more
     }
 
     /// Some of them, for people.

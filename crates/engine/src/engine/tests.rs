@@ -686,6 +686,21 @@ fn a_step_stays_within_its_work_however_much_there_is_to_do() {
 }
 
 #[test]
+fn a_session_that_somebody_joins_while_it_is_ended_is_ended_as_a_whole() {
+    let mut world = World::new(Mode::Autonomous);
+    let shell = world.login(ALICE, None);
+    world.write(shell, "/home/alice/x");
+    world.joining = 1;
+    world.find(shell, "foothold/x", Confidence::High);
+    world.settle();
+    let incident = only(&world);
+    assert_eq!(incident.stage, Stage::Healed, "{}", incident.why);
+    let ends = incident.actions.iter().filter(|record| record.action.name() == "end_session");
+    let outcomes: Vec<Option<Outcome>> = ends.map(|record| record.outcome.clone()).collect();
+    assert!(matches!(outcomes.as_slice(), [Some(Outcome::Reverted(_)), Some(Outcome::Success)]), "{outcomes:?}");
+}
+
+#[test]
 fn files_of_a_crowd_that_do_not_fit_are_put_in_order_by_themselves() {
     let mut world = World::new(Mode::Autonomous);
     let shell = world.login(ALICE, None);

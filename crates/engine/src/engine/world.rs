@@ -65,6 +65,8 @@ pub(crate) struct World {
     pub(crate) returned: BTreeSet<HostPath>,
     /// Paths that an action on many finds otherwise than planned, once.
     pub(crate) misfits: BTreeSet<HostPath>,
+    /// Processes that the hands find in a session beyond those named, once.
+    pub(crate) joining: usize,
     pub(crate) listener: ProcessKey,
     pub(crate) cron: ProcessKey,
     pub(crate) init: ProcessKey,
@@ -95,6 +97,7 @@ impl World {
             facts: BTreeMap::new(),
             returned: BTreeSet::new(),
             misfits: BTreeSet::new(),
+            joining: 0,
             listener: ProcessKey::default(),
             cron: ProcessKey::default(),
             init: ProcessKey::default(),
@@ -346,13 +349,17 @@ impl World {
                     }
                     _ => Vec::new(),
                 };
+                let joined = match &what {
+                    Some(Action::EndSession { .. }) => std::mem::take(&mut self.joining),
+                    _ => 0,
+                };
                 let facts = Facts {
                     as_expected,
                     undo_ready: true,
                     merge,
                     never_touch: false,
                     evidence_saved: true,
-                    targets: what.as_ref().map_or(0, Action::target_count) - left_out.len(),
+                    targets: what.as_ref().map_or(0, Action::target_count) - left_out.len() + joined,
                     left_out,
                 };
                 self.input(Input::Prepared { action, facts });

@@ -19,7 +19,7 @@ const CONTROL_LIMIT: Duration = Duration::from_secs(30);
 const SHOW_LIMIT: Duration = Duration::from_secs(10);
 const PROBE_LIMIT: Duration = Duration::from_secs(5);
 /// LIMIT: bytes read of a program's output or a service's answer.
-const OUTPUT_BYTES_MAX: u64 = 64 << 10;
+const OUTPUT_BYTES_MAX: u64 = 1 << 20;
 
 /// systemd's own alphabet for unit names (systemd.unit(5)), 255 bytes at most, with a suffix.
 fn checked(unit: &str) -> Result<()> {
@@ -147,15 +147,34 @@ pub(super) fn control(scope: &Scope, verb: UnitVerb, unit: &str) -> Result<()> {
     Err(Error::Unit { verb: verb.name(), unit: unit.to_owned(), output })
 }
 
-/// Asks in the scope's own network namespace, in a thread of its own, which alone enters it.
-pub(super) fn probe(scope: &Scope, probe: &Probe) -> Result<String> {
-    probe_within(scope, probe, PROBE_LIMIT)
+/// Units that are active now, one a line as `systemctl` shows them.
+pub(crate) fn active_units(scope: &Scope) -> Result<String> {
+    // Not as JSON, which managers before 246 do not speak.
+    let kinds = "--type=service,socket,timer,path";
+    let arguments = ["list-units", kinds, "--state=active", "--plain", "--no-legend", "--full"];
+    let (good, output) = systemctl(scope, &arguments, SHOW_LIMIT)?;
+    if good {
+        Ok(output)
+    } else {
+        Err(Error::Unit { verb: "list-units", unit: String::new(), output: output.trim().into() })
+    }
 }
 
-/// The same, with another deadline.
-pub(crate) fn probe_within(scope: &Scope, probe: &Probe, limit: Duration) -> Result<String> {
-    let what = format!("{probe:?}");
-    let failed = |why: String| Error::Probe { what: what.clone(), why };
+/// The rules of nftables(8) without their counters, as JSON, or that they cannot be read; `None` where there is no such
+/// program.
+pub(crate) fn packet_filter(scope: &Scope) -> Result<Option<String>> {
+    match run(scope, &["nft", "-j", "-s", "list", "ruleset"], &[], SHOW_LIMIT) {
+        Ok(Ran { status: 0, output }) => Ok(Some(output)),
+        Ok(Ran { output, .. }) if output.contains("No such file") => Ok(None), // `nsenter` found no program
+        Ok(Ran { .. }) => Ok(Some("unreadable".to_owned())),                   // such as a kernel without nftables
+        Err(Error::Probe { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Does `work` in the scope's own network namespace, in a thread of its own, which alone enters it.
+pub(crate) fn in_network<T: Send + 'static>(scope: &Scope, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let failed = |why: String| Error::Probe { what: "the network namespace".to_owned(), why };
     let network = match (scope.is_whole_host(), scope.leader()) {
         (true, _) => None,
         (false, Some(leader)) => {
@@ -163,18 +182,30 @@ pub(crate) fn probe_within(scope: &Scope, probe: &Probe, limit: Duration) -> Res
         }
         (false, None) => return Err(failed("the scope has no init process, so no network".to_owned())),
     };
-    let probe = probe.clone();
-    let asked = std::thread::spawn(move || -> std::result::Result<String, String> {
+    let done = std::thread::spawn(move || -> std::result::Result<T, String> {
         if let Some(network) = network {
             move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))
-                .map_err(|errno| format!("cannot enter the network namespace: {errno}"))?;
+                .map_err(|errno| format!("cannot enter it: {errno}"))?;
         }
-        ask(&probe, limit).map_err(|error| error.to_string())
+        Ok(work())
     });
-    match asked.join() {
+    match done.join() {
         Ok(answer) => answer.map_err(failed),
         Err(_) => Err(failed("the thread that asked panicked".to_owned())),
     }
+}
+
+/// Asks in the scope's own network namespace.
+pub(super) fn probe(scope: &Scope, probe: &Probe) -> Result<String> {
+    probe_within(scope, probe, PROBE_LIMIT)
+}
+
+/// The same, with another deadline.
+pub(crate) fn probe_within(scope: &Scope, probe: &Probe, limit: Duration) -> Result<String> {
+    let what = format!("{probe:?}");
+    let probe = probe.clone();
+    let answer = in_network(scope, move || ask(&probe, limit))?;
+    answer.map_err(|error| Error::Probe { what, why: error.to_string() })
 }
 
 fn ask(probe: &Probe, limit: Duration) -> std::io::Result<String> {

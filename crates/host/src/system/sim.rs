@@ -80,6 +80,11 @@ impl Sim {
         state
     }
 
+    pub fn make_directory(&self, path: &str) {
+        let state = FileState { kind: FileKind::Directory, mode: 0o755, ..FileState::default() };
+        self.world().state.files.insert(HostPath::from(path), state);
+    }
+
     /// Content of a file.
     #[must_use]
     pub fn read(&self, path: &str) -> Option<Vec<u8>> {

@@ -51,8 +51,9 @@ fn a_few_files_of_several_kinds_that_lose_their_form_are_enough() {
     let world = World::new();
     for pid in [INTRUDER, USER, UNIT, NGINX] {
         let deeds = in_place(pid, &files(&HOMES, 6));
-        assert_eq!(found(&world, &deeds[..5]), [], "{pid}");
-        assert_eq!(found(&world, &deeds)[..1], first("impact/encryption", Confidence::High), "{pid}");
+        assert_eq!(found(&world, &deeds[..2]), [], "{pid}");
+        assert_eq!(found(&world, &deeds[..5]), first("impact/encryption", Confidence::Medium), "{pid}");
+        assert_eq!(found(&world, &deeds).last(), first("impact/encryption", Confidence::High).last(), "{pid}");
     }
 }
 
@@ -60,9 +61,9 @@ fn a_few_files_of_several_kinds_that_lose_their_form_are_enough() {
 fn encrypted_copies_count_when_their_originals_go_in_either_order() {
     let world = World::new();
     let mut deeds = copies(INTRUDER, &files(&HOMES, 6), Form::Opaque);
-    assert_eq!(found(&world, &deeds)[..1], first("impact/encryption", Confidence::High));
+    assert_eq!(found(&world, &deeds).last(), first("impact/encryption", Confidence::High).last());
     deeds.reverse();
-    assert_eq!(found(&world, &deeds)[..1], first("impact/encryption", Confidence::High));
+    assert_eq!(found(&world, &deeds).last(), first("impact/encryption", Confidence::High).last());
     let renamed: Vec<Activity> = files(&HOMES, 6)
         .iter()
         .flat_map(|path| {
@@ -72,7 +73,7 @@ fn encrypted_copies_count_when_their_originals_go_in_either_order() {
             ]
         })
         .collect();
-    assert_eq!(found(&world, &renamed)[..1], first("impact/encryption", Confidence::High));
+    assert_eq!(found(&world, &renamed).last(), first("impact/encryption", Confidence::High).last());
 }
 
 #[test]
@@ -83,8 +84,9 @@ fn a_note_in_many_directories_makes_fewer_files_enough() {
     let mut deeds = in_place(INTRUDER, &files(&HOMES, 1));
     deeds.extend(folders.iter().map(note));
     deeds.extend(in_place(INTRUDER, &files(&HOMES, 4)));
-    assert_eq!(found(&world, &deeds)[..1], first("impact/encryption", Confidence::High));
-    assert_eq!(found(&world, &in_place(INTRUDER, &files(&HOMES, 4))), []);
+    assert_eq!(found(&world, &deeds).last(), first("impact/encryption", Confidence::High).last());
+    let without = in_place(INTRUDER, &files(&HOMES, 4));
+    assert_eq!(found(&world, &without), first("impact/encryption", Confidence::Medium));
 }
 
 #[test]
@@ -113,7 +115,10 @@ fn a_user_who_seals_the_own_files_is_not_acted_upon() {
     assert!(found(&world, &opaque).iter().all(|(_, confidence)| *confidence == Confidence::Low));
     // The same program as root over everybody's files is no user's wish.
     world.add(31, INTRUDER, "/usr/bin/ccrypt", (ROOT, ROOT), (InvocationKind::Session, Some(ALICE)));
-    assert_eq!(found(&world, &in_place(31, &files(&HOMES, 6)))[..1], first("impact/encryption", Confidence::High));
+    assert_eq!(
+        found(&world, &in_place(31, &files(&HOMES, 6))).last(),
+        first("impact/encryption", Confidence::High).last()
+    );
 }
 
 #[test]
@@ -180,6 +185,14 @@ fn a_decoy_that_is_written_confirms_and_one_that_only_goes_does_not() {
     assert_eq!(look(USER, FileActivityId::SetAttributes), None);
     assert_eq!(look(ADMIN, FileActivityId::Update), Some(Confidence::Low));
     assert_eq!(look(DPKG, FileActivityId::Update), None);
+    // gzip(1) and gunzip(1) over everything: the user's own program makes it anew.
+    let mut detectors = Detectors::default();
+    let mut out = Vec::new();
+    for activity in [FileActivityId::Delete, FileActivityId::Create, FileActivityId::Update] {
+        let told = Activity::File(on_file(activity, USER, "/home/alice/.invoices.xlsx", ALICE));
+        detectors.observe(&event(told), &world, &context, &mut out);
+    }
+    assert!(out.iter().all(|finding| finding.confidence == Confidence::Low), "{out:?}");
 }
 
 #[test]

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Reading below the scope's root: links are followed within it and never out of it.
+
+use super::{Error, Result};
+use crate::scope::Scope;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::Read;
+use std::time::Instant;
+use thymus_engine::HostPath;
+
+/// LIMIT: entries of one directory.
+const ENTRIES_MAX: usize = 8_192;
+/// LIMIT: bytes of a file that is only digested or parsed.
+pub(super) const FILE_BYTES_MAX: u64 = 1 << 20;
+
+#[derive(Debug)]
+pub(super) struct Below<'a> {
+    root: BorrowedFd<'a>,
+    deadline: Instant,
+}
+
+impl<'a> Below<'a> {
+    pub(super) fn new(scope: &'a Scope, deadline: Instant) -> Self {
+        Self { root: scope.root().as_fd(), deadline }
+    }
+
+    pub(super) fn in_time(&self) -> Result<()> {
+        if Instant::now() < self.deadline { Ok(()) } else { Err(Error::Deadline) }
+    }
+
+    /// `None`: there is nothing of that name.
+    fn open(&self, path: &[u8], flags: OFlags) -> Result<Option<OwnedFd>> {
+        self.in_time()?;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        // openat2(2) takes nothing else together with `O_PATH`.
+        let waits_for_nobody = OFlags::NONBLOCK | OFlags::NOCTTY;
+        let flags = if flags.contains(OFlags::PATH) { flags } else { flags | waits_for_nobody } | OFlags::CLOEXEC;
+        match rustix::fs::openat2(self.root, path, flags, Mode::empty(), resolve) {
+            Ok(file) => Ok(Some(file)),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            Err(errno) => Err(failed(path)(errno)),
+        }
+    }
+
+    /// The whole of a regular file; `None`: there is none.
+    pub(super) fn read(&self, path: &[u8], bytes_max: u64) -> Result<Option<Vec<u8>>> {
+        let Some(node) = self.open(path, OFlags::PATH)? else { return Ok(None) };
+        let kind = rustix::fs::fstat(&node).map(|stat| FileType::from_raw_mode(stat.st_mode)).map_err(failed(path))?;
+        if kind != FileType::RegularFile {
+            return Err(Error::Kind { path: HostPath::new(path).to_string() });
+        }
+        let Some(file) = self.open(path, OFlags::RDONLY)? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        let read = File::from(file).take(bytes_max + 1).read_to_end(&mut bytes);
+        read.map_err(|source| Error::File { path: HostPath::new(path).to_string(), source })?;
+        if bytes.len() as u64 > bytes_max {
+            return Err(Error::Large { path: HostPath::new(path).to_string(), bytes: bytes_max });
+        }
+        Ok(Some(bytes))
+    }
+
+    /// Names in a directory with their kinds, sorted; none when there is no directory.
+    pub(super) fn list(&self, path: &[u8]) -> Result<Vec<(Vec<u8>, FileType)>> {
+        let Some(directory) = self.open(path, OFlags::RDONLY | OFlags::DIRECTORY)? else { return Ok(Vec::new()) };
+        let mut names = Vec::new();
+        for entry in Dir::read_from(&directory).map_err(failed(path))? {
+            let entry = entry.map_err(failed(path))?;
+            let name = entry.file_name().to_bytes();
+            if name == b"." || name == b".." {
+                continue;
+            }
+            if names.len() >= ENTRIES_MAX {
+                return Err(Error::Large { path: HostPath::new(path).to_string(), bytes: ENTRIES_MAX as u64 });
+            }
+            names.push((name.to_vec(), entry.file_type()));
+        }
+        names.sort_by(|one, other| one.0.cmp(&other.0));
+        Ok(names)
+    }
+
+    /// Where a symbolic link points; `None`: there is none.
+    pub(super) fn link(&self, path: &[u8]) -> Result<Option<Vec<u8>>> {
+        let Some(link) = self.open(path, OFlags::PATH | OFlags::NOFOLLOW)? else { return Ok(None) };
+        match rustix::fs::readlinkat(&link, "", Vec::new()) {
+            Ok(target) => Ok(Some(target.into_bytes())),
+            Err(Errno::INVAL | Errno::NOENT) => Ok(None),
+            Err(errno) => Err(failed(path)(errno)),
+        }
+    }
+}
+
+fn failed(path: &[u8]) -> impl Fn(Errno) -> Error {
+    move |errno| Error::File { path: HostPath::new(path).to_string(), source: errno.into() }
+}
+
+pub(super) fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
+    [directory, b"/", name].concat()
+}
