@@ -17,6 +17,7 @@ use setup::House;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 use thymus_control::{Answer, ControlCommand, Published, Request, Server, UndoTarget};
@@ -24,11 +25,13 @@ use thymus_engine::Stage;
 use thymus_engine::action::{Facts, Files, Outcome, RestoreFile};
 use thymus_engine::engine::Engine;
 use thymus_engine::event::{Activity, Event, File, FileActivity, FileActivityId, FileKind, ProcessActivityId};
+use thymus_engine::health::Health;
 use thymus_engine::input::Command;
 use thymus_engine::{
     Action, ActionId, Effect, EventId, FileKey, HostPath, IncidentId, Input, ProcessKey, Timestamp, VersionId,
 };
 use thymus_host::origin::Origins;
+use thymus_host::probe;
 use thymus_host::respond::Reflex;
 use thymus_host::sense::{self, Observed, Sensors};
 use thymus_host::urgent::Urgent;
@@ -41,6 +44,8 @@ const WAIT_IDLE: Duration = Duration::from_millis(50);
 const TICK: Duration = Duration::from_millis(250);
 /// Between two looks at the vault's coverage, which is long and changes slowly.
 const COVERAGE_EVERY: Duration = Duration::from_secs(5);
+/// LIMIT: answers of probes that wait for the hot thread; what finds no place is told again.
+const HEALTH_MAX: usize = 512;
 /// LIMIT: commands that wait for the hot thread.
 const COMMANDS_MAX: usize = thymus_control::api::COMMANDS_WAITING_MAX;
 /// LIMIT: orders and answers between the hot thread and the hands. What the engine has in flight is bounded far below;
@@ -94,6 +99,8 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
     let no_pre_images = protection.as_ref().and_then(|protection| protection.refused.clone());
 
     let watched = setup::watched(&options.config);
+    let questions = setup::questions(&options.config);
+    let quit = AtomicBool::new(false);
 
     std::thread::scope(|threads| {
         let (orders, ordered) = sync_channel(ORDERS_MAX);
@@ -136,9 +143,17 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
             golden: golden::Desk::new(asks, found, house.own_key().boot),
             started: sense::now(),
             searching: false,
+            health: None,
         };
-        let hands = house.hands(&vault)?;
+        let hands = house.hands(&vault, questions.remedies.clone())?;
         let (watched, vault) = (&watched, &vault);
+        let (answered, health) = sync_channel(HEALTH_MAX);
+        agent.health = Some(health);
+        let _quit = Quit(&quit); // also when something below fails
+        let (questions, stop) = (&questions, &quit);
+        threads.spawn(move || {
+            probe::run(scope, questions, stop, &|health| answered.try_send(health).is_ok());
+        });
         threads.spawn(move || actor::run(actor::Acting { hands, decoys }, watched, vault, &ordered, &told));
         let copying = threads.spawn(|| vault.baseline());
         let place = house.looked_at(&options.config)?;
@@ -232,6 +247,17 @@ struct Hot<'a> {
     started: Timestamp,
     /// A search of the engine goes on: it wants to be stepped.
     searching: bool,
+    /// What the probes say.
+    health: Option<Receiver<Health>>,
+}
+
+/// The prober ends when this goes.
+struct Quit<'a>(&'a AtomicBool);
+
+impl Drop for Quit<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 impl Hot<'_> {
@@ -401,6 +427,9 @@ impl Hot<'_> {
                     }
                 }
             }
+        }
+        while let Some(Ok(health)) = self.health.as_ref().map(Receiver::try_recv) {
+            self.feed(Input::Health(health));
         }
         self.pass_on();
         for (request, answer) in self.golden.hear(self.engine.graph()) {

@@ -47,8 +47,10 @@ pub(crate) struct Config {
     pub(crate) decoys: Decoys,
     pub(crate) vault: Vault,
     pub(crate) change: Change,
+    pub(crate) health: Health,
     pub(crate) baseline: Baseline,
     pub(crate) service: Vec<Service>,
+    pub(crate) certificate: Vec<Certificate>,
 }
 
 impl Default for Config {
@@ -64,8 +66,10 @@ impl Default for Config {
             decoys: Decoys::default(),
             vault: Vault::default(),
             change: Change::default(),
+            health: Health::default(),
             baseline: Baseline::default(),
             service: Vec::new(),
+            certificate: Vec::new(),
         }
     }
 }
@@ -170,7 +174,38 @@ pub(crate) struct Baseline {
     pub(crate) look_seconds: LookSeconds,
 }
 
-/// `[[service]]`: one that must answer before an incident counts as healed. Repeat for each.
+/// `[health]`: what is looked after besides the services that are named below.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Health {
+    /// Whether services that run are looked after without being named: the unit, and the ports at which it listens.
+    /// Default `true`.
+    pub(crate) learn: bool,
+    /// File systems that must have room, each by a directory of theirs. Default `/`.
+    pub(crate) disks: Vec<Directory>,
+    /// Megabytes that an ordinary user must find free there. 1 to 65536, default 64.
+    pub(crate) least_free_mb: FreeMb,
+    /// Files that may be deleted when there is less: rotated logs, caches. They do not come back, and are deleted oldest
+    /// first until twice `least_free_mb` is free. `*` stands for anything within one name. Default none: a person is asked.
+    pub(crate) freeable: Vec<Glob>,
+    /// The file that the packet filter (nftables) is loaded from. It is loaded again when rules were in force and none is
+    /// any more. Default `/etc/nftables.conf`.
+    pub(crate) firewall: Tree,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            learn: true,
+            disks: vec![Directory("/".into())],
+            least_free_mb: FreeMb::default(),
+            freeable: Vec::new(),
+            firewall: Tree("/etc/nftables.conf".into()),
+        }
+    }
+}
+
+/// `[[service]]`: one that is looked after, and must answer before an incident counts as healed. Repeat for each.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Service {
@@ -182,6 +217,32 @@ pub(crate) struct Service {
     /// Page that must answer with a 2xx or 3xx status: `http://127.0.0.1[:PORT]/PATH`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) url: Option<LoopbackUrl>,
+    /// Program and arguments that must exit with 0 within 20 seconds, run as root in the scope every few seconds.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) command: Vec<String>,
+    /// Files and trees that it is configured by. When it fails after one of them was changed, the last good version is
+    /// put back, or proposed to you when it was you. Known by themselves: nginx, ssh, apache2, rsyslog.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) configuration: Vec<Tree>,
+    /// Program and arguments that exit with 0 when that configuration can be used, such as `["/usr/sbin/nginx", "-t"]`;
+    /// run before each restart by Thymus, and to find out why it failed. Known by themselves: as above.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) test: Vec<String>,
+}
+
+/// `[[certificate]]`: one that a service shows. Repeat for each.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Certificate {
+    /// File that it is loaded from (PEM).
+    pub(crate) path: Tree,
+    /// systemd unit that shows it; reloaded when the file is valid and what it shows has expired.
+    pub(crate) unit: UnitName,
+    /// TCP port on the guarded host's loopback at which it is shown.
+    pub(crate) port: u16,
+    /// Program and arguments that renew the file; run once it has expired.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) renew: Vec<String>,
 }
 
 macro_rules! number {
@@ -222,6 +283,7 @@ macro_rules! number {
 
 number!(QuotaMb, 64..=1_048_576, "megabytes", 4_096);
 number!(FileMb, 1..=65_536, "megabytes", 64);
+number!(FreeMb, 1..=65_536, "megabytes", 64);
 number!(LookSeconds, 10..=86_400, "seconds", 60);
 number!(RetentionHours, 1..=8_760, "hours", 72);
 
@@ -288,6 +350,12 @@ text! {
     Tree(HostPath),
     |text| (text.starts_with('/') && text.len() > 1 && plain(text)).then(|| text.trim_end_matches('/').into()),
     "an absolute path below the root without `..`, such as `/etc`"
+}
+text! {
+    /// A directory below the guarded root, or the root itself.
+    Directory(HostPath),
+    |text| (text.starts_with('/') && plain(text)).then(|| text.into()),
+    "an absolute path without `..`, such as `/var`"
 }
 text! {
     /// Paths below the guarded root, `*` within one name.

@@ -17,7 +17,9 @@ use thymus_engine::{HostPath, ProcessKey};
 use thymus_host::decoy::Decoys;
 use thymus_host::journal::{self, Journal};
 use thymus_host::perform::{Hands, VaultContents, VaultVersions};
+use thymus_host::probe::{Questions, Shown, Wanted};
 use thymus_host::recover::Watch;
+use thymus_host::recover::remedy::Remedies;
 use thymus_host::respond::Reflex;
 use thymus_host::scope::Scope;
 use thymus_host::sense::{self, OpenIntent};
@@ -200,11 +202,12 @@ impl House {
         Ok((Some(reflex.context("cannot open the ring of reflexes")?), slow))
     }
 
-    pub(super) fn hands<'a>(&'a self, vault: &'a Vault) -> Result<Option<Hands<'a>>> {
+    pub(super) fn hands<'a>(&'a self, vault: &'a Vault, remedies: Remedies) -> Result<Option<Hands<'a>>> {
         let Some(system) = self.system()? else { return Ok(None) };
         let system = system.upon(Box::new(VaultContents(vault.clone())));
         let versions = VaultVersions::new(vault);
-        Ok(Some(Hands::new(Box::new(system), self.journal.clone(), Box::new(versions), self.leases.clone())))
+        let hands = Hands::new(Box::new(system), self.journal.clone(), Box::new(versions), self.leases.clone());
+        Ok(Some(hands.with_remedies(remedies)))
     }
 
     /// This agent, as the engine knows it.
@@ -345,19 +348,67 @@ fn remembered(journal: &Journal) -> Result<(Engine, u64)> {
     Ok((engine, next_event))
 }
 
+/// What is known of usual services: their configuration and its test.
+const KNOWN: [(&str, &[&str], &[&str]); 4] = [
+    ("nginx.service", &["/etc/nginx"], &["/usr/sbin/nginx", "-t", "-q"]),
+    ("ssh.service", &["/etc/ssh"], &["/usr/sbin/sshd", "-t"]),
+    ("apache2.service", &["/etc/apache2"], &["/usr/sbin/apache2ctl", "configtest"]),
+    ("rsyslog.service", &["/etc/rsyslog.conf", "/etc/rsyslog.d"], &["/usr/sbin/rsyslogd", "-N1"]),
+];
+
+/// What the probes ask about, and what may be done about the answers.
+pub(super) fn questions(config: &Config) -> Questions {
+    let known = |unit: &str| KNOWN.iter().find(|known| known.0 == unit);
+    let wanted = |service: &crate::config::Service| {
+        let unit = service.unit.get();
+        let mut configuration: Vec<HostPath> = service.configuration.iter().map(|tree| tree.get().clone()).collect();
+        if configuration.is_empty() {
+            configuration.extend(known(unit).into_iter().flat_map(|known| known.1.iter().map(|path| (*path).into())));
+        }
+        let probes = watch(service).probe.into_iter().collect();
+        Wanted { unit: unit.clone(), probes, command: service.command.clone(), configuration }
+    };
+    let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<String>>();
+    let mut tests: std::collections::BTreeMap<String, Vec<String>> =
+        KNOWN.iter().map(|known| (known.0.to_owned(), owned(known.2))).collect();
+    let declared = config.service.iter().filter(|service| !service.test.is_empty());
+    tests.extend(declared.map(|service| (service.unit.get().clone(), service.test.clone())));
+    let renewed = config.certificate.iter().filter(|certificate| !certificate.renew.is_empty());
+    let remedies = Remedies {
+        tests,
+        renewals: renewed.map(|one| (one.path.get().clone(), one.renew.clone())).collect(),
+        freeable: config.health.freeable.iter().map(|glob| glob.get().clone()).collect(),
+    };
+    let shown = |certificate: &crate::config::Certificate| Shown {
+        path: certificate.path.get().clone(),
+        unit: certificate.unit.get().clone(),
+        port: certificate.port,
+    };
+    Questions {
+        services: config.service.iter().map(wanted).collect(),
+        learn: config.health.learn,
+        disks: config.health.disks.iter().map(|directory| directory.get().clone()).collect(),
+        least_bytes: config.health.least_free_mb.get() << 20,
+        firewall: Some(config.health.firewall.get().clone()),
+        certificates: config.certificate.iter().map(shown).collect(),
+        remedies,
+    }
+}
+
 /// Services that must answer before an incident counts as healed.
 pub(super) fn watched(config: &Config) -> Vec<Watch> {
-    let watch = |service: &crate::config::Service| {
-        let http = service.url.as_ref().map(|url| {
-            let rest = url.get().strip_prefix("http://127.0.0.1").unwrap_or_default();
-            let (port, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
-            let port = port.strip_prefix(':').and_then(|port| port.parse().ok()).unwrap_or(80);
-            Probe::Http { port, path: path.to_owned() }
-        });
-        let probe = http.or(service.tcp.map(|port| Probe::Tcp { port }));
-        Watch { unit: service.unit.get().clone(), probe }
-    };
     config.service.iter().map(watch).collect()
+}
+
+fn watch(service: &crate::config::Service) -> Watch {
+    let http = service.url.as_ref().map(|url| {
+        let rest = url.get().strip_prefix("http://127.0.0.1").unwrap_or_default();
+        let (port, path) = rest.find('/').map_or((rest, "/"), |at| rest.split_at(at));
+        let port = port.strip_prefix(':').and_then(|port| port.parse().ok()).unwrap_or(80);
+        Probe::Http { port, path: path.to_owned() }
+    });
+    let probe = http.or(service.tcp.map(|port| Probe::Tcp { port }));
+    Watch { unit: service.unit.get().clone(), probe }
 }
 
 /// What a thread is about to do to a file, in the vault's words.

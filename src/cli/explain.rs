@@ -89,7 +89,9 @@ fn roots(incident: &Incident) -> Vec<String> {
     let line = |(at, root): (usize, &thymus_engine::incident::Root)| {
         let or = if at == 0 { "  " } else { "  or " };
         let width = 96 - or.len();
-        format!("{or}{} (pid {}, score {:.2})\n", show::short(&root.title, width), root.leader.pid, root.score)
+        let pid =
+            if root.leader == ProcessKey::default() { String::new() } else { format!("pid {}, ", root.leader.pid) };
+        format!("{or}{} ({pid}score {:.2})\n", show::short(&root.title, width), root.score)
     };
     incident.roots.iter().enumerate().map(line).collect()
 }
@@ -103,11 +105,12 @@ fn findings(incident: &Incident) -> Vec<String> {
             Confidence::High => "high",
         };
         let mut line = format!(
-            "  {:>11}  {}\n               {}, {}, confidence {confidence}\n",
+            "  {:>11}  {}\n               {}, {}confidence {confidence}\n",
             offset(incident, finding.time),
             show::short(&finding.title, 84),
             show::plain(&finding.analytic),
-            show::plain(&finding.technique),
+            // A failure has none.
+            if finding.technique.is_empty() { String::new() } else { format!("{}, ", show::plain(&finding.technique)) },
         );
         for path in finding.paths.iter().take(4) {
             line += &format!("               {}\n", show::plain(&path.to_string()));
@@ -143,6 +146,7 @@ fn objects(incident: &Incident) -> Vec<String> {
             ObjectClass::Mixed => "mixed",
             ObjectClass::Log => "log",
             ObjectClass::Unprotected => "unprotected",
+            ObjectClass::Broken => "broken",
         };
         let (path, reason) = (show::plain(&object.path.to_string()), show::short(&object.reason, 84));
         format!("  {class:<11}  {path}\n               {reason}\n")
@@ -183,6 +187,13 @@ pub(super) fn what(action: &Action) -> String {
         Action::QuarantineFile { path, .. } => format!("quarantine {path}"),
         Action::RemoveUnit { unit } => format!("stop and remove the unit {unit}"),
         Action::ReloadService { unit } => format!("reload {unit}"),
+        Action::RestartService { unit } => format!("restart {unit}"),
+        Action::FreeSpace { paths } => match paths.as_slice() {
+            [one] => format!("delete {one} to make room"),
+            many => format!("delete {} files to make room", many.len()),
+        },
+        Action::LoadFirewall { path } => format!("load the packet filter from {path}"),
+        Action::RenewCertificate { path } => format!("renew the certificate {path}"),
     }
 }
 

@@ -335,9 +335,9 @@ mod tests {
             protected: vec!["/etc".into()],
             append_only: Vec::new(),
             change_tools: Vec::new(),
+            decoys: Vec::new(),
             never_touch: Vec::new(),
             never_touch_paths: Vec::new(),
-            decoys: Vec::new(),
             policies: guard::Policies::defaults(),
             boot_to_unix_ns: 1_795_382_000_000_000_000,
         };

@@ -96,7 +96,38 @@ fn detectors(root: &Path) -> anyhow::Result<String> {
         let path = format!("crates/engine/src/detect/{module}.rs");
         page += &detector(&read(root, &path)?, name).with_context(|| format!("`{path}`"))?;
     }
+    page += &failures(&read(root, "crates/engine/src/ailment/kind.rs")?)?;
     Ok(page)
+}
+
+/// What is found although nobody attacks: a section a kind of failure.
+fn failures(source: &str) -> anyhow::Result<String> {
+    let mut page = String::from(
+        "\n# Failures\n\nWhat the probes find although nobody attacks. Each is certain by itself; what may be done about it is in\n\
+         `policies/services.cedar`.\n",
+    );
+    let lines: Vec<&str> = source.lines().collect();
+    for (at, line) in lines.iter().enumerate() {
+        let Some(name) = line.strip_prefix("    ").and_then(|line| line.strip_suffix(',')) else { continue };
+        if !name.chars().all(char::is_alphanumeric) {
+            continue;
+        }
+        let analytic = source.split_once(&format!("Self::{name} => \"")).and_then(|(_, rest)| rest.split('"').next());
+        let analytic = analytic.with_context(|| format!("the kind of failure `{name}` has no name"))?;
+        page += &format!("\n## {analytic}\n{}\n", sections(&comment(&lines, at), name)?);
+    }
+    Ok(page)
+}
+
+/// A doc comment with the four headings as Markdown.
+fn sections(about: &[String], name: &str) -> anyhow::Result<String> {
+    let found: Vec<&str> = about.iter().map(String::as_str).filter(|line| line.starts_with("# ")).collect();
+    if found != HEADINGS {
+        bail!("the doc comment of `{name}` has the headings {found:?}, expected {HEADINGS:?}");
+    }
+    let text =
+        about.iter().map(|line| line.strip_prefix("# ").map_or_else(|| line.clone(), |head| format!("\n**{head}**\n")));
+    Ok(text.collect::<Vec<String>>().join("\n"))
 }
 
 fn detector(source: &str, name: &str) -> anyhow::Result<String> {
@@ -108,22 +139,15 @@ fn detector(source: &str, name: &str) -> anyhow::Result<String> {
     };
     let at = lines.iter().position(|line| opens(line)).with_context(|| format!("has no `pub struct {name}`"))?;
     let about = comment(&lines, at);
-    let found: Vec<&str> = about.iter().map(String::as_str).filter(|line| line.starts_with("# ")).collect();
-    if found != HEADINGS {
-        bail!("the doc comment of `{name}` has the headings {found:?}, expected {HEADINGS:?}");
-    }
     let quoted = |key: &str| {
         let rest = source.split_once("META")?.1.split_once(key)?.1;
         rest.split('"').nth(1)
     };
     let analytic = quoted("name:").with_context(|| format!("`{name}` has no `META` with a name"))?;
     let technique = quoted("technique:").with_context(|| format!("`{name}` has no `META` with a technique"))?;
-    let text: Vec<String> = about
-        .iter()
-        .map(|line| line.strip_prefix("# ").map_or_else(|| line.clone(), |head| format!("\n**{head}**\n")))
-        .collect();
+    let text = sections(&about, name)?;
     let link = format!("https://attack.mitre.org/techniques/{}/", technique.replace('.', "/"));
-    Ok(format!("\n## {analytic}\n\nATT&CK [{technique}]({link})\n{}\n", text.join("\n")))
+    Ok(format!("\n## {analytic}\n\nATT&CK [{technique}]({link})\n{text}\n"))
 }
 
 #[cfg(test)]

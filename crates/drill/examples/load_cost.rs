@@ -23,6 +23,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use thymus_drill::agent::{self, Agent};
 use thymus_drill::base::{self, Disk};
+use thymus_drill::scenario::Plan;
 use thymus_drill::twin::{self, Confinement, Twin};
 use thymus_drill::{Placement, interrupt};
 
@@ -83,7 +84,7 @@ fn main() -> Result<()> {
     work(&twin, command)?; // what is read the first time is in memory from here on
 
     let program = std::env::current_exe()?.with_file_name("../thymus").canonicalize()?;
-    let mut agent = Agent::start(&twin, Placement::Outside, &program, false)?.ok_or("no agent")?;
+    let mut agent = Agent::start(&twin, Placement::Outside, &program, &Plan::default())?.ok_or("no agent")?;
     println!("agent ready after {} ms", agent.cost().ready_ms);
     work(&twin, command)?;
     agent.stop()?;

@@ -2,6 +2,7 @@
 //! The agent, started beside or inside a twin, and asked only through its own API, as an operator would.
 
 use crate::report::Placement;
+use crate::scenario::{Fault, Plan};
 use crate::twin::Twin;
 use crate::{Doing, Error, Result, wait_until};
 use serde::Deserialize;
@@ -80,25 +81,42 @@ struct Tree {
     covered: u64,
 }
 
-fn configuration(inside: bool, decoys: bool) -> String {
+fn configuration(inside: bool, policies: &str, plan: &Plan) -> String {
+    let (decoys, more) = (plan.decoys, more(plan.fault.as_ref()));
     format!(
-        "mode = \"autonomous\"\nthis_host = {inside}\nadministrators = [\"ops\"]\n\n[decoys]\nenabled = {decoys}\n\n\
+        "mode = \"autonomous\"\nthis_host = {inside}\nadministrators = [\"ops\"]\npolicies = \"{policies}\"\n\n\
+         [decoys]\nenabled = {decoys}\n\n{more}\n\
          [[service]]\nunit = \"nginx.service\"\ntcp = 80\nurl = \"http://127.0.0.1/health\"\n\n\
          [[service]]\nunit = \"ssh.service\"\ntcp = 22\n"
     )
 }
 
 /// Before the boot: what an agent inside needs on the twin's disk. `thymus` is the agent's program.
-pub fn install(twin: &Twin, thymus: &Path, decoys: bool) -> Result<()> {
+pub fn install(twin: &Twin, thymus: &Path, plan: &Plan) -> Result<()> {
     let program = std::fs::read(thymus).doing("read", thymus)?;
     twin.plant("/usr/local/sbin/thymus", &program, 0o755, 0)?;
-    twin.plant("/etc/thymus/thymus.toml", configuration(true, decoys).as_bytes(), 0o600, 0)?;
+    twin.plant("/etc/thymus/thymus.toml", configuration(true, "/etc/thymus/policies", plan).as_bytes(), 0o600, 0)?;
+    for (name, text) in policies(plan.fault.as_ref()) {
+        twin.plant(&format!("/etc/thymus/policies/{name}"), text.as_bytes(), 0o600, 0)?;
+    }
     twin.plant("/etc/systemd/system/thymus.service", UNIT.as_bytes(), 0o644, 0)
+}
+
+fn more(fault: Option<&Fault>) -> &str {
+    fault.map_or("", |fault| fault.configuration.as_str())
+}
+
+/// The built-in policies and an operator's own; none: the built-in ones are used anyway.
+fn policies(fault: Option<&Fault>) -> Vec<(String, String)> {
+    let Some(fault) = fault.filter(|fault| !fault.policy.is_empty()) else { return Vec::new() };
+    let mut all = thymus_engine::guard::Policies::defaults();
+    all.push(("operator.cedar".to_owned(), fault.policy.clone()));
+    all
 }
 
 impl<'a> Agent<'a> {
     /// Starts the agent of a booted twin and waits until it guards. `Placement::None` has none.
-    pub fn start(twin: &'a Twin, placement: Placement, thymus: &Path, decoys: bool) -> Result<Option<Self>> {
+    pub fn start(twin: &'a Twin, placement: Placement, thymus: &Path, plan: &Plan) -> Result<Option<Self>> {
         let directory = twin.directory().join("agent");
         let socket = match placement {
             Placement::None => return Ok(None),
@@ -106,7 +124,13 @@ impl<'a> Agent<'a> {
             Placement::Outside => {
                 std::fs::create_dir_all(&directory).doing("make the directory", &directory)?;
                 let config = directory.join("thymus.toml");
-                std::fs::write(&config, configuration(false, decoys)).doing("write", &config)?;
+                let kept = directory.join("policies");
+                let text = configuration(false, &kept.to_string_lossy(), plan);
+                std::fs::write(&config, text).doing("write", &config)?;
+                for (name, text) in policies(plan.fault.as_ref()) {
+                    std::fs::create_dir_all(&kept).doing("make the directory", &kept)?;
+                    std::fs::write(kept.join(&name), text).doing("write", kept.join(&name))?;
+                }
                 directory.join("api.sock")
             }
         };
@@ -355,6 +379,11 @@ impl<'a> Agent<'a> {
 
     pub fn release(&self) -> Result<()> {
         self.ask::<serde_json::Value>(&["release"]).map(drop)
+    }
+
+    /// A question answered with yes, as a person would.
+    pub fn approve(&self, action: thymus_engine::ActionId) -> Result<()> {
+        self.ask::<serde_json::Value>(&["approve", &format!("a{action}")]).map(drop)
     }
 
     /// An incident undone, as a person would; what the agent said about it.

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One twin from its first login to the last word of its agent: attack, benign work, and what the agent is put through.
 
-use crate::Result;
 use crate::agent::{Agent, Cost};
 use crate::attached;
 use crate::cast::{Cast, People, pause};
@@ -12,11 +11,15 @@ use crate::ordeal::{DEATHS, Death, Killer, Ordeal};
 use crate::random::Random;
 use crate::report::Placement;
 use crate::run::{Options, RespondAfter};
+use crate::scenario::Fault;
+use crate::session::Session;
 use crate::twin::{Confinement, Twin};
+use crate::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
+use thymus_engine::incident::{ActionRecord, Decision};
 use thymus_engine::{HostPath, Incident};
 
 /// LIMIT: from the end of everybody's work until every incident is settled.
@@ -29,6 +32,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const QUIET: Duration = Duration::from_secs(3);
 /// With no confirmed incident for so long after everything, there will be none.
 const UNDETECTED_AFTER: Duration = Duration::from_secs(12);
+/// The same for a failure: a service that hangs is asked several times.
+const UNNOTICED_AFTER: Duration = Duration::from_secs(45);
+/// LIMIT: one step of a fault.
+const FAULT_LIMIT: Duration = Duration::from_secs(60);
 
 /// What was seen of one attacked (or merely busy) twin.
 #[derive(Debug, Default)]
@@ -37,6 +44,8 @@ pub(crate) struct Played {
     /// When the intruder took the first step, boot clock, nanoseconds.
     pub(crate) began_ns: u64,
     pub(crate) harmed: Vec<(String, String)>,
+    /// Questions that a person approved.
+    pub(crate) approved: usize,
     pub(crate) downtime_ms: u64,
     pub(crate) attackers_left: usize,
     pub(crate) incidents: Vec<Incident>,
@@ -70,7 +79,7 @@ pub(crate) struct Place<'a> {
 
 pub(crate) fn play(place: Place<'_>, cast: Cast<'_>) -> Result<Played> {
     let Place { twin, placement, confinement, options } = place;
-    let mut agent = Agent::start(twin, placement, &options.thymus, cast.plan.decoys)?;
+    let mut agent = Agent::start(twin, placement, &options.thymus, cast.plan)?;
     let held = options.respond_after == RespondAfter::AttackEnd;
     if let Some(agent) = agent.as_ref().filter(|_| held) {
         agent.hold()?;
@@ -81,6 +90,9 @@ pub(crate) fn play(place: Place<'_>, cast: Cast<'_>) -> Result<Played> {
     let mut attacked = None;
     let (done, downtime) = while_visited(twin.leader(), || {
         played.harmed = work(twin, cast, &mut people, &mut intruder)?;
+        if let Some(fault) = &cast.plan.fault {
+            played.began_ns = happen(twin, cast, fault, &mut intruder.truth)?;
+        }
         let Some(agent) = &mut agent else { return Ok(()) };
         if held {
             attacked = Some(twin.photograph("attacked")?);
@@ -90,7 +102,7 @@ pub(crate) fn play(place: Place<'_>, cast: Cast<'_>) -> Result<Played> {
                 if held {
                     agent.release()?;
                 }
-                played.unsettled = settle(agent, cast)?;
+                (played.unsettled, played.approved) = settle_with_answers(agent, cast)?;
             }
             Some(Ordeal::KillAgent) => {
                 (played.unsettled, played.killed_before) = heal_in_many_lives(twin, agent, cast)?;
@@ -119,7 +131,7 @@ pub(crate) fn play(place: Place<'_>, cast: Cast<'_>) -> Result<Played> {
         twin.cut_power()?;
         intruder.forget_session();
         twin.boot(confinement)?;
-        agent = Agent::start(twin, placement, &options.thymus, cast.plan.decoys)?;
+        agent = Agent::start(twin, placement, &options.thymus, cast.plan)?;
         if let Some(agent) = &agent {
             played.unsettled = settle(agent, cast)?;
         }
@@ -152,6 +164,40 @@ pub(crate) fn play(place: Place<'_>, cast: Cast<'_>) -> Result<Played> {
         undo(&agent, cast, &played.incidents)?;
     }
     Ok(played)
+}
+
+/// What nobody means; gives the time at which it began.
+fn happen(twin: &Twin, cast: Cast<'_>, fault: &Fault, truth: &mut Truth) -> Result<u64> {
+    let mut began = None;
+    for (actor, step) in &fault.steps {
+        pause(step.pause)?;
+        (cast.tell)(&format!("  {}", step.title));
+        let at = *began.get_or_insert_with(boot_clock_ns);
+        match actor {
+            Some(actor) => {
+                let mut session = Session::open(twin, cast.keys, actor.user(), "127.0.0.5", "his-mistake")?;
+                let answer = session.run(&step.script, FAULT_LIMIT)?;
+                if answer.status != 0 {
+                    let why = format!("status {}: {}", answer.status, answer.lines.join(" | "));
+                    return Err(Error::Benign { step: step.title.clone(), why });
+                }
+                session.close();
+            }
+            None => {
+                let unit = ["systemd-run", "--wait", "--collect", "--quiet", "--pipe", "sh", "-c", &step.script];
+                // A restart in it may fail, which is the point.
+                if let Err(error) = twin.inside(&unit) {
+                    tracing::debug!(%error, "an accident ended with an error");
+                }
+            }
+        }
+        for path in step.paths.iter().map(|path| HostPath::from(path.as_str())) {
+            truth.was.insert(path.clone(), "whole".to_owned());
+            truth.touched.insert(path.clone(), at);
+            truth.now.insert(path, "broken".to_owned());
+        }
+    }
+    Ok(began.unwrap_or_else(boot_clock_ns))
 }
 
 /// Everybody does what they came for, until the last of them is through.
@@ -194,7 +240,9 @@ impl<'a> Follower<'a> {
     }
 
     fn look(&mut self, incidents: &[Incident]) -> Progress {
-        let idle = self.cast.plan.attack_root.is_empty();
+        let faulty = self.cast.plan.fault.is_some();
+        let idle = self.cast.plan.attack_root.is_empty() && !faulty;
+        let undetected = if faulty { UNNOTICED_AFTER } else { UNDETECTED_AFTER };
         let confirmed: Vec<&Incident> = incidents.iter().filter(|incident| incident.confirmed).collect();
         let is_open = |incident: &&&Incident| {
             !matches!(incident.stage, thymus_engine::Stage::Healed | thymus_engine::Stage::Stuck)
@@ -214,7 +262,7 @@ impl<'a> Follower<'a> {
             self.since = Instant::now();
         }
         let nothing =
-            confirmed.is_empty() && (idle && self.begin.elapsed() > QUIET || self.begin.elapsed() > UNDETECTED_AFTER);
+            confirmed.is_empty() && (idle && self.begin.elapsed() > QUIET || self.begin.elapsed() > undetected);
         let finished = !confirmed.is_empty() && self.open.is_none() && self.since.elapsed() > QUIET;
         if nothing || finished { Progress::Settled } else { Progress::Busy }
     }
@@ -236,6 +284,33 @@ fn settle(agent: &Agent<'_>, cast: Cast<'_>) -> Result<Option<String>> {
         }
         if let Some(late) = follower.late(SETTLE_LIMIT) {
             return Ok(Some(late));
+        }
+    }
+}
+
+/// The same; where the plan says so, a person approves what waits. Gives how often.
+fn settle_with_answers(agent: &Agent<'_>, cast: Cast<'_>) -> Result<(Option<String>, usize)> {
+    if !cast.plan.fault.as_ref().is_some_and(|fault| fault.asks) {
+        return settle(agent, cast).map(|unsettled| (unsettled, 0));
+    }
+    let mut follower = Follower::new(cast);
+    let mut approved = BTreeSet::new();
+    loop {
+        pause(LOOK_EVERY)?;
+        let incidents = agent.incidents()?;
+        let waits = |record: &&ActionRecord| record.verdict.decision == Decision::Ask && record.outcome.is_none();
+        for record in incidents.iter().flat_map(|incident| &incident.actions).filter(waits) {
+            if approved.insert(record.id) {
+                (cast.tell)(&format!("  a person reads the question, and approves a{}", record.id));
+                agent.approve(record.id)?;
+                follower.since = Instant::now();
+            }
+        }
+        if matches!(follower.look(&incidents), Progress::Settled) {
+            return Ok((None, approved.len()));
+        }
+        if let Some(late) = follower.late(SETTLE_LIMIT) {
+            return Ok((Some(late), approved.len()));
         }
     }
 }

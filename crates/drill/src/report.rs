@@ -37,6 +37,12 @@ pub enum Stage {
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     pub scenario: String,
+    /// Something failed, and nobody attacked.
+    pub failure: bool,
+    /// Questions that a person approved.
+    pub approved: usize,
+    /// A person was asked exactly when the drill expects it.
+    pub asked_rightly: bool,
     /// ATT&CK techniques that the attack used.
     pub techniques: Vec<String>,
     pub seed: u64,
@@ -136,12 +142,13 @@ impl Report {
             && self.noise.len() <= crate::oracle::NOISE_MAX
             && (self.killed_before.is_empty() || self.done_twice.is_empty())
             && self.undo_differs.as_ref().is_none_or(Vec::is_empty);
-        let finished = if self.objects_in_scope == 0 {
+        let finished = if self.objects_in_scope == 0 && !self.failure {
             self.stage == Stage::Quiet && self.actions.is_empty()
         } else {
             self.stage == Stage::Healed
                 && self.root_rank == Some(1)
                 && self.objects_restored_exactly == self.objects_tampered
+                && self.asked_rightly
         };
         clean && finished
     }

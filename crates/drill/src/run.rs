@@ -116,7 +116,7 @@ fn one(disk: &Disk, options: &Options, scenario: &Scenario, seed: u64, tell: Tel
     let (one, two) = (one?, two.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
 
     if placement == Placement::Inside {
-        agent::install(&twin, &options.thymus, plan.decoys)?;
+        agent::install(&twin, &options.thymus, &plan)?;
     }
     cast.plant(&twin)?;
     let logs = logs_of(&twin.root())?;
@@ -203,7 +203,8 @@ fn report(
     let main = confirmed.iter().max_by_key(|incident| incident.objects.len());
     let truth = &played.truth;
     let tampered = truth.tampered();
-    let steps = || plan.attack_user.iter().chain(&plan.attack_root);
+    let faults = || plan.fault.iter().flat_map(|fault| fault.steps.iter().map(|(_, step)| step));
+    let steps = || plan.attack_user.iter().chain(&plan.attack_root).chain(faults());
     let in_scope: BTreeSet<&String> = steps().flat_map(|step| step.paths.iter().chain(&step.logs)).collect();
     let techniques: BTreeSet<&str> = steps().filter_map(|step| step.technique).collect();
     let all_findings = || played.incidents.iter().flat_map(|incident| &incident.findings);
@@ -213,8 +214,9 @@ fn report(
     let ms = |from: u64, to: u64| to.saturating_sub(from) / 1_000_000;
     let contained = main.and_then(|incident| incident.contained);
     let root_rank = main.and_then(|incident| {
-        let is_true = |root: &thymus_engine::incident::Root| {
-            root.src_endpoint.as_ref().is_some_and(|endpoint| endpoint.ip.to_string() == plan.source)
+        let is_true = |root: &thymus_engine::incident::Root| match &plan.fault {
+            Some(fault) => root.title.contains(&fault.root),
+            None => root.src_endpoint.as_ref().is_some_and(|endpoint| endpoint.ip.to_string() == plan.source),
         };
         incident.roots.iter().position(is_true).map(|at| at + 1)
     });
@@ -224,6 +226,15 @@ fn report(
     let shown = shown.filter(|action| action.verdict.decision != Decision::Permit && action.outcome.is_none()).count();
     let counter = |name: &str| played.counters.get(name).copied().unwrap_or(0);
     let mut why: Vec<String> = played.unsettled.into_iter().collect();
+    let asks = plan.fault.as_ref().is_some_and(|fault| fault.asks);
+    if plan.fault.is_some() && asks != (played.approved > 0) {
+        why.push(format!(
+            "{} questions were approved, expected {}",
+            played.approved,
+            if asks { "one" } else { "none" }
+        ));
+    }
+    let asked_rightly = plan.fault.is_none() || asks == (played.approved > 0);
     why.extend(
         confirmed
             .iter()
@@ -233,6 +244,9 @@ fn report(
     why.extend(played.harmed.iter().map(|(what, how)| format!("{what}: {how}")));
     Report {
         scenario: scenario.name.to_owned(),
+        failure: plan.fault.is_some(),
+        approved: played.approved,
+        asked_rightly,
         techniques: techniques.into_iter().map(str::to_owned).collect(),
         seed,
         agent: placement,
@@ -343,7 +357,9 @@ fn line(record: &thymus_engine::incident::ActionRecord, undo_differs: Option<&[H
         Action::RestoreFile(restore) => restore.path.to_string(),
         Action::RestoreFiles { files } => format!("{} files", files.len()),
         Action::QuarantineFile { path, .. } => path.to_string(),
-        Action::RemoveUnit { unit } | Action::ReloadService { unit } => unit.clone(),
+        Action::RemoveUnit { unit } | Action::ReloadService { unit } | Action::RestartService { unit } => unit.clone(),
+        Action::FreeSpace { paths } => paths.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+        Action::LoadFirewall { path } | Action::RenewCertificate { path } => path.to_string(),
     };
     let verdict = match record.verdict.decision {
         Decision::Permit => "permit",

@@ -1,10 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What happens in a drill, as data: who does what, in which order, touching which paths. One scenario a file.
 
+pub mod bad_config;
 pub mod benign;
+pub mod crash_loop;
+pub mod deleted_binary;
+pub mod expired_certificate;
+pub mod firewall_emptied;
+pub mod full_disk;
 mod housekeeping;
 pub mod persistence;
 pub mod ransomware;
+pub mod wedged_service;
+
+mod shop;
 
 use crate::crowd::Crowd;
 use crate::random::Random;
@@ -49,7 +58,7 @@ pub struct Step {
     pub pause: Duration,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Plan {
     /// In the base state of all twins: files planted before the boot (path, content, mode, owner).
     pub planted: Vec<(String, String, u32, u32)>,
@@ -72,6 +81,23 @@ pub struct Plan {
     pub shared: Vec<String>,
     /// Units that must be active at the end.
     pub units: Vec<String>,
+    /// What fails although nobody attacks.
+    pub fault: Option<Fault>,
+}
+
+/// A failure that nobody means: an accident, or a mistake of the administrator's.
+#[derive(Clone, Debug, Default)]
+pub struct Fault {
+    /// In their order. An actor's come from a session of their own; the harness starts what is nobody's as a unit.
+    pub steps: Vec<(Option<Actor>, Step)>,
+    /// A part of the true root's title.
+    pub root: String,
+    /// Whether a person is asked, who then approves: exactly when a person's own work would be taken back.
+    pub asks: bool,
+    /// Added to the agent's configuration.
+    pub configuration: String,
+    /// An operator's policy, added to the built-in ones.
+    pub policy: String,
 }
 
 /// What a plan is made from.
@@ -98,7 +124,7 @@ impl std::fmt::Debug for Scenario {
 }
 
 /// Every drill there is.
-pub const SCENARIOS: [Scenario; 9] = [
+pub const SCENARIOS: [Scenario; 16] = [
     persistence::SCENARIO,
     ransomware::IN_PLACE,
     ransomware::COPY,
@@ -108,6 +134,13 @@ pub const SCENARIOS: [Scenario; 9] = [
     ransomware::BULK,
     ransomware::WIPER,
     benign::SCENARIO,
+    crash_loop::SCENARIO,
+    wedged_service::SCENARIO,
+    bad_config::SCENARIO,
+    deleted_binary::SCENARIO,
+    full_disk::SCENARIO,
+    expired_certificate::SCENARIO,
+    firewall_emptied::SCENARIO,
 ];
 
 #[must_use]

@@ -203,7 +203,8 @@ fn what_is_added_is_named() {
         let keys = Keys::make(&twin.directory().join("keys")).unwrap();
         keys.plant(&twin).unwrap();
         twin.boot(Confinement::UserNamespace).unwrap();
-        let agent = Agent::start(&twin, Placement::Outside, &thymus(), false).unwrap().unwrap();
+        let plan = thymus_drill::scenario::Plan::default();
+        let agent = Agent::start(&twin, Placement::Outside, &thymus(), &plan).unwrap().unwrap();
         let items = |drift: &Report| drift.drift.iter().map(|told| told.drift.item.to_string()).collect::<Vec<_>>();
         wait_until("the first state is recorded", || agent.drift().is_ok_and(|drift| drift.recorded_unix_ns.is_some()));
         let before = agent.drift().unwrap();

@@ -44,6 +44,8 @@ fn main() {
             scope_permits_action: true,
             confirmed: true,
             attack_only: true,
+            failure: false,
+            authorised_change: false,
             predicted: 1,
             hold: None,
             attempts: Attempts::default(),

@@ -26,6 +26,14 @@ pub enum Action {
     RemoveUnit { unit: String },
     /// Make a service read its restored configuration: reload, else restart.
     ReloadService { unit: String },
+    /// Start a failed service again, when its declared test accepts its configuration.
+    RestartService { unit: String },
+    /// Delete files that the configuration declares to be worth nothing when room is short. They do not come back.
+    FreeSpace { paths: Vec<HostPath> },
+    /// Load the packet filter's rules from their file.
+    LoadFirewall { path: HostPath },
+    /// Run the command that is declared to renew this certificate.
+    RenewCertificate { path: HostPath },
 }
 
 /// Files of one action, at most [`FILES_MAX`], shared by all who look at it.
@@ -96,7 +104,13 @@ impl Action {
             | Self::EndSession { .. }
             | Self::QuarantineFile { .. }
             | Self::RemoveUnit { .. } => Tactic::Evict,
-            Self::RestoreFile(_) | Self::RestoreFiles { .. } | Self::ReloadService { .. } => Tactic::Restore,
+            Self::RestoreFile(_)
+            | Self::RestoreFiles { .. }
+            | Self::ReloadService { .. }
+            | Self::RestartService { .. }
+            | Self::FreeSpace { .. }
+            | Self::LoadFirewall { .. }
+            | Self::RenewCertificate { .. } => Tactic::Restore,
         }
     }
 
@@ -112,6 +126,10 @@ impl Action {
             Self::QuarantineFile { .. } => "quarantine_file",
             Self::RemoveUnit { .. } => "remove_unit",
             Self::ReloadService { .. } => "reload_service",
+            Self::RestartService { .. } => "restart_service",
+            Self::FreeSpace { .. } => "free_space",
+            Self::LoadFirewall { .. } => "load_firewall",
+            Self::RenewCertificate { .. } => "renew_certificate",
         }
     }
 
@@ -119,13 +137,18 @@ impl Action {
     #[must_use]
     pub const fn reversible(&self) -> bool {
         match self {
-            Self::TerminateProcesses { .. } | Self::EndSession { .. } => false,
+            Self::TerminateProcesses { .. }
+            | Self::EndSession { .. }
+            | Self::FreeSpace { .. }
+            | Self::RenewCertificate { .. } => false,
             Self::SuspendProcesses { .. }
             | Self::RestoreFile(_)
             | Self::RestoreFiles { .. }
             | Self::QuarantineFile { .. }
             | Self::RemoveUnit { .. }
-            | Self::ReloadService { .. } => true,
+            | Self::ReloadService { .. }
+            | Self::RestartService { .. }
+            | Self::LoadFirewall { .. } => true,
         }
     }
 
@@ -140,7 +163,11 @@ impl Action {
             | Self::TerminateProcesses { .. }
             | Self::EndSession { .. }
             | Self::RemoveUnit { .. }
-            | Self::ReloadService { .. } => None,
+            | Self::ReloadService { .. }
+            | Self::RestartService { .. }
+            | Self::FreeSpace { .. }
+            | Self::LoadFirewall { .. }
+            | Self::RenewCertificate { .. } => None,
         }
     }
 
@@ -160,11 +187,15 @@ impl Action {
             Self::SuspendProcesses { processes }
             | Self::TerminateProcesses { processes }
             | Self::EndSession { processes, .. } => processes.len(),
+            Self::FreeSpace { paths } => paths.len(),
             Self::RestoreFiles { files } => files.len(),
             Self::RestoreFile(_)
             | Self::QuarantineFile { .. }
             | Self::RemoveUnit { .. }
-            | Self::ReloadService { .. } => 1,
+            | Self::ReloadService { .. }
+            | Self::RestartService { .. }
+            | Self::LoadFirewall { .. }
+            | Self::RenewCertificate { .. } => 1,
         }
     }
 }

@@ -161,17 +161,17 @@ pub(crate) struct Step {
 }
 
 impl Step {
-    fn is_busy(&self) -> bool {
+    pub(crate) fn is_busy(&self) -> bool {
         matches!(self.state, Progressing::Preparing | Progressing::Committed)
     }
 
     /// Nobody has let it through yet.
-    fn waits(&self) -> bool {
+    pub(crate) fn waits(&self) -> bool {
         matches!(self.state, Progressing::Asked | Progressing::Refused)
     }
 
     /// It ended otherwise than wanted.
-    fn failed(&self) -> bool {
+    pub(crate) fn failed(&self) -> bool {
         match (&self.state, &self.outcome) {
             (Progressing::Refused, _) => true,
             (Progressing::Settled, Some(Outcome::Reverted(_) | Outcome::Failed(_) | Outcome::Undone)) => true,
@@ -213,7 +213,11 @@ fn processes_of(action: &Action) -> &[ProcessKey] {
         | Action::RestoreFiles { .. }
         | Action::QuarantineFile { .. }
         | Action::RemoveUnit { .. }
-        | Action::ReloadService { .. } => &[],
+        | Action::ReloadService { .. }
+        | Action::RestartService { .. }
+        | Action::FreeSpace { .. }
+        | Action::LoadFirewall { .. }
+        | Action::RenewCertificate { .. } => &[],
     }
 }
 
@@ -479,6 +483,8 @@ impl Case {
             scope_permits_action: desk.configuration.scope_permits_action,
             confirmed: self.confirmed,
             attack_only: objects().all(|object| object.class == ObjectClass::AttackOnly),
+            failure: false,
+            authorised_change: false,
             predicted: self.predicted(&step.action),
             hold: desk.hold,
             attempts,
@@ -502,6 +508,11 @@ impl Case {
                 action.paths().filter(|path| self.objects.contains_key(path)).count()
             }
             Action::RemoveUnit { .. } | Action::ReloadService { .. } => 1,
+            // Cures of failures: an incident of an attack names none of them.
+            Action::RestartService { .. }
+            | Action::FreeSpace { .. }
+            | Action::LoadFirewall { .. }
+            | Action::RenewCertificate { .. } => 0,
         }
     }
 
@@ -1360,7 +1371,11 @@ impl Case {
             | Action::SuspendProcesses { .. }
             | Action::RestoreFile(_)
             | Action::RestoreFiles { .. }
-            | Action::QuarantineFile { .. } => action,
+            | Action::QuarantineFile { .. }
+            | Action::RestartService { .. }
+            | Action::FreeSpace { .. }
+            | Action::LoadFirewall { .. }
+            | Action::RenewCertificate { .. } => action,
         };
         if ends_processes(&next) && live.is_empty() {
             return;
@@ -1480,7 +1495,11 @@ impl Case {
                 | Action::TerminateProcesses { .. }
                 | Action::EndSession { .. }
                 | Action::RemoveUnit { .. }
-                | Action::ReloadService { .. },
+                | Action::ReloadService { .. }
+                | Action::RestartService { .. }
+                | Action::FreeSpace { .. }
+                | Action::LoadFirewall { .. }
+                | Action::RenewCertificate { .. },
                 _,
             ) => {}
         }

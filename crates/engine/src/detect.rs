@@ -169,6 +169,12 @@ pub struct Counters {
 pub const FINDINGS_PER_INVOCATION_MAX: u32 = 256;
 
 impl Detectors {
+    /// The number of a finding that another part of the engine makes.
+    pub(crate) fn number(&mut self) -> FindingId {
+        self.made += 1;
+        FindingId(self.made)
+    }
+
     /// Looks once at `event`; `lineage` knows it already. New findings carry their final ids, starting at 1.
     pub fn observe(&mut self, event: &Event, lineage: &dyn Lineage, context: &Context<'_>, out: &mut Vec<Finding>) {
         let Some(look) = Look::at(event, lineage, context) else { return };

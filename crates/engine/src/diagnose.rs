@@ -148,7 +148,11 @@ impl ObjectState {
             | Action::TerminateProcesses { .. }
             | Action::EndSession { .. }
             | Action::RemoveUnit { .. }
-            | Action::ReloadService { .. } => return,
+            | Action::ReloadService { .. }
+            | Action::RestartService { .. }
+            | Action::FreeSpace { .. }
+            | Action::LoadFirewall { .. }
+            | Action::RenewCertificate { .. } => return,
         };
         let before = self.undone.take();
         let returns = before.as_ref().map_or(0, |before| before.returns);

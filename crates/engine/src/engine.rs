@@ -9,7 +9,8 @@ mod tests;
 #[cfg(test)]
 pub(crate) mod world;
 
-use crate::action::Outcome;
+use crate::action::{Facts, Outcome};
+use crate::ailment::{self, Ward};
 use crate::decide::{BEGUN_PER_STEP_MAX, Desk};
 use crate::detect::{self, Context, Detectors};
 use crate::diagnose::{Anchor, Case, Met, incident_of, roots};
@@ -80,6 +81,14 @@ struct Counters {
     step_work_max: u32,
 }
 
+/// What somebody says about an action.
+enum Answer {
+    Prepared(Facts),
+    Unprepared(String),
+    Outcome(Outcome),
+    Person { approved: bool },
+}
+
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Engine {
     now: Timestamp,
@@ -98,6 +107,8 @@ pub struct Engine {
     incidents_begun: u64,
     actions_begun: u64,
     owners: BTreeMap<ActionId, IncidentId>,
+    /// What fails although nobody attacked it.
+    ward: Ward,
     losses: Vec<Loss>,
     counters: Counters,
 }
@@ -131,19 +142,28 @@ impl Engine {
             Input::Event(event) => units += self.observe(&event, out),
             Input::Tick => units += self.tick(out),
             Input::Prepared { action, facts } => {
-                units += self.answered(action, out, |case, desk| case.prepared(desk, action, &facts));
+                units += self.answered(action, out, &Answer::Prepared(facts));
             }
             Input::Unprepared { action, why } => {
-                units += self.answered(action, out, |case, desk| case.unprepared(desk, action, &why));
+                units += self.answered(action, out, &Answer::Unprepared(why));
             }
             Input::Outcome { action, outcome } => {
-                units += self.answered(action, out, |case, desk| case.outcome(desk, action, outcome));
+                units += self.answered(action, out, &Answer::Outcome(outcome));
             }
             Input::Proven { incident, checks } => {
                 units += self.with(incident, out, |case, desk| case.proven(desk, &checks)).unwrap_or(0);
+                units += self.nurse(out, |ward, desk, _| {
+                    if let Some(ailment) = ward.ailments.get_mut(&incident) {
+                        ailment.proven(desk, &checks);
+                    }
+                });
             }
             Input::Command(command) => units += self.command(command, out),
             Input::Restarted { settled } => units += self.restarted(settled, out),
+            Input::Health(health) => {
+                self.ward.hear(health, self.now);
+                units += self.look_after(out);
+            }
         }
         if !self.active.is_empty() {
             units += self.go_on(units, out);
@@ -169,6 +189,7 @@ impl Engine {
     }
 
     fn reconsider(&mut self) {
+        self.ward.reconsider();
         for id in &self.active {
             if let Some(case) = self.cases.get_mut(id) {
                 case.reconsider();
@@ -188,6 +209,9 @@ impl Engine {
         }
         let noted = self.graph.observe(event, &configuration.never_touch);
         let mut units = 1;
+        for path in noted.written.iter().flatten() {
+            units += self.ward.note(path);
+        }
         if !self.active.is_empty() {
             units += self.follow(event, &noted);
         }
@@ -381,17 +405,30 @@ impl Engine {
         for id in self.active.clone() {
             units += self.with(id, out, |case, desk| case.renew(desk)).unwrap_or(0);
         }
-        units
+        units + self.look_after(out)
     }
 
-    fn answered(
-        &mut self,
-        action: ActionId,
-        out: &mut Vec<Effect>,
-        answer: impl FnOnce(&mut Case, &mut Desk<'_>),
-    ) -> u32 {
+    fn answered(&mut self, action: ActionId, out: &mut Vec<Effect>, answer: &Answer) -> u32 {
         let owner = self.owners.get(&action).copied();
-        let done = owner.and_then(|incident| self.with(incident, out, answer));
+        if let Some(incident) = owner.filter(|incident| self.ward.ailments.contains_key(incident)) {
+            return self.nurse(out, |ward, desk, _| {
+                let Some(ailment) = ward.ailments.get_mut(&incident) else { return };
+                match answer {
+                    Answer::Prepared(facts) => ailment.prepared(desk, action, facts),
+                    Answer::Unprepared(why) => ailment.unprepared(desk, action, why),
+                    Answer::Outcome(outcome) => ailment.outcome(desk, action, outcome.clone()),
+                    Answer::Person { approved } => ailment.answer(desk, action, *approved),
+                }
+            });
+        }
+        let done = owner.and_then(|incident| {
+            self.with(incident, out, |case, desk| match answer {
+                Answer::Prepared(facts) => case.prepared(desk, action, facts),
+                Answer::Unprepared(why) => case.unprepared(desk, action, why),
+                Answer::Outcome(outcome) => case.outcome(desk, action, outcome.clone()),
+                Answer::Person { approved } => case.answer(desk, action, *approved),
+            })
+        });
         if done.is_none() {
             self.counters.answers_unknown += 1;
         }
@@ -401,10 +438,10 @@ impl Engine {
     fn command(&mut self, command: Command, out: &mut Vec<Effect>) -> u32 {
         match command {
             Command::Approve { action } => {
-                return self.answered(action, out, |case, desk| case.answer(desk, action, true));
+                return self.answered(action, out, &Answer::Person { approved: true });
             }
             Command::Deny { action } => {
-                return self.answered(action, out, |case, desk| case.answer(desk, action, false));
+                return self.answered(action, out, &Answer::Person { approved: false });
             }
             Command::Hold { until, why } => self.hold = Some(Hold { until, why }),
             Command::Release => {
@@ -447,18 +484,30 @@ impl Engine {
 
     fn end(&mut self, incident: IncidentId, why: &str, out: &mut Vec<Effect>) -> u32 {
         self.active.remove(&incident);
-        self.with(incident, out, |case, desk| case.close(desk, why)).unwrap_or(0)
+        let units = self.nurse(out, |ward, desk, _| {
+            if let Some(ailment) = ward.ailments.get_mut(&incident) {
+                ailment.close(desk, why);
+            }
+        });
+        units + self.with(incident, out, |case, desk| case.close(desk, why)).unwrap_or(0)
     }
 
     fn restarted(&mut self, settled: Vec<(ActionId, Outcome)>, out: &mut Vec<Effect>) -> u32 {
         let mut units = 0;
         for (action, outcome) in settled {
-            units += self.answered(action, out, |case, desk| case.outcome(desk, action, outcome));
+            units += self.answered(action, out, &Answer::Outcome(outcome));
         }
         for id in self.active.clone() {
             units += self.with(id, out, |case, desk| case.restarted(desk)).unwrap_or(0);
         }
-        units
+        units + self.nurse(out, |ward, desk, _| ward.restarted(desk))
+    }
+
+    /// Goes on with what fails, unless an attack is being undone.
+    fn look_after(&mut self, out: &mut Vec<Effect>) -> u32 {
+        let under_way = |case: &Case| matches!(case.stage, Stage::Open | Stage::Contained | Stage::Restored);
+        let attacked = self.active.iter().filter_map(|id| self.cases.get(id)).any(under_way);
+        self.nurse(out, |ward, desk, report| ward.work(desk, report, attacked))
     }
 
     // ---- the incidents' own work ----
@@ -487,6 +536,32 @@ impl Engine {
         };
         work(self.cases.get_mut(&incident)?, &mut desk);
         Some(desk.units)
+    }
+
+    /// Runs `work` on what fails, with the rest of the engine at hand; returns the units used.
+    fn nurse(
+        &mut self,
+        out: &mut Vec<Effect>,
+        work: impl FnOnce(&mut Ward, &mut Desk<'_>, &mut ailment::Report<'_>),
+    ) -> u32 {
+        let Some(configuration) = self.configuration.as_ref() else { return 0 };
+        let mut desk = Desk {
+            now: self.now,
+            graph: &mut self.graph,
+            configuration,
+            policies: self.policies.as_ref(),
+            hold: self.hold.as_ref(),
+            change_window: self.change.is_some(),
+            actions_begun: &mut self.actions_begun,
+            owners: &mut self.owners,
+            out,
+            units: 0,
+            room: BEGUN_PER_STEP_MAX,
+            units_max: RESERVED_UNITS,
+        };
+        let mut report = ailment::Report { incidents_begun: &mut self.incidents_begun, findings: &mut self.detectors };
+        work(&mut self.ward, &mut desk, &mut report);
+        desk.units
     }
 
     /// Searches on and acts, as far as this step's work allows.
@@ -619,10 +694,18 @@ impl Engine {
             mode,
             hold: self.hold.clone(),
             change: self.change.clone(),
-            incidents: self.cases.values().map(|case| self.show(case)).collect(),
+            incidents: self.shown(),
             losses: self.losses.clone(),
             counters: counters.map(|(name, count)| (name.to_owned(), count)).into(),
         }
+    }
+
+    /// Attacks and failures, in the order of their numbers.
+    fn shown(&self) -> Vec<Incident> {
+        let mut all: Vec<Incident> = self.cases.values().map(|case| self.show(case)).collect();
+        all.extend(self.ward.ailments.values().map(ailment::Ailment::show));
+        all.sort_by_key(|incident| incident.id);
+        all
     }
 
     fn show(&self, case: &Case) -> Incident {

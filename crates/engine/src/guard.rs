@@ -28,6 +28,10 @@ pub struct Request<'a> {
     pub confirmed: bool,
     /// Every target belongs to the attack and to nothing else.
     pub attack_only: bool,
+    /// It cures a failure that nobody attacked; otherwise it is an answer to an attack.
+    pub failure: bool,
+    /// It takes back what somebody did who may change the host.
+    pub authorised_change: bool,
     /// How many targets the plan counted by itself, before it enumerated them.
     pub predicted: usize,
     /// A person's hold, freeze or maintenance lease.

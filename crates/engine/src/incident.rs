@@ -143,6 +143,8 @@ pub enum ObjectClass {
     Log,
     /// Not in a protected tree: named, not restored.
     Unprotected,
+    /// What made a service fail: put back to its last good state, freed, or shown.
+    Broken,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -4,6 +4,7 @@
 use crate::action::{Action, Facts, Outcome, RestoreFile};
 use crate::event::{Event, Finding, IncidentFinding};
 use crate::golden::Accepted;
+use crate::health::Health;
 use crate::id::{ActionId, IncidentId, ProcessKey, Timestamp};
 use crate::incident::Verdict;
 use crate::path::HostPath;
@@ -42,6 +43,8 @@ pub enum Input {
     Restarted {
         settled: Vec<(ActionId, Outcome)>,
     },
+    /// What a probe answered: when it differs from the last answer, and every time while something is not well.
+    Health(Health),
 }
 
 /// One independent check of a proof.

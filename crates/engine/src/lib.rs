@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 pub mod action;
+pub mod ailment;
 pub mod decide;
 pub mod detect;
 pub mod diagnose;
@@ -15,6 +16,7 @@ pub mod fuzz;
 pub mod golden;
 pub mod graph;
 pub mod guard;
+pub mod health;
 pub mod id;
 pub mod incident;
 pub mod input;

@@ -261,7 +261,7 @@ fn of_finding(finding: &Finding, event: &Event, clock: &Clock) -> Class {
                 "title": finding.title,
                 "created_time": clock.unix_ms(event.time),
                 "analytic": { "name": finding.analytic, "type_id": 1 },
-                "attacks": [attack(&finding.technique)],
+                "attacks": attacks(&finding.technique),
             },
             "confidence_id": confidence_id,
             "is_alert": finding.confidence > Confidence::Low,
@@ -341,7 +341,11 @@ fn countermeasure(action: &Action) -> Value {
         Action::RestoreFiles { .. } => ("D3-RF", "Restore File"),
         Action::QuarantineFile { .. } => ("D3-FEV", "File Eviction"),
         Action::RemoveUnit { .. } => ("D3-SCP", "System Configuration Permissions"),
-        Action::ReloadService { .. } => ("D3-RC", "Restore Configuration"),
+        Action::ReloadService { .. } | Action::LoadFirewall { .. } | Action::RenewCertificate { .. } => {
+            ("D3-RC", "Restore Configuration")
+        }
+        Action::RestartService { .. } => ("D3-RS", "Restore Software"),
+        Action::FreeSpace { .. } => ("D3-FEV", "File Eviction"),
     };
     json!({ "d3f_technique": { "uid": uid, "name": name } })
 }
@@ -355,8 +359,17 @@ fn targets(action: &Action) -> String {
         Action::RestoreFile(restore) => format!("`{}`", restore.path),
         Action::RestoreFiles { files } => format!("{} files", files.len()),
         Action::QuarantineFile { path, .. } => format!("`{path}`"),
-        Action::RemoveUnit { unit } | Action::ReloadService { unit } => format!("`{}`", unit.escape_default()),
+        Action::RemoveUnit { unit } | Action::ReloadService { unit } | Action::RestartService { unit } => {
+            format!("`{}`", unit.escape_default())
+        }
+        Action::FreeSpace { paths } => format!("{} files", paths.len()),
+        Action::LoadFirewall { path } | Action::RenewCertificate { path } => format!("`{path}`"),
     }
+}
+
+/// None: what nobody attacked has a kind of failure instead of a technique, which the analytic names.
+fn attacks(technique: &str) -> Vec<Value> {
+    if technique.is_empty() { Vec::new() } else { vec![attack(technique)] }
 }
 
 /// A technique, and the sub-technique below it: `T1098.004`.

@@ -208,7 +208,9 @@ fn named(action: &Action) -> String {
             format!("{} files from {first}", files.len())
         }
         Action::QuarantineFile { path, expected } => format!("{path} at {expected}"),
-        Action::RemoveUnit { unit } | Action::ReloadService { unit } => unit.clone(),
+        Action::RemoveUnit { unit } | Action::ReloadService { unit } | Action::RestartService { unit } => unit.clone(),
+        Action::FreeSpace { paths } => paths.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+        Action::LoadFirewall { path } | Action::RenewCertificate { path } => path.to_string(),
     };
     format!("{} {target}", action.name())
 }

@@ -210,9 +210,9 @@ impl Brain {
             protected: Vec::new(),
             append_only: Vec::new(),
             change_tools: Vec::new(),
+            decoys: Vec::new(),
             never_touch: Vec::new(),
             never_touch_paths: Vec::new(),
-            decoys: Vec::new(),
             policies: Policies::defaults(),
             boot_to_unix_ns: sense::boot_to_unix_ns(),
         };

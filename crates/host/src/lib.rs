@@ -10,6 +10,7 @@ pub mod inventory;
 pub mod journal;
 pub mod origin;
 pub mod perform;
+pub mod probe;
 pub mod recover;
 pub mod respond;
 pub mod scope;

@@ -9,6 +9,7 @@ mod versions;
 pub use versions::{VaultContents, VaultVersions};
 
 use crate::journal::{self, Intent, Journal, Story};
+use crate::recover::remedy::{self, Remedies};
 use crate::recover::{self, Watch};
 use crate::respond;
 use crate::system::{self, FileState, System, UnitState};
@@ -32,6 +33,7 @@ pub enum Before {
     /// Those that were not in order already.
     Files(Vec<(HostPath, recover::file::Before)>),
     Unit(UnitState),
+    Remedy(recover::remedy::Before),
 }
 
 /// Where versions come from: the vault, or a test's own.
@@ -60,6 +62,7 @@ pub struct Hands<'a> {
     versions: Box<dyn Versions + 'a>,
     leases: Leases,
     prepared: BTreeMap<ActionId, Prepared>,
+    remedies: Remedies,
 }
 
 impl std::fmt::Debug for Hands<'_> {
@@ -87,7 +90,13 @@ impl<'a> Hands<'a> {
         versions: Box<dyn Versions + 'a>,
         leases: Leases,
     ) -> Self {
-        Self { system, journal, versions, leases, prepared: BTreeMap::new() }
+        Self { system, journal, versions, leases, prepared: BTreeMap::new(), remedies: Remedies::default() }
+    }
+
+    /// What the configuration declares about curing; nothing without it.
+    #[must_use]
+    pub fn with_remedies(self, remedies: Remedies) -> Self {
+        Self { remedies, ..self }
     }
 
     /// Puts decoys back that somebody wrote or took away.
@@ -129,7 +138,16 @@ impl<'a> Hands<'a> {
                 }
             }
             // Asking a service manager again is harmless: the engine does.
-            (Action::RemoveUnit { .. } | Action::ReloadService { .. }, _) => Outcome::Reverted(ENDED.to_owned()),
+            // So is loading rules, or a certificate's renewal; and what is deleted is seen to be.
+            (
+                Action::RemoveUnit { .. }
+                | Action::ReloadService { .. }
+                | Action::RestartService { .. }
+                | Action::FreeSpace { .. }
+                | Action::LoadFirewall { .. }
+                | Action::RenewCertificate { .. },
+                _,
+            ) => Outcome::Reverted(ENDED.to_owned()),
             (_, _) => Outcome::Failed("what was kept for undo does not fit the action".to_owned()),
         }
     }
@@ -157,6 +175,8 @@ impl<'a> Hands<'a> {
         let of_processes = |(before, facts)| (Before::Processes(before), facts);
         let of_file = |(before, facts)| (Before::File(before), facts);
         let of_unit = |(before, facts)| (Before::Unit(before), facts);
+        let of_remedy = |(before, facts)| (Before::Remedy(before), facts);
+        let remedies = &self.remedies;
         match what {
             Action::SuspendProcesses { processes } => {
                 respond::suspend::capture(system, leases, processes).map(of_processes)
@@ -179,6 +199,10 @@ impl<'a> Hands<'a> {
             }
             Action::RemoveUnit { unit } => recover::unit::capture_removal(system, unit).map(of_unit),
             Action::ReloadService { unit } => recover::unit::capture_reload(system, unit).map(of_unit),
+            Action::RestartService { unit } => remedy::capture_restart(system, remedies, unit).map(of_unit),
+            Action::FreeSpace { paths } => remedy::capture_freeing(system, remedies, paths).map(of_remedy),
+            Action::LoadFirewall { path } => remedy::capture_firewall(system, path).map(of_remedy),
+            Action::RenewCertificate { path } => remedy::capture_renewal(system, remedies, path).map(of_remedy),
         }
     }
 
@@ -235,6 +259,12 @@ impl<'a> Hands<'a> {
             (Action::RestoreFiles { .. }, Before::Files(files)) => Ok(recover::many::apply(system, files)),
             (Action::RemoveUnit { unit }, Before::Unit(_)) => recover::unit::apply_removal(system, unit),
             (Action::ReloadService { unit }, Before::Unit(before)) => recover::unit::apply_reload(system, unit, before),
+            (Action::RestartService { unit }, Before::Unit(before)) => remedy::apply_restart(system, unit, before),
+            (Action::FreeSpace { .. }, Before::Remedy(remedy::Before::Freed(files))) => {
+                remedy::apply_freeing(system, files)
+            }
+            (Action::LoadFirewall { path }, _) => remedy::apply_firewall(system, path),
+            (Action::RenewCertificate { path }, _) => remedy::apply_renewal(system, &self.remedies, path),
             (_, _) => Ok(Outcome::Failed("what was captured does not fit the action".to_owned())),
         }
     }
@@ -267,6 +297,14 @@ impl<'a> Hands<'a> {
             (Action::RestoreFiles { .. }, Before::Files(files)) => Ok(recover::many::revert(system, files)),
             (Action::RemoveUnit { unit } | Action::ReloadService { unit }, Before::Unit(before)) => {
                 recover::unit::revert(system, unit, before)
+            }
+            (Action::RestartService { unit }, Before::Unit(before)) => remedy::revert_restart(system, unit, before),
+            (Action::LoadFirewall { .. }, Before::Remedy(remedy::Before::Rules(rules))) => {
+                remedy::revert_firewall(system, rules)
+            }
+            (Action::FreeSpace { .. }, _) => Ok(Outcome::Failed("what was deleted does not come back".to_owned())),
+            (Action::RenewCertificate { .. }, _) => {
+                Ok(Outcome::Failed("a renewal is not taken back; the certificate before it is kept".to_owned()))
             }
             (_, _) => Ok(Outcome::Failed("what was kept for undo does not fit the action".to_owned())),
         }

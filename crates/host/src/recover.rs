@@ -4,6 +4,7 @@
 pub mod file;
 pub mod many;
 pub mod proof;
+pub mod remedy;
 pub mod unit;
 
 use crate::system::Probe;

@@ -13,6 +13,7 @@ pub mod sim;
 mod keep;
 mod mend;
 mod processes;
+pub(crate) mod room;
 pub(crate) mod services;
 mod tree;
 
@@ -366,6 +367,15 @@ pub enum Probe {
     Http { port: u16, path: String },
 }
 
+/// What came of a program that ran in the scope.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ran {
+    /// Exit status; -1 when a signal ended it, 126 and 127 when it could not be run.
+    pub status: i32,
+    /// What it said, bounded.
+    pub output: String,
+}
+
 /// One of many: `path` becomes `wanted` (`None`: nothing) when it is as `expected`.
 #[derive(Clone, Copy, Debug)]
 pub struct Placing<'p> {
@@ -451,4 +461,12 @@ pub trait System: fmt::Debug + Send {
     fn control(&mut self, verb: UnitVerb, unit: &str) -> Result<()>;
     /// What was answered, in words.
     fn probe(&mut self, probe: &Probe) -> Result<String>;
+    /// Runs a program in the scope: without a shell, with a deadline. Only what the configuration declares, or what this
+    /// crate itself names.
+    fn run(&mut self, command: &[&str], input: &[u8]) -> Result<Ran>;
+
+    /// What is at `path` without its content: kind, owner, mode, size, time. For files too large to be read.
+    fn measure(&mut self, path: &HostPath) -> Result<Option<FileState>>;
+    /// Deletes a regular file when it is as [`System::measure`] found it. It does not come back.
+    fn free(&mut self, path: &HostPath, expected: &FileState) -> Result<()>;
 }

@@ -19,7 +19,7 @@ fn plan(random: &mut Random, material: Material<'_>) -> Plan {
     let mut names = Names::new(random);
     let rounds = material.soak.map_or(1, |soak| (soak.as_secs() / ROUND.as_secs()).max(1));
     let mut benign = Vec::new();
-    let mut units: Vec<String> = ["nginx", "ssh", "cron", "rsyslog"].map(str::to_owned).into();
+    let mut units: Vec<String> = ["nginx", "ssh", "cron", "rsyslog", "parcels"].map(str::to_owned).into();
     for round in 0..rounds {
         let mut steps = work(random, &mut names, round, &mut units);
         steps.append(&mut housekeeping::steps());
@@ -35,7 +35,14 @@ fn plan(random: &mut Random, material: Material<'_>) -> Plan {
         benign.append(&mut steps);
     }
     Plan {
-        planted: Vec::new(),
+        // A service that runs before the agent does, and belongs to a package later.
+        planted: [
+            ("/usr/sbin/parcels", "#!/bin/sh\nwhile sleep 30; do :; done\n", 0o755),
+            ("/etc/systemd/system/parcels.service", "[Service]\nExecStart=/usr/sbin/parcels\n", 0o644),
+            ("/etc/systemd/system/multi-user.target.d/parcels.conf", "[Unit]\nWants=parcels.service\n", 0o644),
+        ]
+        .map(|(path, text, mode)| (path.to_owned(), text.to_owned(), mode, 0))
+        .into(),
         crowd: Some(housekeeping::crowd(random)),
         decoys: true,
         record: None,
@@ -46,6 +53,7 @@ fn plan(random: &mut Random, material: Material<'_>) -> Plan {
         attack_root: Vec::new(),
         shared: Vec::new(),
         units,
+        fault: None,
     }
 }
 
@@ -137,6 +145,50 @@ fn work(random: &mut Random, names: &mut Names, round: u64, units: &mut Vec<Stri
             random.word(4)
         ),
         &["/var/www/shop/index.html"],
+    ));
+    steps.push(ops(
+        "the administrator stops a service, starts it again later, and restarts another",
+        "sudo systemctl stop cron && sleep 4 && sudo systemctl start cron && sudo systemctl restart rsyslog".to_owned(),
+        &[],
+    ));
+    steps.push(ops(
+        "the administrator ends a daemon by hand and starts it again",
+        "sudo pkill -x cron; sleep 3; sudo systemctl start cron".to_owned(),
+        &[],
+    ));
+    steps.push(ops(
+        "the administrator gives the web server a start that takes its time",
+        format!(
+            "sudo mkdir -p /etc/systemd/system/nginx.service.d && printf '[Service]\\nExecStartPre=/bin/sleep {}\\n' | \
+             sudo tee /etc/systemd/system/nginx.service.d/slow.conf >/dev/null && sudo systemctl daemon-reload && sudo systemctl restart nginx",
+            random.between(3, 7)
+        ),
+        &["/etc/systemd/system/nginx.service.d/slow.conf"],
+    ));
+    steps.push(ops(
+        "the administrator mistypes an edit, sees it in the test and mends it",
+        "sudo sed -i 's/expires 10m/expire 10m/' /etc/nginx/sites-available/shop; sudo nginx -t -q 2>/dev/null; sleep 3; \
+         sudo sed -i 's/expire 10m/expires 10m/' /etc/nginx/sites-available/shop; sudo nginx -t -q && sudo systemctl reload nginx"
+            .to_owned(),
+        &[],
+    ));
+    steps.push(ops(
+        "the administrator tries a unit that fails, and takes it away again",
+        "printf '[Service]\\nExecStart=/bin/false\\n' | sudo tee /etc/systemd/system/trial.service >/dev/null && sudo systemctl daemon-reload; \
+         sudo systemctl start trial; sleep 2; sudo systemctl reset-failed trial; sudo rm /etc/systemd/system/trial.service; sudo systemctl daemon-reload"
+            .to_owned(),
+        &[],
+    ));
+    steps.push(ops(
+        "the administrator upgrades a package whose service runs",
+        format!(
+            "d=$(mktemp -d) && mkdir -p $d/p/DEBIAN $d/p/usr/sbin && \
+             printf 'Package: parcels\\nVersion: 2.{round}\\nArchitecture: all\\nMaintainer: Ops <ops@shop.example>\\nDescription: parcels of the shop\\n' >$d/p/DEBIAN/control && \
+             printf '#!/bin/sh\\nsystemctl stop parcels\\n' >$d/p/DEBIAN/preinst && printf '#!/bin/sh\\nsleep 2; systemctl start parcels\\n' >$d/p/DEBIAN/postinst && \
+             chmod 755 $d/p/DEBIAN/preinst $d/p/DEBIAN/postinst && printf '#!/bin/sh\\n# {round}\\nwhile sleep 30; do :; done\\n' >$d/p/usr/sbin/parcels && \
+             chmod 755 $d/p/usr/sbin/parcels && dpkg-deb --root-owner-group -b $d/p $d/p.deb && sudo dpkg -i $d/p.deb; s=$?; rm -rf $d; (exit $s)"
+        ),
+        &["/usr/sbin/parcels"],
     ));
     steps.push(step(
         Actor::Bob,

@@ -32,6 +32,7 @@ fn plan(random: &mut Random, material: Material<'_>) -> Plan {
         attack_root,
         shared: vec![shared.path().to_owned()],
         units,
+        fault: None,
     }
 }
 

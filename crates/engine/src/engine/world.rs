@@ -389,7 +389,13 @@ impl World {
                         self.paths.insert(restore.path, (restored, true));
                     }
                     Some(
-                        Action::SuspendProcesses { .. } | Action::RemoveUnit { .. } | Action::ReloadService { .. },
+                        Action::SuspendProcesses { .. }
+                        | Action::RemoveUnit { .. }
+                        | Action::ReloadService { .. }
+                        | Action::RestartService { .. }
+                        | Action::FreeSpace { .. }
+                        | Action::LoadFirewall { .. }
+                        | Action::RenewCertificate { .. },
                     )
                     | None => {}
                 }
@@ -424,6 +430,10 @@ impl World {
                 Action::QuarantineFile { path, .. } => format!("quarantine {path}"),
                 Action::RemoveUnit { unit } => format!("remove {unit}"),
                 Action::ReloadService { unit } => format!("reload {unit}"),
+                Action::RestartService { unit } => format!("restart {unit}"),
+                Action::FreeSpace { paths } => format!("free {}", paths.len()),
+                Action::LoadFirewall { path } => format!("load {path}"),
+                Action::RenewCertificate { path } => format!("renew {path}"),
                 Action::SuspendProcesses { processes } => format!("suspend {}", processes.len()),
                 Action::TerminateProcesses { processes } => format!("terminate {}", processes.len()),
                 Action::EndSession { processes, .. } => format!("end session {}", processes.len()),

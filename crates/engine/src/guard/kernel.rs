@@ -45,7 +45,11 @@ fn targets(request: &Request<'_>) -> Option<String> {
         Action::RestoreFile(restore) => is_plain(&restore.path),
         Action::RestoreFiles { files } => count > 0 && files.iter().all(|file| is_plain(&file.path)),
         Action::QuarantineFile { path, .. } => is_plain(path),
-        Action::RemoveUnit { unit } | Action::ReloadService { unit } => is_unit_name(unit),
+        Action::RemoveUnit { unit } | Action::ReloadService { unit } | Action::RestartService { unit } => {
+            is_unit_name(unit)
+        }
+        Action::FreeSpace { paths } => count > 0 && paths.iter().all(is_plain),
+        Action::LoadFirewall { path } | Action::RenewCertificate { path } => is_plain(path),
     };
     if !named {
         Some("K1: no explicit target is named".to_owned())
@@ -121,7 +125,11 @@ fn never_touch(request: &Request<'_>) -> Option<String> {
         Action::RestoreFile(restore) => path(&restore.path),
         Action::RestoreFiles { files } => files.iter().any(|file| path(&file.path)),
         Action::QuarantineFile { path: at, .. } => path(at),
-        Action::RemoveUnit { unit } | Action::ReloadService { unit } => is_own_or_vital_unit(unit),
+        Action::RemoveUnit { unit } | Action::ReloadService { unit } | Action::RestartService { unit } => {
+            is_own_or_vital_unit(unit)
+        }
+        Action::FreeSpace { paths } => paths.iter().any(path),
+        Action::LoadFirewall { path: at } | Action::RenewCertificate { path: at } => path(at),
     };
     (touched || request.facts.is_some_and(|facts| facts.never_touch))
         .then(|| "K9: init, the kernel, the agent and its warden, and their files are never touched".to_owned())

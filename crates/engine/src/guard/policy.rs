@@ -19,10 +19,11 @@ pub const POLICIES_MAX: usize = 256;
 pub const POLICY_BYTES_MAX: usize = 256 << 10;
 
 const SCHEMA: &str = include_str!("../../../../policies/schema.cedarschema");
-const DEFAULTS: [(&str, &str); 3] = [
+const DEFAULTS: [(&str, &str); 4] = [
     ("observe.cedar", include_str!("../../../../policies/observe.cedar")),
     ("guarded.cedar", include_str!("../../../../policies/guarded.cedar")),
     ("autonomous.cedar", include_str!("../../../../policies/autonomous.cedar")),
+    ("services.cedar", include_str!("../../../../policies/services.cedar")),
 ];
 const MODES: [Mode; 3] = [Mode::Observe, Mode::Guarded, Mode::Autonomous];
 
@@ -192,6 +193,8 @@ impl Policies {
         let mut context = vec![
             ("confirmed".to_owned(), flag(request.confirmed)),
             ("attack_only".to_owned(), flag(request.attack_only)),
+            ("failure".to_owned(), flag(request.failure)),
+            ("authorised_change".to_owned(), flag(request.authorised_change)),
             ("targets".to_owned(), RestrictedExpression::new_long(count)),
             ("prepared".to_owned(), flag(request.facts.is_some())),
             ("merged".to_owned(), flag(merged)),
@@ -199,7 +202,11 @@ impl Policies {
         match request.action {
             Action::RestoreFile(restore) => context.push(("path".to_owned(), text(restore.path.to_string()))),
             Action::QuarantineFile { path, .. } => context.push(("path".to_owned(), text(path.to_string()))),
-            Action::RemoveUnit { unit } | Action::ReloadService { unit } => {
+            Action::LoadFirewall { path } | Action::RenewCertificate { path } => {
+                context.push(("path".to_owned(), text(path.to_string())));
+            }
+            Action::FreeSpace { .. } => {}
+            Action::RemoveUnit { unit } | Action::ReloadService { unit } | Action::RestartService { unit } => {
                 context.push(("unit".to_owned(), text(unit.clone())));
             }
             Action::SuspendProcesses { .. }

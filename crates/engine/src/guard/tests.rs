@@ -22,6 +22,62 @@ fn every_action() -> Vec<Action> {
     ]
 }
 
+/// What cures failures, with whether it happens by itself in guarded mode.
+fn every_cure() -> Vec<(Action, bool)> {
+    vec![
+        (Action::RestartService { unit: "x.service".to_owned() }, true),
+        (Action::ReloadService { unit: "x.service".to_owned() }, true),
+        (Action::LoadFirewall { path: "/etc/nftables.conf".into() }, true),
+        (restore("/etc/app.conf"), false),
+        (Action::FreeSpace { paths: vec!["/var/log/a.1".into()] }, false),
+        (Action::RenewCertificate { path: "/etc/ssl/a.crt".into() }, false),
+    ]
+}
+
+#[test]
+fn a_failure_is_cured_as_the_policies_for_services_say() {
+    let policies = policies();
+    for (action, guarded) in every_cure() {
+        let cure = Request { failure: true, attack_only: false, ..request(&action, None) };
+        let decision = |mode| judge(&Request { mode, ..cure }, &policies).decision;
+        assert_eq!(decision(Mode::Observe), Decision::Ask, "{action:?}");
+        assert_eq!(decision(Mode::Guarded), if guarded { Decision::Permit } else { Decision::Ask }, "{action:?}");
+        assert_eq!(decision(Mode::Autonomous), Decision::Permit, "{action:?}");
+        let refused = judge(&Request { confirmed: false, ..cure }, &policies);
+        assert_eq!(refused.decision, Decision::Deny, "{action:?}");
+    }
+}
+
+#[test]
+fn what_somebody_did_who_may_change_the_host_is_never_taken_back_by_itself() {
+    let (action, policies) = (restore("/etc/app.conf"), policies());
+    for mode in [Mode::Observe, Mode::Guarded, Mode::Autonomous] {
+        let cure = Request { mode, failure: true, attack_only: false, ..request(&action, None) };
+        let verdict = judge(&Request { authorised_change: true, ..cure }, &policies);
+        assert_eq!(verdict.decision, Decision::Ask, "{mode:?}");
+    }
+}
+
+#[test]
+fn a_cure_names_its_targets_and_never_touches_what_is_ours() {
+    let own = [HostPath::from("/var/lib/thymus")];
+    for (action, reason) in [
+        (Action::FreeSpace { paths: Vec::new() }, "K1"),
+        (Action::FreeSpace { paths: vec!["/var/log/../x".into()] }, "K1"),
+        (Action::FreeSpace { paths: vec!["/var/log/a.1".into(), "/var/lib/thymus/journal".into()] }, "K9"),
+        (Action::RestartService { unit: "dbus.service".to_owned() }, "K9"),
+        (Action::RestartService { unit: "../x.service".to_owned() }, "K1"),
+        (Action::RestartService { unit: "thymus.service".to_owned() }, "K9"),
+        (Action::LoadFirewall { path: "relative".into() }, "K1"),
+        (Action::RenewCertificate { path: "/var/lib/thymus/x".into() }, "K9"),
+    ] {
+        let cure = Request { failure: true, never_touch_paths: &own, approved: true, ..request(&action, None) };
+        let verdict = judge(&cure, &policies());
+        assert_eq!(verdict.decision, Decision::Deny, "{action:?}");
+        assert!(verdict.reasons[0].starts_with(reason), "{action:?}: {:?}", verdict.reasons);
+    }
+}
+
 fn restore(path: &str) -> Action {
     Action::RestoreFile(RestoreFile {
         path: path.into(),
@@ -52,6 +108,8 @@ fn request<'a>(action: &'a Action, facts: Option<&'a Facts>) -> Request<'a> {
         scope_permits_action: true,
         confirmed: true,
         attack_only: true,
+        failure: false,
+        authorised_change: false,
         predicted: action.target_count(),
         hold: None,
         attempts: Attempts::default(),

@@ -275,6 +275,10 @@ fn any_remediation() -> impl Strategy<Value = Activity> {
         path().prop_map(|path| Action::QuarantineFile { path, expected: VersionId(1) }),
         any::<String>().prop_map(|unit| Action::RemoveUnit { unit }),
         any::<String>().prop_map(|unit| Action::ReloadService { unit }),
+        any::<String>().prop_map(|unit| Action::RestartService { unit }),
+        path().prop_map(|path| Action::LoadFirewall { path }),
+        path().prop_map(|path| Action::RenewCertificate { path }),
+        path().prop_map(|path| Action::FreeSpace { paths: vec![path] }),
     ];
     let outcome = prop_oneof![
         Just(Outcome::Success),

@@ -163,6 +163,26 @@ fn cases() -> Vec<Case> {
             sim.set_unit("x.service", active());
             Action::ReloadService { unit: "x.service".to_owned() }
         }),
+        Case::new("restart a service that hangs", |sim, _| {
+            sim.write("/etc/systemd/system/x.service", b"[Service]\n", 0o644);
+            sim.set_unit("x.service", active());
+            Action::RestartService { unit: "x.service".to_owned() }
+        }),
+        Case::new("make room", |sim, _| {
+            sim.write("/var/log/app.log.1", b"old\n", 0o644);
+            sim.write("/var/log/app.log.2", b"older\n", 0o644);
+            let paths = ["/var/log/app.log.2", "/var/log/app.log.1"].map(HostPath::from).into();
+            Action::FreeSpace { paths }
+        }),
+        Case::new("load the packet filter", |sim, _| {
+            sim.write("/etc/nftables.conf", b"table inet filter {\n}\n", 0o755);
+            sim.set_rules("table ip other {\n}\n");
+            Action::LoadFirewall { path: HostPath::from("/etc/nftables.conf") }
+        }),
+        Case::new("renew a certificate", |sim, _| {
+            sim.write("/etc/ssl/x.crt", b"expired\n", 0o644);
+            Action::RenewCertificate { path: HostPath::from("/etc/ssl/x.crt") }
+        }),
     ]
 }
 
@@ -183,11 +203,23 @@ impl Agent {
     fn start(&self, case: &Case) -> Hands<'static> {
         let (journal, _) = Journal::open(&self.directory.path().join("journal")).unwrap();
         let leases = self.leases();
-        Hands::new(Box::new(case.sim.clone()), journal, Box::new(case.versions.clone()), leases)
+        let hands = Hands::new(Box::new(case.sim.clone()), journal, Box::new(case.versions.clone()), leases);
+        hands.with_remedies(remedies())
     }
 
     fn leases(&self) -> Leases {
         Leases::open(&self.directory.path().join("leases")).unwrap()
+    }
+}
+
+fn remedies() -> Remedies {
+    let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<String>>();
+    Remedies {
+        tests: [("x.service", "accepts"), ("broken.service", "refuses"), ("untested.service", "nothing")]
+            .map(|(unit, test)| (unit.to_owned(), words(test)))
+            .into(),
+        renewals: [(HostPath::from("/etc/ssl/x.crt"), words("renews /etc/ssl/x.crt"))].into(),
+        freeable: vec!["/var/log/*.log.*".to_owned()],
     }
 }
 
@@ -471,4 +503,74 @@ fn the_proof_holds_only_while_nothing_is_as_the_attack_left_it() {
     assert!(holds(&mut hands));
     case.sim.set_unit("nginx.service", UnitState { active: "failed".into(), ..active() });
     assert!(!holds(&mut hands), "the service failed");
+}
+
+#[test]
+fn a_service_is_not_started_with_a_configuration_that_its_test_refuses() {
+    let expected = |unit: &str| {
+        let case = Case::new("restart", |sim, _| {
+            sim.set_unit(unit, active());
+            Action::RestartService { unit: unit.to_owned() }
+        });
+        match prepare(&mut Agent::new().start(&case), ACTION, &case.what) {
+            Input::Prepared { facts, .. } => facts.as_expected,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(expected("broken.service"), Expected::Changed("`refuses` says: line 3: no such word".to_owned()));
+    assert_eq!(expected("x.service"), Expected::Yes);
+    assert_eq!(expected("untested.service"), Expected::Yes, "a test that cannot be run says nothing");
+}
+
+#[test]
+fn a_failed_service_stays_failed_or_runs_whatever_step_of_its_start_goes_wrong() {
+    for fault in [Fault::Before, Fault::After] {
+        for step in 0..8 {
+            let case = Case::new("start what failed", |sim, _| {
+                sim.write("/etc/systemd/system/x.service", b"[Service]\n", 0o644);
+                sim.set_unit("x.service", UnitState { active: "failed".into(), ..active() });
+                Action::RestartService { unit: "x.service".to_owned() }
+            });
+            let agent = Agent::new();
+            let mut hands = agent.start(&case);
+            let _ = prepare(&mut hands, ACTION, &case.what);
+            case.sim.fault(Some((step, fault)));
+            let outcome = commit(&mut hands, ACTION);
+            let active = &case.sim.state().units["x.service"].active;
+            assert!(matches!(active.as_str(), "failed" | "active"), "{fault:?} {step}: {outcome:?}, {active}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_deleted_or_renewed_that_is_not_declared() {
+    for what in [
+        Action::FreeSpace { paths: vec![HostPath::from("/var/log/app.log")] },
+        Action::FreeSpace { paths: vec![HostPath::from("/var/log/app.log.1"), HostPath::from("/etc/passwd")] },
+        Action::RenewCertificate { path: HostPath::from("/etc/ssl/other.crt") },
+    ] {
+        let case = Case::new("undeclared", |sim, _| {
+            for path in ["/var/log/app.log", "/var/log/app.log.1", "/etc/passwd", "/etc/ssl/other.crt"] {
+                sim.write(path, b"x\n", 0o644);
+            }
+            what
+        });
+        let before = case.sim.state();
+        let answer = prepare(&mut Agent::new().start(&case), ACTION, &case.what);
+        assert!(matches!(&answer, Input::Unprepared { why, .. } if why.contains("declar")), "{answer:?}");
+        assert_eq!(case.sim.state(), before);
+    }
+}
+
+#[test]
+fn rules_that_were_loaded_are_taken_back_as_a_whole() {
+    let case = cases().into_iter().find(|case| case.name == "load the packet filter").unwrap();
+    let before = case.sim.state();
+    let agent = Agent::new();
+    let mut hands = agent.start(&case);
+    let _ = prepare(&mut hands, ACTION, &case.what);
+    assert_eq!(commit(&mut hands, ACTION), Outcome::Success);
+    assert_ne!(case.sim.state().rules, before.rules);
+    assert_eq!(hands.undo_action(ACTION).outcome, Outcome::Undone);
+    assert_eq!(case.sim.state(), before);
 }

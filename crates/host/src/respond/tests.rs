@@ -146,6 +146,18 @@ impl System for Group {
     fn probe(&mut self, _: &Probe) -> Result<String> {
         unreachable!()
     }
+
+    fn run(&mut self, _: &[&str], _: &[u8]) -> Result<crate::system::Ran> {
+        unreachable!()
+    }
+
+    fn measure(&mut self, _: &HostPath) -> Result<Option<FileState>> {
+        unreachable!()
+    }
+
+    fn free(&mut self, _: &HostPath, _: &FileState) -> Result<()> {
+        unreachable!()
+    }
 }
 
 /// A shell and what it starts, in a process group of their own; all ended with the test.

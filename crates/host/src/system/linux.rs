@@ -7,8 +7,8 @@
 
 use super::keep::Keep;
 use super::{
-    CONTENT_BYTES_MAX, Delivered, Digest, Error, FileState, Life, PROCESSES_MAX, Probe, ProcessState, Result, Signal,
-    System, TICK_NS, UnitState, UnitVerb, processes, same_process, services, tree,
+    CONTENT_BYTES_MAX, Delivered, Digest, Error, FileState, Life, PROCESSES_MAX, Probe, ProcessState, Ran, Result,
+    Signal, System, TICK_NS, UnitState, UnitVerb, processes, room, same_process, services, tree,
 };
 use crate::scope::Acting;
 use rustix::fd::OwnedFd;
@@ -19,6 +19,8 @@ use std::time::Duration;
 use thymus_engine::event::FileKind;
 use thymus_engine::{HostPath, ProcessKey, Timestamp};
 
+/// Declared commands (a test, a renewal) end within this time.
+const RUN_LIMIT: Duration = Duration::from_secs(60);
 /// LIMIT: processes held open at one time; of more, each is looked at by itself.
 const HELD_MAX: usize = 256;
 
@@ -257,6 +259,18 @@ impl System for Linux<'_> {
 
     fn probe(&mut self, probe: &Probe) -> Result<String> {
         services::probe(self.acting.scope(), probe)
+    }
+
+    fn run(&mut self, command: &[&str], input: &[u8]) -> Result<Ran> {
+        services::run(self.acting.scope(), command, input, RUN_LIMIT)
+    }
+
+    fn measure(&mut self, path: &HostPath) -> Result<Option<FileState>> {
+        room::measure(self.acting.scope().root(), path)
+    }
+
+    fn free(&mut self, path: &HostPath, expected: &FileState) -> Result<()> {
+        room::free(self.acting.scope().root(), path, expected)
     }
 }
 

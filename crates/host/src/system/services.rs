@@ -3,7 +3,7 @@
 //!
 //! `systemctl` runs inside the scope's own namespaces, without a shell, with a clean environment, a deadline and bounded output.
 
-use super::{Error, Probe, Result, UnitState, UnitVerb};
+use super::{Error, Probe, Ran, Result, UnitState, UnitVerb};
 use crate::scope::Scope;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::File;
@@ -36,19 +36,23 @@ fn checked(unit: &str) -> Result<()> {
 
 /// Runs `systemctl ARGUMENTS` in the scope; gives its success and output.
 fn systemctl(scope: &Scope, arguments: &[&str], limit: Duration) -> Result<(bool, String)> {
-    let all = [&["--no-pager", "--no-ask-password"], arguments].concat();
-    run(scope, "systemctl", &all, limit)
+    let mut command = vec!["systemctl", "--no-pager", "--no-ask-password"];
+    command.extend(arguments);
+    run(scope, &command, &[], limit).map(|ran| (ran.status == 0, ran.output))
 }
 
-/// Runs `PROGRAM ARGUMENTS` in the scope; gives its success and output.
-fn run(scope: &Scope, program: &str, arguments: &[&str], limit: Duration) -> Result<(bool, String)> {
-    let what = || format!("`{program} {}`", arguments.join(" "));
+/// Runs a program in all of the scope's namespaces, without a shell; its output and errors, bounded, in one text.
+pub(crate) fn run(scope: &Scope, words: &[&str], input: &[u8], limit: Duration) -> Result<Ran> {
+    let what = || format!("`{}`", words.join(" "));
     let failed = |error: std::io::Error| Error::Probe { what: what(), why: error.to_string() };
+    let Some((program, arguments)) = words.split_first() else {
+        return Err(Error::Probe { what: what(), why: "there is no program to run".to_owned() });
+    };
     let mut command = match (scope.is_whole_host(), scope.leader()) {
         (true, _) => Command::new(program),
         (false, Some(leader)) => {
             let mut command = Command::new("nsenter");
-            command.args(["-t", &leader.to_string(), "-a", program]);
+            command.args(["-t", &leader.to_string(), "-a", "--", program]);
             command
         }
         (false, None) => {
@@ -58,7 +62,7 @@ fn run(scope: &Scope, program: &str, arguments: &[&str], limit: Duration) -> Res
     };
     command.args(arguments);
     command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LANG", "C").env("SYSTEMD_COLORS", "0");
-    command.current_dir("/").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(failed)?;
     let (sender, receiver) = mpsc::channel();
     let pipes: [Option<Box<dyn Read + Send>>; 2] = [
@@ -74,6 +78,11 @@ fn run(scope: &Scope, program: &str, arguments: &[&str], limit: Duration) -> Res
         });
     }
     drop(sender);
+    if let Some(mut pipe) = child.stdin.take() {
+        let input = input.to_owned();
+        // Whoever does not read it does not keep us.
+        std::thread::spawn(move || drop(pipe.write_all(&input)));
+    }
     let deadline = Instant::now() + limit;
     let status = loop {
         if let Some(status) = child.try_wait().map_err(failed)? {
@@ -93,7 +102,7 @@ fn run(scope: &Scope, program: &str, arguments: &[&str], limit: Duration) -> Res
             output.push_str(&String::from_utf8_lossy(&bytes));
         }
     }
-    Ok((status.success(), output))
+    Ok(Ran { status: status.code().unwrap_or(-1), output })
 }
 
 pub(super) fn show(scope: &Scope, unit: &str) -> Result<UnitState> {
@@ -154,10 +163,10 @@ pub(crate) fn active_units(scope: &Scope) -> Result<String> {
 /// The rules of nftables(8) without their counters, as JSON, or that they cannot be read; `None` where there is no such
 /// program.
 pub(crate) fn packet_filter(scope: &Scope) -> Result<Option<String>> {
-    match run(scope, "nft", &["-j", "-s", "list", "ruleset"], SHOW_LIMIT) {
-        Ok((true, output)) => Ok(Some(output)),
-        Ok((false, output)) if output.contains("No such file") => Ok(None), // `nsenter` found no program
-        Ok((false, _)) => Ok(Some("unreadable".to_owned())),                // such as a kernel without nftables
+    match run(scope, &["nft", "-j", "-s", "list", "ruleset"], &[], SHOW_LIMIT) {
+        Ok(Ran { status: 0, output }) => Ok(Some(output)),
+        Ok(Ran { output, .. }) if output.contains("No such file") => Ok(None), // `nsenter` found no program
+        Ok(Ran { .. }) => Ok(Some("unreadable".to_owned())),                   // such as a kernel without nftables
         Err(Error::Probe { .. }) => Ok(None),
         Err(error) => Err(error),
     }
@@ -188,22 +197,27 @@ pub(crate) fn in_network<T: Send + 'static>(scope: &Scope, work: impl FnOnce() -
 
 /// Asks in the scope's own network namespace.
 pub(super) fn probe(scope: &Scope, probe: &Probe) -> Result<String> {
+    probe_within(scope, probe, PROBE_LIMIT)
+}
+
+/// The same, with another deadline.
+pub(crate) fn probe_within(scope: &Scope, probe: &Probe, limit: Duration) -> Result<String> {
     let what = format!("{probe:?}");
     let probe = probe.clone();
-    let answer = in_network(scope, move || ask(&probe))?;
+    let answer = in_network(scope, move || ask(&probe, limit))?;
     answer.map_err(|error| Error::Probe { what, why: error.to_string() })
 }
 
-fn ask(probe: &Probe) -> std::io::Result<String> {
+fn ask(probe: &Probe, limit: Duration) -> std::io::Result<String> {
     let (Probe::Tcp { port } | Probe::Http { port, .. }) = probe;
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, *port));
-    let mut stream = TcpStream::connect_timeout(&address, PROBE_LIMIT)?;
+    let mut stream = TcpStream::connect_timeout(&address, limit)?;
     let Probe::Http { path, .. } = probe else { return Ok(format!("port {port} accepts connections")) };
     if path.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
         return Err(std::io::Error::other(format!("`{path}` is not a path of a request")));
     }
-    stream.set_read_timeout(Some(PROBE_LIMIT))?;
-    stream.set_write_timeout(Some(PROBE_LIMIT))?;
+    stream.set_read_timeout(Some(limit))?;
+    stream.set_write_timeout(Some(limit))?;
     write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\nUser-Agent: thymus\r\n\r\n")?;
     let mut line = Vec::new();
     // The status line is enough, and it is never longer than this.

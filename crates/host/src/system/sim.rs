@@ -5,8 +5,8 @@
 //! `kill -9` would. Two worlds compare as a whole.
 
 use super::{
-    Delivered, Digest, Error, FileState, Life, Probe, ProcessState, Result, Signal, System, UnitState, UnitVerb, mend,
-    same_process,
+    Delivered, Digest, Error, FileState, Life, Probe, ProcessState, Ran, Result, Signal, System, UnitState, UnitVerb,
+    mend, same_process,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,6 +35,8 @@ pub struct State {
     pub files: BTreeMap<HostPath, FileState>,
     pub processes: BTreeMap<u32, ProcessState>,
     pub units: BTreeMap<String, UnitState>,
+    /// Of the packet filter.
+    pub rules: String,
 }
 
 #[derive(Debug, Default)]
@@ -105,6 +107,10 @@ impl Sim {
 
     pub fn set_unit(&self, unit: &str, state: UnitState) {
         self.world().state.units.insert(unit.to_owned(), state);
+    }
+
+    pub fn set_rules(&self, rules: &str) {
+        rules.clone_into(&mut self.world().state.rules);
     }
 
     pub fn never_touch(&self, pid: u32) {
@@ -377,5 +383,50 @@ impl System for Sim {
 
     fn probe(&mut self, probe: &Probe) -> Result<String> {
         self.step(|_| Ok(format!("{probe:?} is answered")))
+    }
+
+    fn run(&mut self, command: &[&str], input: &[u8]) -> Result<Ran> {
+        self.step(|world| {
+            let said = |status, output: &str| Ok(Ran { status, output: output.to_owned() });
+            match command {
+                ["nft", "list", "ruleset"] => said(0, &world.state.rules),
+                ["nft", "-c", ..] => said(0, ""),
+                ["nft", "-f", "-"] => {
+                    let text = String::from_utf8_lossy(input).into_owned();
+                    text.trim_start_matches("flush ruleset\n").clone_into(&mut world.state.rules);
+                    said(0, "")
+                }
+                ["nft", "-f", path] => {
+                    let found = world.state.files.get(&HostPath::from(*path)).and_then(|state| state.content);
+                    let rules = found.and_then(|digest| world.contents.get(&digest)).cloned().unwrap_or_default();
+                    world.state.rules = String::from_utf8_lossy(&rules).into_owned();
+                    said(0, "")
+                }
+                ["accepts"] => said(0, "fine"),
+                ["refuses"] => said(1, "line 3: no such word"),
+                ["renews", path] => {
+                    let path = HostPath::from(*path);
+                    let digest = Digest::of(b"renewed\n");
+                    world.contents.insert(digest, b"renewed\n".to_vec());
+                    if let Some(state) = world.state.files.get_mut(&path) {
+                        (state.content, state.size) = (Some(digest), 8);
+                    }
+                    said(0, "")
+                }
+                _ => said(127, "no such program"),
+            }
+        })
+    }
+
+    fn measure(&mut self, path: &HostPath) -> Result<Option<FileState>> {
+        self.step(|world| Ok(world.state.files.get(path).cloned()))
+    }
+
+    fn free(&mut self, path: &HostPath, expected: &FileState) -> Result<()> {
+        self.step(|world| {
+            world.expect(path, Some(expected))?;
+            world.state.files.remove(path);
+            Ok(())
+        })
     }
 }

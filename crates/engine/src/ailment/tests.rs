@@ -1,0 +1,423 @@
+// SPDX-License-Identifier: Apache-2.0
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use super::*;
+use crate::engine::Engine;
+use crate::engine::world::{ALICE, OPS, World, configuration};
+use crate::health::{Certificate, Disk, Firewall, Service};
+use crate::input::{Command, Input};
+
+const UNIT: &str = "app.service";
+const SETTINGS: &str = "/etc/app.conf";
+
+/// One that runs and answers.
+fn well() -> Service {
+    Service {
+        unit: UNIT.to_owned(),
+        declared: true,
+        active: "active".to_owned(),
+        sub: "running".to_owned(),
+        result: "success".to_owned(),
+        turn: 1,
+        watches: vec!["/usr/bin/app".into(), SETTINGS.into()],
+        probes: vec![Check { name: "tcp 80".to_owned(), holds: true, detail: "answers".to_owned() }],
+        ..Service::default()
+    }
+}
+
+fn failed() -> Service {
+    let log = vec!["no such word".to_owned()];
+    let (active, result) = ("failed".to_owned(), "exit-code".to_owned());
+    Service { active, result, status: 1, turn: 2, probes: Vec::new(), log, ..well() }
+}
+
+fn silent() -> Service {
+    let mut service = well();
+    service.probes[0].holds = false;
+    service
+}
+
+/// Half a second after half a second, with an answer of the probes each time.
+fn pass(world: &mut World, seconds: u32, health: impl Fn(&[String]) -> Vec<Health>) {
+    for _ in 0..seconds * 2 {
+        let given = world.orders_given();
+        for health in health(&given) {
+            world.input(Input::Health(health));
+        }
+        for _ in 0..5 {
+            world.answer_all();
+            world.tick();
+        }
+    }
+}
+
+fn one(service: Service) -> Vec<Health> {
+    vec![Health::Service(Box::new(service))]
+}
+
+/// It is as `broken` until all of `cures` were carried out.
+fn until(cures: &'static [&'static str], broken: Service) -> impl Fn(&[String]) -> Vec<Health> {
+    move |given| {
+        let cured = cures.iter().all(|cure| given.iter().any(|order| order == cure));
+        one(if cured { Service { turn: 3, ..well() } } else { broken.clone() })
+    }
+}
+
+fn only(world: &World) -> Incident {
+    let mut found: Vec<Incident> = world.incidents().into_iter().filter(|incident| incident.confirmed).collect();
+    assert_eq!(found.len(), 1, "{found:#?}");
+    found.remove(0)
+}
+
+/// Somebody's work, without a login: such as a script that a unit runs.
+fn accident(world: &mut World, path: &str) -> VersionId {
+    let unit = world.there(world.init, "/usr/bin/sh", Some("cleaning.service"));
+    world.write(unit, path)
+}
+
+fn edit(world: &mut World, uid: u32, path: &str) -> VersionId {
+    let shell = world.login(uid, None);
+    let mut version = VersionId::UNKNOWN;
+    world.run(shell, &["/usr/bin/vim"], |world, vim| version = world.write(vim, path));
+    version
+}
+
+#[test]
+fn a_service_that_crashed_is_started_again_and_proven() {
+    for mode in [Mode::Guarded, Mode::Autonomous] {
+        let mut world = World::new(mode);
+        pass(&mut world, 5, |_| one(well()));
+        pass(&mut world, 20, until(&["restart app.service"], failed()));
+        let incident = only(&world);
+        assert_eq!(incident.stage, Stage::Healed, "{}", incident.why);
+        assert_eq!(world.orders_given(), ["restart app.service", "verify"]);
+        assert_eq!(incident.findings[0].analytic, "failure/crash-loop");
+        assert!(incident.contained <= incident.restored && incident.restored <= incident.healed);
+    }
+}
+
+#[test]
+fn a_service_that_is_silent_is_asked_several_times_before_it_is_started_again() {
+    let mut world = World::new(Mode::Autonomous);
+    pass(&mut world, 5, |_| one(well()));
+    pass(&mut world, 2, |_| one(silent()));
+    assert!(world.orders_given().is_empty());
+    pass(&mut world, 40, until(&["restart app.service"], silent()));
+    assert_eq!(only(&world).stage, Stage::Healed);
+    assert_eq!(only(&world).findings[0].analytic, "failure/no-answer");
+}
+
+#[test]
+fn what_made_it_fail_is_put_back_when_a_start_does_not_help() {
+    let mut world = World::new(Mode::Autonomous);
+    pass(&mut world, 5, |_| one(well()));
+    accident(&mut world, SETTINGS);
+    pass(&mut world, 40, until(&["restore /etc/app.conf"], failed()));
+    let incident = only(&world);
+    assert_eq!(incident.stage, Stage::Healed, "{}", incident.why);
+    assert_eq!(world.orders_given()[..2], ["restart app.service", "restore /etc/app.conf"]);
+    assert!(incident.roots[0].title.contains("edit of `/etc/app.conf`"), "{}", incident.roots[0].title);
+    assert_eq!(incident.objects[0].class, ObjectClass::Broken);
+}
+
+#[test]
+fn an_administrators_edit_is_proposed_back_and_taken_back_when_he_says_so() {
+    let refused = Check { name: "test".into(), holds: false, detail: "line 3: no such word".into() };
+    let broken = Service { test: Some(refused), ..failed() };
+    for mode in [Mode::Guarded, Mode::Autonomous] {
+        let mut world = World::new(mode);
+        pass(&mut world, 5, |_| one(well()));
+        edit(&mut world, OPS, SETTINGS);
+        let cures = &["restore /etc/app.conf", "restart app.service"];
+        pass(&mut world, 20, until(cures, broken.clone()));
+        let incident = only(&world);
+        assert_eq!(world.orders_given(), ["ask restore_file"], "a start with it would be in vain");
+        assert_eq!(incident.stage, Stage::Stuck);
+        assert!(incident.why.contains("waits for a person: put `/etc/app.conf` back"), "{}", incident.why);
+        assert!(incident.roots[0].title.contains("`/usr/bin/vim`"), "{}", incident.roots[0].title);
+        assert!(incident.roots[0].title.contains("login session of uid 1000"), "{}", incident.roots[0].title);
+        let action = incident.actions[0].id;
+        world.input(Input::Command(Command::Approve { action }));
+        let (good, still) = (failed(), broken.clone());
+        pass(&mut world, 30, move |given| {
+            let restored = given.iter().any(|order| order == "restore /etc/app.conf");
+            let started = given.iter().any(|order| order == "restart app.service");
+            one(match (restored, started) {
+                (true, true) => Service { turn: 3, ..well() },
+                (true, false) => good.clone(),
+                _ => still.clone(),
+            })
+        });
+        assert_eq!(only(&world).stage, Stage::Healed, "{}", only(&world).why);
+        return_to_the_same(&world);
+    }
+}
+
+/// The recorded inputs give the same effects again.
+fn return_to_the_same(world: &World) {
+    let (mut engine, mut effects) = (Engine::new(), Vec::new());
+    for (now, input) in &world.inputs {
+        engine.step(*now, input.clone(), &mut effects);
+    }
+    assert_eq!(effects, world.effects);
+}
+
+#[test]
+fn a_denied_proposal_stays_denied_and_the_administrators_own_repair_ends_it() {
+    let mut world = World::new(Mode::Autonomous);
+    pass(&mut world, 5, |_| one(well()));
+    edit(&mut world, OPS, SETTINGS);
+    pass(&mut world, 30, |_| one(failed()));
+    let asked = only(&world).actions.iter().find(|record| record.outcome.is_none()).unwrap().id;
+    world.input(Input::Command(Command::Deny { action: asked }));
+    pass(&mut world, 20, |_| one(failed()));
+    assert_eq!(only(&world).stage, Stage::Stuck);
+    assert!(!world.orders_given().iter().any(|order| order.starts_with("restore")));
+    pass(&mut world, 20, |_| one(Service { turn: 9, ..well() }));
+    assert_eq!(only(&world).stage, Stage::Healed, "{}", only(&world).why);
+}
+
+#[test]
+fn a_policy_may_let_an_administrators_edit_be_taken_back_without_asking() {
+    let policy = "permit (principal in Mode::\"autonomous\", action == Action::\"restore_file\", resource) \
+        when { context.failure && context.authorised_change };";
+    let mut allowed = configuration(Mode::Autonomous);
+    allowed.policies.push(("operator".to_owned(), policy.to_owned()));
+    let mut world = World::with(Engine::new(), allowed);
+    pass(&mut world, 5, |_| one(well()));
+    edit(&mut world, OPS, SETTINGS);
+    pass(&mut world, 40, until(&["restore /etc/app.conf"], failed()));
+    assert_eq!(only(&world).stage, Stage::Healed, "{}", only(&world).why);
+    assert!(!world.orders_given().iter().any(|order| order.starts_with("ask")));
+}
+
+#[test]
+fn who_is_no_administrator_is_taken_back_and_in_guarded_mode_asked_about() {
+    for (mode, asked) in [(Mode::Guarded, true), (Mode::Autonomous, false)] {
+        let mut world = World::new(mode);
+        pass(&mut world, 5, |_| one(well()));
+        edit(&mut world, ALICE, SETTINGS);
+        pass(&mut world, 40, until(&["restore /etc/app.conf"], failed()));
+        assert_eq!(world.orders_given().contains(&"ask restore_file".to_owned()), asked, "{mode:?}");
+    }
+}
+
+#[test]
+fn what_it_was_well_with_is_good_and_only_what_came_after_is_taken_back() {
+    let mut world = World::new(Mode::Autonomous);
+    pass(&mut world, 5, |_| one(well()));
+    let good = accident(&mut world, SETTINGS);
+    // Reloaded, and well with it.
+    pass(&mut world, 20, |_| one(Service { turn: 5, ..well() }));
+    accident(&mut world, SETTINGS);
+    pass(&mut world, 40, until(&["restore /etc/app.conf"], Service { turn: 6, ..failed() }));
+    let incident = only(&world);
+    let restored = incident.actions.iter().find_map(|record| match &record.action {
+        Action::RestoreFile(restore) => Some(restore.base),
+        _ => None,
+    });
+    assert_eq!(restored, Some(good));
+}
+
+#[test]
+fn a_deleted_program_is_put_back_before_the_service_is_started() {
+    let mut world = World::new(Mode::Autonomous);
+    pass(&mut world, 5, |_| one(well()));
+    let unit = world.there(world.init, "/usr/bin/install", Some("build.service"));
+    world.write(unit, "/usr/bin/app");
+    pass(&mut world, 20, |_| one(Service { turn: 4, ..well() }));
+    let other = world.there(world.init, "/usr/bin/rm", Some("cleaning.service"));
+    world.remove(other, "/usr/bin/app");
+    let gone = Service { missing: vec!["/usr/bin/app".into()], turn: 5, ..failed() };
+    pass(&mut world, 40, until(&["restore /usr/bin/app"], gone));
+    let incident = only(&world);
+    assert_eq!(incident.stage, Stage::Healed, "{}", incident.why);
+    assert_eq!(world.orders_given()[0], "restore /usr/bin/app");
+    assert_eq!(incident.findings[0].analytic, "failure/missing-program");
+}
+
+#[test]
+fn a_stop_on_purpose_a_slow_start_a_reload_and_a_lone_restart_lead_to_nothing() {
+    let stopped = Service { active: "inactive".into(), sub: "dead".into(), turn: 2, probes: Vec::new(), ..well() };
+    let starting =
+        Service { active: "activating".into(), sub: "start-pre".into(), turn: 3, probes: Vec::new(), ..well() };
+    let mut world = World::new(Mode::Autonomous);
+    pass(&mut world, 5, |_| one(well()));
+    pass(&mut world, 30, |_| one(stopped.clone()));
+    pass(&mut world, 60, |_| one(starting.clone()));
+    // Started, and not listening yet.
+    pass(&mut world, 15, |_| one(Service { turn: 4, ..silent() }));
+    pass(&mut world, 30, |_| one(Service { turn: 4, ..well() }));
+    pass(&mut world, 1, |_| one(Service { active: "reloading".into(), turn: 5, ..well() }));
+    // The service manager started it again by itself, once.
+    pass(&mut world, 30, |_| one(Service { turn: 6, restarts: 1, ..well() }));
+    assert_eq!(world.orders_given(), [] as [String; 0]);
+    assert_eq!(world.incidents(), []);
+}
+
+#[test]
+fn what_was_learned_and_never_seen_well_is_left_alone() {
+    let mut world = World::new(Mode::Autonomous);
+    pass(&mut world, 30, |_| one(Service { declared: false, ..failed() }));
+    assert_eq!(world.incidents(), []);
+}
+
+#[test]
+fn while_changes_are_announced_nothing_is_done() {
+    let mut world = World::new(Mode::Autonomous);
+    pass(&mut world, 5, |_| one(well()));
+    let until = Timestamp(u64::MAX);
+    world.input(Input::Command(Command::ChangeBegin { until, who: "ops".into(), why: "upgrade".into() }));
+    pass(&mut world, 30, |_| one(failed()));
+    assert_eq!(world.incidents(), []);
+    world.input(Input::Command(Command::ChangeEnd));
+    pass(&mut world, 5, |_| one(failed()));
+    assert_eq!(world.orders_given()[0], "restart app.service");
+}
+
+#[test]
+fn a_persons_hold_keeps_it_until_it_ends() {
+    let mut world = World::new(Mode::Autonomous);
+    pass(&mut world, 5, |_| one(well()));
+    world.input(Input::Command(Command::Hold { until: Timestamp(u64::MAX), why: "look first".into() }));
+    pass(&mut world, 10, |_| one(failed()));
+    assert_eq!(world.orders_given(), [] as [String; 0]);
+    assert!(only(&world).why.contains("K2"), "{}", only(&world).why);
+    world.input(Input::Command(Command::Release));
+    pass(&mut world, 30, until(&["restart app.service"], failed()));
+    assert_eq!(only(&world).stage, Stage::Healed, "{}", only(&world).why);
+}
+
+#[test]
+fn a_service_that_nothing_helps_is_left_to_a_person_after_a_few_starts_with_growing_pauses() {
+    let mut world = World::new(Mode::Autonomous);
+    pass(&mut world, 5, |_| one(well()));
+    pass(&mut world, 120, |_| one(failed()));
+    let incident = only(&world);
+    assert_eq!(incident.stage, Stage::Stuck);
+    assert!(incident.why.contains("3 starts did not help"), "{}", incident.why);
+    let times: Vec<u64> = incident.actions.iter().map(|record| record.decided.0).collect();
+    assert_eq!(times.len(), 3);
+    assert!(times[2] - times[1] > times[1] - times[0]);
+}
+
+#[test]
+fn services_that_fail_together_are_not_touched() {
+    let named = |unit: &str, service: Service| Health::Service(Box::new(Service { unit: unit.to_owned(), ..service }));
+    let mut world = World::new(Mode::Autonomous);
+    let all =
+        |service: fn() -> Service| ["a.service", "b.service", "c.service"].map(|unit| named(unit, service())).into();
+    pass(&mut world, 5, |_| all(well));
+    pass(&mut world, 20, |_| all(failed));
+    assert_eq!(world.orders_given(), [] as [String; 0]);
+    assert!(world.incidents().iter().all(|incident| incident.stage == Stage::Stuck));
+    assert!(world.incidents()[0].why.contains("3 services fail together"), "{}", world.incidents()[0].why);
+}
+
+#[test]
+fn room_is_made_before_what_lives_from_it_is_started() {
+    let full = |free_bytes| {
+        let freeable = vec![("/var/log/app.log.1".into(), 150), ("/var/log/app.log.2".into(), 500)];
+        Health::Disk(Disk { path: "/".into(), free_bytes, least_bytes: 100, freeable })
+    };
+    let mut world = World::new(Mode::Autonomous);
+    pass(&mut world, 5, |_| vec![full(1_000), Health::Service(Box::new(well()))]);
+    pass(&mut world, 40, |given| {
+        let freed = given.iter().any(|order| order.starts_with("free"));
+        let started = given.iter().any(|order| order.starts_with("restart"));
+        let service = if started { Service { turn: 3, ..well() } } else { failed() };
+        vec![full(if freed { 700 } else { 0 }), Health::Service(Box::new(service))]
+    });
+    let orders: Vec<String> = world.orders_given().into_iter().filter(|order| order != "verify").collect();
+    assert_eq!(orders, ["free 2", "restart app.service"]);
+    assert!(world.incidents().iter().all(|incident| incident.stage == Stage::Healed));
+}
+
+#[test]
+fn what_does_not_come_back_asks_unless_everything_is_permitted() {
+    let full = || {
+        vec![Health::Disk(Disk {
+            path: "/".into(),
+            free_bytes: 0,
+            least_bytes: 100,
+            freeable: vec![("/x".into(), 500)],
+        })]
+    };
+    let mut world = World::new(Mode::Guarded);
+    pass(&mut world, 10, |_| full());
+    assert_eq!(world.orders_given(), ["ask free_space"]);
+    let nothing =
+        || vec![Health::Disk(Disk { path: "/".into(), free_bytes: 0, least_bytes: 100, freeable: Vec::new() })];
+    let mut world = World::new(Mode::Autonomous);
+    pass(&mut world, 10, |_| nothing());
+    assert_eq!((only(&world).stage, world.orders_given().len()), (Stage::Stuck, 0));
+}
+
+#[test]
+fn rules_that_were_in_force_and_are_gone_are_loaded_again_and_others_never() {
+    let rules = |rules| vec![Health::Firewall(Firewall { path: "/etc/nftables.conf".into(), rules, wanted: 4 })];
+    let mut world = World::new(Mode::Guarded);
+    pass(&mut world, 20, |_| rules(0));
+    assert_eq!(world.incidents(), [], "the file alone does not say that it was ever loaded");
+    pass(&mut world, 5, |_| rules(4));
+    pass(&mut world, 20, |given| rules(if given.is_empty() { 0 } else { 4 }));
+    assert_eq!(world.orders_given(), ["load /etc/nftables.conf", "verify"]);
+    assert_eq!(only(&world).stage, Stage::Healed);
+}
+
+#[test]
+fn an_expired_certificate_is_read_again_when_its_file_is_good_and_renewed_otherwise() {
+    let shown = |expired, file_expired| {
+        let (path, unit) = ("/etc/ssl/app.crt".into(), UNIT.to_owned());
+        vec![Health::Certificate(Certificate {
+            path,
+            unit,
+            shown_expired: Some(expired),
+            file_expired,
+            renewable: true,
+        })]
+    };
+    let mut world = World::new(Mode::Autonomous);
+    pass(&mut world, 20, |given| shown(given.is_empty(), false));
+    assert_eq!(world.orders_given(), ["reload app.service", "verify"]);
+    let mut world = World::new(Mode::Autonomous);
+    pass(&mut world, 30, |given| {
+        let renewed = given.iter().any(|order| order.starts_with("renew"));
+        let read = given.iter().any(|order| order.starts_with("reload"));
+        shown(!read, !renewed)
+    });
+    assert_eq!(world.orders_given(), ["renew /etc/ssl/app.crt", "reload app.service", "verify"]);
+    assert_eq!(only(&world).stage, Stage::Healed);
+}
+
+#[test]
+fn whoever_fails_again_soon_is_the_same_incident_and_a_person_may_end_it() {
+    let mut world = World::new(Mode::Autonomous);
+    pass(&mut world, 5, |_| one(well()));
+    pass(&mut world, 20, until(&["restart app.service"], failed()));
+    assert_eq!(only(&world).stage, Stage::Healed);
+    pass(&mut world, 5, |_| one(Service { turn: 7, ..failed() }));
+    assert_eq!(only(&world).stage, Stage::Contained);
+    assert!(only(&world).actions.len() > 1);
+    let incident = only(&world).id;
+    world.input(Input::Command(Command::Judge { incident, true_positive: false }));
+    let before = world.orders_given().len();
+    pass(&mut world, 30, |_| one(Service { turn: 7, ..failed() }));
+    assert_eq!(world.orders_given().len(), before);
+}
+
+#[test]
+fn it_goes_on_where_it_was_when_the_agent_dies_at_any_input() {
+    let play = |crash_at: Option<usize>| {
+        let mut world = World::new(Mode::Autonomous);
+        world.crash_at = crash_at;
+        pass(&mut world, 5, |_| one(well()));
+        accident(&mut world, SETTINGS);
+        pass(&mut world, 60, until(&["restore /etc/app.conf"], failed()));
+        world
+    };
+    let inputs = play(None).inputs.len();
+    for crash_at in (0..inputs).step_by(7) {
+        assert_eq!(only(&play(Some(crash_at))).stage, Stage::Healed, "died before input {crash_at}");
+    }
+}

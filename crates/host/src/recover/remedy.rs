@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Cures of failures: start a service again, make room, load the packet filter, renew a certificate.
+//!
+//! What may be run or deleted comes from the configuration alone: an action names a unit or a path, never a command.
+
+use super::unit;
+use crate::system::{Digest, Error, FileState, Result, System, UnitState, UnitVerb};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use thymus_engine::HostPath;
+use thymus_engine::action::{Expected, Facts, Merge, Outcome};
+use thymus_engine::detect::matches_glob;
+use thymus_engine::event::FileKind;
+
+/// What the configuration declares about curing.
+#[derive(Clone, Debug, Default)]
+pub struct Remedies {
+    /// A command that accepts or refuses a unit's configuration, by unit.
+    pub tests: BTreeMap<String, Vec<String>>,
+    /// A command that renews a certificate, by its file.
+    pub renewals: BTreeMap<HostPath, Vec<String>>,
+    /// Files that may be deleted when room is short; globs.
+    pub freeable: Vec<String>,
+}
+
+/// What undo needs, or what is left to tell.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Before {
+    /// What the deleted files were; they do not come back.
+    Freed(Vec<(HostPath, FileState)>),
+    /// The rules in force before, in the keep.
+    Rules(Digest),
+    /// The certificate as it was, in the keep.
+    Certificate(Option<FileState>),
+}
+
+fn facts(as_expected: Expected, targets: usize) -> Facts {
+    Facts {
+        as_expected,
+        undo_ready: true,
+        merge: Merge::Exact,
+        never_touch: false,
+        evidence_saved: true,
+        targets,
+        left_out: Vec::new(),
+    }
+}
+
+fn words(command: &[String]) -> Vec<&str> {
+    command.iter().map(String::as_str).collect()
+}
+
+fn first_line(output: &str) -> String {
+    output.trim().lines().next().unwrap_or_default().chars().take(300).collect()
+}
+
+/// Why the declared test refuses the unit's configuration; `None`: it accepts it, or there is none that can be run.
+pub fn refusal(system: &mut dyn System, remedies: &Remedies, unit: &str) -> Result<Option<String>> {
+    let Some(test) = remedies.tests.get(unit) else { return Ok(None) };
+    let ran = system.run(&words(test), &[])?;
+    // It could not be run: that says nothing about the configuration.
+    let refused = !matches!(ran.status, 0 | 126 | 127);
+    Ok(refused.then(|| format!("`{}` says: {}", test.join(" "), first_line(&ran.output))))
+}
+
+pub fn capture_restart(system: &mut dyn System, remedies: &Remedies, unit: &str) -> Result<(UnitState, Facts)> {
+    let state = system.unit(unit)?;
+    let as_expected = match refusal(system, remedies, unit)? {
+        Some(why) => Expected::Changed(why),
+        None => Expected::Yes,
+    };
+    Ok((state, facts(as_expected, 1)))
+}
+
+pub fn apply_restart(system: &mut dyn System, unit: &str, before: &UnitState) -> Result<Outcome> {
+    system.control(UnitVerb::DaemonReload, "")?;
+    match system.control(UnitVerb::Restart, unit) {
+        Err(_) if before.active == "failed" => {
+            // The manager may refuse for its limit of starts alone. Not before: a unit that is neither failed nor active
+            // looks like one that was stopped on purpose.
+            system.control(UnitVerb::ResetFailed, unit)?;
+            system.control(UnitVerb::Restart, unit)?;
+        }
+        other => other?,
+    }
+    Ok(Outcome::Success)
+}
+
+/// What is active again is left so; what was active is.
+pub fn revert_restart(system: &mut dyn System, unit: &str, before: &UnitState) -> Result<Outcome> {
+    unit::revert(system, unit, before)
+}
+
+pub fn capture_freeing(system: &mut dyn System, remedies: &Remedies, paths: &[HostPath]) -> Result<(Before, Facts)> {
+    let mut found = Vec::new();
+    let mut changed = None;
+    for path in paths {
+        if !remedies.freeable.iter().any(|glob| matches_glob(glob, path)) {
+            return Err(Error::Refused { path: path.clone(), why: "no declaration says that it may be freed".into() });
+        }
+        match system.measure(path)? {
+            Some(state) if state.kind == FileKind::Regular => found.push((path.clone(), state)),
+            Some(_) | None => changed = Some(format!("`{path}` is no file any more")),
+        }
+    }
+    let as_expected = changed.map_or(Expected::Yes, Expected::Changed);
+    let targets = found.len();
+    Ok((Before::Freed(found), facts(as_expected, targets)))
+}
+
+/// What is gone already is as good.
+pub fn apply_freeing(system: &mut dyn System, files: &[(HostPath, FileState)]) -> Result<Outcome> {
+    for (path, expected) in files {
+        if system.measure(path)?.is_some() {
+            system.free(path, expected)?;
+        }
+    }
+    Ok(Outcome::Success)
+}
+
+const LIST: [&str; 3] = ["nft", "list", "ruleset"];
+
+fn nft(system: &mut dyn System, command: &[&str], input: &[u8]) -> Result<String> {
+    let ran = system.run(command, input)?;
+    if ran.status == 0 {
+        return Ok(ran.output);
+    }
+    Err(Error::Probe { what: format!("`{}`", command.join(" ")), why: first_line(&ran.output) })
+}
+
+pub fn capture_firewall(system: &mut dyn System, path: &HostPath) -> Result<(Before, Facts)> {
+    let rules = nft(system, &LIST, &[])?;
+    let kept = system.keep(rules.as_bytes())?;
+    let file = path.to_string();
+    // The kernel reads it without loading it.
+    let as_expected = match nft(system, &["nft", "-c", "-f", &file], &[]) {
+        Ok(_) => Expected::Yes,
+        Err(Error::Probe { why, .. }) => Expected::Changed(format!("`{path}` cannot be loaded: {why}")),
+        Err(other) => return Err(other),
+    };
+    Ok((Before::Rules(kept), facts(as_expected, 1)))
+}
+
+pub fn apply_firewall(system: &mut dyn System, path: &HostPath) -> Result<Outcome> {
+    nft(system, &["nft", "-f", &path.to_string()], &[])?;
+    Ok(Outcome::Success)
+}
+
+/// One transaction: there is no moment without rules in between.
+pub fn revert_firewall(system: &mut dyn System, rules: &Digest) -> Result<Outcome> {
+    let kept = system.kept(rules)?;
+    nft(system, &["nft", "-f", "-"], &[b"flush ruleset\n", kept.as_slice()].concat())?;
+    Ok(Outcome::Undone)
+}
+
+pub fn capture_renewal(system: &mut dyn System, remedies: &Remedies, path: &HostPath) -> Result<(Before, Facts)> {
+    if !remedies.renewals.contains_key(path) {
+        return Err(Error::Refused { path: path.clone(), why: "no command that renews it is declared".into() });
+    }
+    let state = system.capture(path)?;
+    Ok((Before::Certificate(state), facts(Expected::Yes, 1)))
+}
+
+pub fn apply_renewal(system: &mut dyn System, remedies: &Remedies, path: &HostPath) -> Result<Outcome> {
+    let Some(command) = remedies.renewals.get(path) else {
+        return Ok(Outcome::Failed("no command that renews it is declared".to_owned()));
+    };
+    let ran = system.run(&words(command), &[])?;
+    if ran.status == 0 {
+        return Ok(Outcome::Success);
+    }
+    let why = format!("`{}` ended with status {}: {}", command.join(" "), ran.status, first_line(&ran.output));
+    Ok(Outcome::Failed(why))
+}
