@@ -8,6 +8,7 @@ SEED ?= 7
 SEEDS ?= 20
 CI_SEEDS ?= 2
 FUZZ_SECONDS ?= 20
+FAULTS = crash-loop wedged-service bad-config deleted-binary full-disk expired-certificate firewall-emptied
 MASS = ransomware-in-place ransomware-copy ransomware-slow ransomware-parallel ransomware-service wiper
 
 .PHONY: setup build run test bench drills soak cases fuzz
@@ -31,14 +32,17 @@ test: setup build
 	$(THYMUS) drill run ransomware-in-place --seed 100 --runs 2
 	$(THYMUS) drill run ransomware-in-place --seed 102 --ordeal kill-often
 	$(THYMUS) drill run ransomware-copy wiper --seed 103 --respond-after attack-end
+	$(THYMUS) drill run bad-config full-disk --seed 1
+	$(THYMUS) drill run wedged-service crash-loop --seed 2
 	$(THYMUS) drill run benign --seed 100 --runs 2
 
-drills: setup build  ## the promises of SPECIFICATION.md over 20 seeds, half with the agent outside, half inside; 40 minutes
+drills: setup build  ## the promises of SPECIFICATION.md over 20 seeds, half with the agent outside, half inside; hours
 	$(THYMUS) drill run persistence --seed 1 --runs $(SEEDS) --json | tee target/drills.jsonl
 	$(THYMUS) drill run persistence --seed 1 --runs $(SEEDS) --undo --json | tee target/drills-undo.jsonl
 	$(THYMUS) drill run persistence --seed 1 --runs 4 --ordeal cut-power --json | tee target/drills-power.jsonl
 	$(THYMUS) drill run persistence --seed 1 --runs 4 --ordeal kill-agent --json | tee target/drills-kill.jsonl
 	$(THYMUS) drill run persistence --seed 1 --runs 4 --ordeal stale-editor --json | tee target/drills-stale.jsonl
+	$(THYMUS) drill run $(FAULTS) --seed 1 --runs $(SEEDS) --json | tee target/drills-faults.jsonl
 	$(THYMUS) drill run $(MASS) --seed 1 --runs $(SEEDS) --json | tee target/drills-mass.jsonl
 	$(THYMUS) drill run $(MASS) --seed 1 --runs $(SEEDS) --respond-after attack-end --json | tee target/drills-mass-whole.jsonl
 	$(THYMUS) drill run $(MASS) --seed 1 --runs 2 --ordeal kill-often --json | tee target/drills-mass-kill.jsonl

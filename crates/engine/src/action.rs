@@ -216,7 +216,7 @@ pub struct Facts {
     /// Targets that exist at this instant.
     pub targets: usize,
     /// Of many files: those that do not fit the plan and are left alone, each with the reason.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default)]
     pub left_out: Vec<(HostPath, String)>,
 }
 

@@ -726,6 +726,30 @@ fn files_of_a_crowd_that_do_not_fit_are_put_in_order_by_themselves() {
 }
 
 #[test]
+fn every_input_is_written_down_and_read_again_the_same() {
+    let mut world = World::new(Mode::Autonomous);
+    persistence(&mut world);
+    let shell = world.login(ALICE, None);
+    for number in 0..300 {
+        world.write(shell, &format!("/home/alice/{number}"));
+    }
+    world.misfits.insert(HostPath::from("/home/alice/7"));
+    world.find(shell, "impact/encryption", Confidence::High);
+    world.settle();
+    for (_, input) in &world.inputs {
+        // As the journal writes it: a form that does not describe itself, so no field may be left away.
+        let bytes = postcard::to_stdvec(input).unwrap();
+        assert_eq!(&postcard::from_bytes::<Input>(&bytes).unwrap(), input);
+    }
+    assert!(
+        world
+            .inputs
+            .iter()
+            .any(|(_, input)| matches!(input, Input::Prepared { facts, .. } if !facts.left_out.is_empty()))
+    );
+}
+
+#[test]
 fn a_crowd_under_a_hold_is_judged_in_few_questions_and_healed_after_it() {
     let mut world = World::new(Mode::Autonomous);
     let until = Timestamp(u64::MAX);

@@ -6,7 +6,12 @@ use crate::engine::world::{OPS, World};
 use crate::input::Mode;
 use proptest::prelude::*;
 
-fn golden(items: &[(Section, &str, &[(&str, &str)])]) -> Golden {
+/// Section, name and fields of one item.
+type Given<'a> = (Section, &'a str, &'a [(&'a str, &'a str)]);
+/// The same as somebody wants it: nothing, or some fields with any or one value.
+type Wanted<'a> = (Section, &'a str, Option<&'a [(&'a str, Option<&'a str>)]>);
+
+fn golden(items: &[Given<'_>]) -> Golden {
     let mut golden = Golden::default();
     for (section, name, fields) in items {
         let state = fields.iter().map(|(field, value)| ((*field).to_owned(), (*value).to_owned())).collect();
@@ -15,7 +20,7 @@ fn golden(items: &[(Section, &str, &[(&str, &str)])]) -> Golden {
     golden
 }
 
-fn declared(items: &[(Section, &str, Option<&[(&str, Option<&str>)]>)]) -> Declared {
+fn declared(items: &[Wanted<'_>]) -> Declared {
     let wish = |fields: &Option<&[(&str, Option<&str>)]>| match fields {
         None => Wish::Absent,
         Some(fields) => Wish::Present(
