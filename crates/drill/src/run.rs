@@ -264,7 +264,7 @@ fn report(
         reach_precision: ratio(hit, named.len()),
         reach_recall: ratio(hit, tampered.len()),
         objects_in_scope: in_scope.len()
-            + plan.crowd.as_ref().map_or(0, |crowd| usize::try_from(crowd.files).unwrap_or(usize::MAX)),
+            + plan.crowd.as_ref().filter(|_| !scenario.benign).map_or(0, |crowd| crowd.files as usize),
         objects_tampered_at_containment: contained.map(|contained| {
             truth.touched.iter().filter(|(path, at)| **at <= contained.0 && tampered.contains(*path)).count()
         }),
