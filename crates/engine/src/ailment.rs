@@ -474,10 +474,7 @@ impl Ailment {
             let reasons = vec!["no policy is loaded: nothing is permitted".to_owned()];
             return Verdict { decision: Decision::Deny, reasons };
         };
-        let same = |other: &&Step| other.action == step.action && other.state == Progressing::Settled;
-        let earlier: Vec<&Step> = self.steps.values().filter(same).collect();
-        let count = u32::try_from(earlier.len()).unwrap_or(u32::MAX);
-        let attempts = Attempts { count, last: earlier.iter().filter_map(|step| step.settled).max() };
+        let attempts = self.attempts(&step.action);
         let authorised_change = cure::takes_back_an_authorised_change(desk, &step.action);
         let request = Request {
             now: desk.now,
@@ -499,7 +496,20 @@ impl Ailment {
         guard::judge(&request, policies)
     }
 
+    /// Of exactly this action, so far.
+    fn attempts(&self, action: &Action) -> Attempts {
+        let same = |other: &&Step| other.action == *action && other.state == Progressing::Settled;
+        let earlier: Vec<&Step> = self.steps.values().filter(same).collect();
+        let count = u32::try_from(earlier.len()).unwrap_or(u32::MAX);
+        Attempts { count, last: earlier.iter().filter_map(|step| step.settled).max() }
+    }
+
     fn propose(&mut self, desk: &mut Desk<'_>, action: Action) {
+        // The guard wants a pause between two tries of the same: it is looked at again when that is over.
+        if let Some(ready) = self.attempts(&action).next_at().filter(|ready| *ready > desk.now) {
+            self.not_before = self.not_before.max(ready);
+            return;
+        }
         *desk.actions_begun += 1;
         let id = ActionId(*desk.actions_begun);
         desk.owners.insert(id, self.id);
