@@ -15,6 +15,8 @@ use thymus_engine::event::FileKind;
 pub const DECOYS_MAX: usize = 64;
 /// LIMIT: entries of one directory that are looked at for further directories.
 const ENTRIES_MAX: usize = 1_024;
+/// A directory gets none within its first hour, nanoseconds.
+const YOUNG_NS: i64 = 3_600_000_000_000;
 /// Names that are tried in one directory.
 const NAMES: u8 = 4;
 
@@ -120,6 +122,9 @@ impl Decoys {
         let Some(whose) = system.look(directory)?.filter(|state| state.kind == FileKind::Directory) else {
             return Ok(None);
         };
+        if is_young(whose.inode.1) {
+            return Ok(None);
+        }
         for attempt in 0..NAMES {
             let random = self.random(directory, attempt);
             let ending = ENDINGS[usize::from(random[1]) % ENDINGS.len()];
@@ -160,6 +165,14 @@ impl Decoys {
         std::fs::write(&unfinished, text)?;
         std::fs::rename(&unfinished, &self.file)
     }
+}
+
+/// A directory that was made lately may be an attack's own, which must go when it is empty. Where the file system keeps no
+/// time of birth (0), it is taken for old.
+fn is_young(born_ns: i64) -> bool {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let now = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
+    born_ns != 0 && now.saturating_sub(born_ns) < YOUNG_NS
 }
 
 /// What such a file would hold, 6 to 22 KiB.
@@ -269,6 +282,14 @@ mod tests {
         decoys.maintain(&mut sim);
         assert_eq!(sim.state().files, whole.files);
         assert_eq!(decoys.paths(), paths);
+    }
+
+    #[test]
+    fn a_directory_that_was_made_lately_has_none() {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let now = i64::try_from(now.as_nanos()).unwrap();
+        assert!(is_young(now) && is_young(now - YOUNG_NS / 2));
+        assert!(!is_young(now - 2 * YOUNG_NS) && !is_young(0));
     }
 
     #[test]
