@@ -27,6 +27,7 @@ test: setup build
 	$(THYMUS) drill run persistence --seed 100 --runs $(CI_SEEDS)
 	$(THYMUS) drill run persistence --seed 200 --undo --runs 2
 	$(THYMUS) drill run persistence --seed 301 --ordeal cut-power
+	$(THYMUS) drill run persistence --seed 300 --ordeal kill-agent
 	$(THYMUS) drill run persistence --seed 302 --ordeal stale-editor
 	$(THYMUS) drill run ransomware-in-place --seed 100 --runs 2
 	$(THYMUS) drill run ransomware-in-place --seed 102 --ordeal kill-often

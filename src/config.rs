@@ -119,8 +119,7 @@ pub(crate) struct Decoys {
     /// Whether there are any. Where Thymus may only watch, there are none. Default `true`; with `false` those of before are
     /// taken away.
     pub(crate) enabled: bool,
-    /// Directories in which one lies, at most 64, once they are an hour old. `*` stands for anything within one name, but no
-    /// hidden ones.
+    /// Directories in which one lies, at most 64. `*` stands for anything within one name, but no hidden ones.
     pub(crate) directories: Vec<Glob>,
 }
 

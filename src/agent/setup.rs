@@ -13,7 +13,7 @@ use std::time::Duration;
 use thymus_engine::engine::Engine;
 use thymus_engine::event::Event;
 use thymus_engine::input::{Configuration, Mode};
-use thymus_engine::{HostPath, ProcessKey, Stage};
+use thymus_engine::{HostPath, ProcessKey};
 use thymus_host::decoy::Decoys;
 use thymus_host::journal::{self, Journal};
 use thymus_host::perform::{Hands, VaultContents, VaultVersions};
@@ -124,7 +124,7 @@ impl House {
         let mut decoys = Decoys::remembered(&self.path("decoys.json"));
         let wanted = config.decoys.enabled && config.mode != Mode::Observe;
         // A directory may be an attack's own, and must go when it is empty: while one is being undone, no new ones.
-        let undoing = self.engine.borrow().as_ref().is_some_and(|(engine, _)| is_undoing(engine));
+        let undoing = self.engine.borrow().as_ref().is_some_and(|(engine, _)| engine.is_undoing());
         let globs = config.decoys.directories.iter().filter(|_| !undoing);
         let globs: Vec<String> = globs.map(|glob| glob.get().clone()).collect();
         let done = if wanted { decoys.place(&mut system, &globs) } else { decoys.remove(&mut system) };
@@ -422,9 +422,4 @@ pub(super) fn intent_of(call: Option<OpenIntent>) -> Intent {
         Some(call) if call.may_write() => Intent::Write,
         Some(_) => Intent::Read,
     }
-}
-
-/// A confirmed incident is not healed yet.
-fn is_undoing(engine: &Engine) -> bool {
-    engine.view().incidents.iter().any(|incident| incident.confirmed && incident.stage != Stage::Healed)
 }

@@ -668,6 +668,8 @@ impl Case {
             let net = net(desk, &path);
             if net == Net::Pending || (!self.plan.impatient && self.is_held_open(desk, &path)) {
                 self.plan.pending.insert(path);
+            } else if self.waits_for_entries(&path, desk.now) {
+                continue;
             } else if let Some(file) = self.as_one_of_many(desk, &path, &net).filter(|_| crowd) {
                 gathered.push(file);
                 if gathered.len() == FILES_MAX {
@@ -766,6 +768,29 @@ impl Case {
         true
     }
 
+    /// A directory of the attack's own goes when it is empty: it is planned once nothing in it is to be put in order.
+    fn waits_for_entries(&mut self, path: &HostPath, now: Timestamp) -> bool {
+        if !self.directories.contains(path) {
+            return false;
+        }
+        let within = HostPath::new(&[path.as_bytes(), b"/"].concat());
+        let below = self.objects.range(within.clone()..);
+        let below = below.take_while(|(entry, _)| entry.as_bytes().starts_with(within.as_bytes()));
+        let mut open =
+            below.filter(|(_, object)| matches!(object.progress, Progress::Todo | Progress::Busy)).peekable();
+        if open.peek().is_none() {
+            return false;
+        }
+        // What waits for a close is looked at again when everything else is settled: then so is this.
+        if open.all(|(entry, _)| self.plan.pending.contains(entry)) {
+            self.plan.pending.insert(path.clone());
+        } else if let Some(object) = self.objects.get_mut(path) {
+            object.not_before = Timestamp(now.0 + RETRY_NS);
+            self.plan.later.insert(path.clone());
+        }
+        true
+    }
+
     /// A stopped subject was in the middle of writing it: what it is will be known when the subject is ended.
     fn is_held_open(&self, desk: &Desk<'_>, path: &HostPath) -> bool {
         let stopped = |key: &ProcessKey| self.plan.live.contains(key) && !self.plan.running.contains(key);
@@ -828,9 +853,8 @@ impl Case {
     }
 
     /// Files of an action on many that are planned by themselves from now on.
-    fn one_by_one<'a>(&mut self, desk: &Desk<'_>, action: &'a Action, not_before: Timestamp) {
-        let paths: Vec<&'a HostPath> = action.paths().collect();
-        for path in paths {
+    fn one_by_one(&mut self, desk: &Desk<'_>, action: &Action, not_before: Timestamp) {
+        for path in action.paths() {
             self.alone(desk, path, not_before);
         }
     }

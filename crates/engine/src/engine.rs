@@ -130,6 +130,12 @@ impl Engine {
         &self.graph
     }
 
+    /// A confirmed incident that no person ended is not healed yet.
+    #[must_use]
+    pub fn is_undoing(&self) -> bool {
+        self.active.iter().filter_map(|id| self.cases.get(id)).any(|case| case.stage != Stage::Healed)
+    }
+
     /// Takes one input in and says what is to be done. Time never goes back: an earlier `now` counts as the latest.
     pub fn step(&mut self, now: Timestamp, input: Input, out: &mut Vec<Effect>) -> Work {
         self.now = now.max(self.now);

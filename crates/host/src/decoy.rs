@@ -5,6 +5,7 @@
 //! Invariants: nothing that is there is replaced; a name is plausible and the same on no two hosts; no backup takes them
 //! for the user's: the vault leaves them out, and they carry the attribute that tells others so.
 
+use crate::glob;
 use crate::system::{Bytes, Digest, FileState, Result, System};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -13,10 +14,8 @@ use thymus_engine::event::FileKind;
 
 /// LIMIT: decoys of one host.
 pub const DECOYS_MAX: usize = 64;
-/// LIMIT: entries of one directory that are looked at for further directories.
+/// LIMIT: directories that are looked at for one glob.
 const ENTRIES_MAX: usize = 1_024;
-/// A directory gets none within its first hour, nanoseconds.
-const YOUNG_NS: i64 = 3_600_000_000_000;
 /// Names that are tried in one directory.
 const NAMES: u8 = 4;
 
@@ -77,7 +76,7 @@ impl Decoys {
             self.kept.seed = Digest(seed).to_string();
         }
         self.maintain(system);
-        let directories: Vec<HostPath> = trees.iter().flat_map(|tree| expand(system, tree)).collect();
+        let directories: Vec<HostPath> = trees.iter().flat_map(|tree| directories(system, tree)).collect();
         for directory in directories {
             let there = self.kept.placed.iter().any(|(path, _)| path.parent() == directory.as_bytes());
             if there || self.kept.placed.len() >= DECOYS_MAX {
@@ -122,9 +121,6 @@ impl Decoys {
         let Some(whose) = system.look(directory)?.filter(|state| state.kind == FileKind::Directory) else {
             return Ok(None);
         };
-        if is_young(whose.inode.1) {
-            return Ok(None);
-        }
         for attempt in 0..NAMES {
             let random = self.random(directory, attempt);
             let ending = ENDINGS[usize::from(random[1]) % ENDINGS.len()];
@@ -167,14 +163,6 @@ impl Decoys {
     }
 }
 
-/// A directory that was made lately may be an attack's own, which must go when it is empty. Where the file system keeps no
-/// time of birth (0), it is taken for old.
-fn is_young(born_ns: i64) -> bool {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    let now = i64::try_from(now.as_nanos()).unwrap_or(i64::MAX);
-    born_ns != 0 && now.saturating_sub(born_ns) < YOUNG_NS
-}
-
 /// What such a file would hold, 6 to 22 KiB.
 fn content(random: &[u8; 32], ending: &str) -> Vec<u8> {
     let mut bytes = vec![0; 6_144 + 64 * usize::from(random[3])];
@@ -199,28 +187,14 @@ fn content(random: &[u8; 32], ending: &str) -> Vec<u8> {
     bytes.chunks_exact(8).flat_map(|chunk| row(chunk).into_bytes()).take(bytes.len()).collect()
 }
 
-/// Directories that a glob names, `*` within one name; hidden ones only where they are named.
-fn expand(system: &mut dyn System, glob: &str) -> Vec<HostPath> {
-    let mut found = vec![HostPath::from("")];
-    for part in glob.split('/').filter(|part| !part.is_empty()) {
-        let mut next = Vec::new();
-        for directory in found {
-            if !part.contains('*') {
-                next.push(HostPath::new(&[directory.as_bytes(), b"/", part.as_bytes()].concat()));
-                continue;
-            }
-            let listed = system.list(&directory).unwrap_or_default();
-            let fits = |(path, kind): &(HostPath, FileKind)| {
-                *kind == FileKind::Directory
-                    && path.file_name().first() != Some(&b'.')
-                    && thymus_engine::detect::matches_glob(part, &HostPath::new(path.file_name()))
-            };
-            next.extend(listed.into_iter().take(ENTRIES_MAX).filter(fits).map(|(path, _)| path));
-        }
-        next.truncate(ENTRIES_MAX);
-        found = next;
-    }
-    found
+/// Directories that a glob names; hidden ones only where they are named.
+fn directories(system: &mut dyn System, glob: &str) -> Vec<HostPath> {
+    let counts =
+        |(path, kind): &(HostPath, FileKind)| *kind == FileKind::Directory && path.file_name().first() != Some(&b'.');
+    glob::expand(glob, ENTRIES_MAX, &mut |directory| {
+        let listed = system.list(directory).unwrap_or_default();
+        listed.into_iter().filter(counts).map(|(path, _)| path).collect()
+    })
 }
 
 #[cfg(test)]
@@ -282,14 +256,6 @@ mod tests {
         decoys.maintain(&mut sim);
         assert_eq!(sim.state().files, whole.files);
         assert_eq!(decoys.paths(), paths);
-    }
-
-    #[test]
-    fn a_directory_that_was_made_lately_has_none() {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
-        let now = i64::try_from(now.as_nanos()).unwrap();
-        assert!(is_young(now) && is_young(now - YOUNG_NS / 2));
-        assert!(!is_young(now - 2 * YOUNG_NS) && !is_young(0));
     }
 
     #[test]

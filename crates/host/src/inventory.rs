@@ -8,7 +8,7 @@
 //! crontab(5), dpkg(1), systemd.unit(5), proc(5).
 
 mod accounts;
-mod below;
+pub(crate) mod below;
 mod listeners;
 mod packages;
 mod services;

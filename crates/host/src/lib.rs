@@ -6,6 +6,7 @@
 
 pub mod decoy;
 pub mod fuzz;
+mod glob;
 pub mod inventory;
 pub mod journal;
 pub mod origin;

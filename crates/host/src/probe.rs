@@ -7,6 +7,8 @@
 
 mod learn;
 
+use crate::glob;
+use crate::inventory::below::{Below, FILE_BYTES_MAX};
 use crate::recover::remedy::Remedies;
 use crate::scope::Scope;
 use crate::system::{Probe, Ran, room, services};
@@ -14,7 +16,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use thymus_engine::HostPath;
-use thymus_engine::detect::matches_glob;
 use thymus_engine::event::FileKind;
 use thymus_engine::health::{
     Certificate, Disk, FREEABLE_MAX, Firewall, Health, LOG_LINE_BYTES_MAX, LOG_LINES_MAX, Service, WATCHES_MAX,
@@ -23,7 +24,9 @@ use thymus_engine::input::Check;
 
 /// LIMIT: units asked about.
 pub const UNITS_MAX: usize = 128;
-/// LIMIT: directories and entries looked at to find files that may be freed.
+/// LIMIT: programs remembered as having been there.
+const PROGRAMS_MAX: usize = 8 * UNITS_MAX;
+/// LIMIT: entries looked at for one glob of files that may be freed.
 const FREEABLE_LOOKS_MAX: usize = 4_096;
 /// Between two rounds, while all is well and while something is not.
 const CALM: Duration = Duration::from_secs(2);
@@ -214,7 +217,8 @@ impl Prober<'_> {
         };
         let root = self.scope.root();
         let there: Vec<HostPath> = state.programs.iter().filter(|path| room::exists(root, path)).cloned().collect();
-        self.programs.extend(there);
+        let room = PROGRAMS_MAX.saturating_sub(self.programs.len());
+        self.programs.extend(there.into_iter().take(room));
         service.missing = state
             .programs
             .iter()
@@ -288,6 +292,15 @@ impl Prober<'_> {
 
     // ---- what services live from ----
 
+    fn below(&self) -> Below<'_> {
+        Below::new(self.scope, Instant::now() + SHOW_LIMIT)
+    }
+
+    /// A file of the scope's own, at most [`FILE_BYTES_MAX`]; no link leads out of its root.
+    fn read(&self, path: &HostPath) -> Option<Vec<u8>> {
+        self.below().read(path.as_bytes(), FILE_BYTES_MAX).ok().flatten()
+    }
+
     fn disks(&self) -> Vec<Health> {
         let look = |path: &HostPath| {
             let free_bytes = room::free_bytes(self.scope.root(), path).ok()?;
@@ -302,8 +315,13 @@ impl Prober<'_> {
     fn freeable(&self) -> Vec<(HostPath, u64)> {
         let root = self.scope.root();
         let mut found: Vec<((i64, u32), HostPath, u64)> = Vec::new();
+        let below = self.below();
+        let mut list = |directory: &HostPath| -> Vec<HostPath> {
+            let names = below.list(directory.as_bytes()).unwrap_or_default().into_iter();
+            names.map(|(name, _)| HostPath::new(&[directory.as_bytes(), b"/", &name].concat())).collect()
+        };
         for glob in &self.questions.remedies.freeable {
-            for path in matching(self.scope, glob) {
+            for path in glob::expand(glob, FREEABLE_LOOKS_MAX, &mut list) {
                 let Ok(Some(state)) = room::measure(root, &path) else { continue };
                 let bytes = room::occupied(root, &path);
                 if state.kind == FileKind::Regular && bytes > 0 {
@@ -322,8 +340,9 @@ impl Prober<'_> {
         if ran.status != 0 {
             return None; // no packet filter here, or not ours to see
         }
-        let file = std::fs::read_to_string(self.scope.root_path().join(path.to_string().trim_start_matches('/')));
-        Some(Health::Firewall(Firewall { rules: rules(&ran.output), wanted: rules(&file.unwrap_or_default()), path }))
+        let file = self.read(&path).unwrap_or_default();
+        let wanted = rules(&String::from_utf8_lossy(&file));
+        Some(Health::Firewall(Firewall { rules: rules(&ran.output), wanted, path }))
     }
 
     fn certificates(&self) -> Vec<Health> {
@@ -334,8 +353,7 @@ impl Prober<'_> {
             let said = services::run(self.scope, &words, b"Q\n", SHOW_LIMIT).ok().map(|ran| ran.output);
             let first = said.as_deref().and_then(first_certificate);
             let shown_expired = first.and_then(|text| self.has_expired(text.as_bytes()));
-            let file = self.scope.root_path().join(shown.path.to_string().trim_start_matches('/'));
-            let file_expired = std::fs::read(file).ok().and_then(|bytes| self.has_expired(&bytes)).unwrap_or(true);
+            let file_expired = self.read(&shown.path).and_then(|bytes| self.has_expired(&bytes)).unwrap_or(true);
             let renewable = renewals.contains_key(&shown.path);
             let (path, unit) = (shown.path.clone(), shown.unit.clone());
             Health::Certificate(Certificate { path, unit, shown_expired, file_expired, renewable })
@@ -380,37 +398,6 @@ fn first_certificate(text: &str) -> Option<String> {
     let start = text.find("-----BEGIN CERTIFICATE-----")?;
     let end = text[start..].find(END)? + start + END.len();
     Some(format!("{}\n", &text[start..end]))
-}
-
-/// Paths below the root that a glob names; no link is followed.
-fn matching(scope: &Scope, glob: &str) -> Vec<HostPath> {
-    let parts: Vec<&str> = glob.split('/').skip(1).collect();
-    let mut found: Vec<String> = vec![String::new()];
-    let mut looks = 0;
-    for part in parts {
-        let mut next = Vec::new();
-        for directory in found {
-            if !part.contains('*') {
-                next.push(format!("{directory}/{part}"));
-                continue;
-            }
-            let place = scope.root_path().join(directory.trim_start_matches('/'));
-            let is_link = std::fs::symlink_metadata(&place).is_ok_and(|state| state.is_symlink());
-            for entry in std::fs::read_dir(place).into_iter().flatten().flatten().filter(|_| !is_link) {
-                looks += 1;
-                if looks > FREEABLE_LOOKS_MAX {
-                    break;
-                }
-                if let Some(name) = entry.file_name().to_str()
-                    && matches_glob(part, &HostPath::from(name))
-                {
-                    next.push(format!("{directory}/{name}"));
-                }
-            }
-        }
-        found = next;
-    }
-    found.iter().map(|path| HostPath::from(path.as_str())).collect()
 }
 
 /// What the service manager says of one unit.

@@ -69,11 +69,11 @@ fn an_intrusion_is_stopped_undone_in_order_and_proven() {
         "quarantine /etc/cron.d/job",
         "quarantine /etc/sudoers.d/x",
         "quarantine /root/.ssh/authorized_keys",
-        "quarantine /usr/local/lib/.hidden",
         "restore /etc/passwd",
         "restore /etc/ssh/sshd_config",
         "restore /var/log/auth.log",
         "restore /var/www/index.html",
+        "quarantine /usr/local/lib/.hidden",
         "remove evil.timer",
         "remove evil.service",
         "reload ssh.service",
@@ -723,6 +723,29 @@ fn files_of_a_crowd_that_do_not_fit_are_put_in_order_by_themselves() {
     }
     let paths: BTreeSet<&HostPath> = incident.actions.iter().flat_map(|record| record.action.paths()).collect();
     assert_eq!(paths.len(), 500);
+}
+
+#[test]
+fn a_directory_waits_for_what_is_in_it_however_often_that_is_begun_anew() {
+    let mut world = World::new(Mode::Autonomous);
+    let shell = world.login(ALICE, None);
+    world.create(shell, "/home/mallory", FileKind::Directory);
+    world.create(shell, "/home/mallory/a", FileKind::Directory);
+    for name in ["/home/mallory/.profile", "/home/mallory/a/b"] {
+        world.write(shell, name);
+        let changed = Expected::Changed("begun and put back".to_owned());
+        world.facts.insert(HostPath::from(name), (changed, Merge::Exact));
+    }
+    world.find(shell, "foothold/x", Confidence::High);
+    world.settle();
+    let incident = only(&world);
+    assert_eq!(incident.stage, Stage::Healed, "{}", incident.why);
+    let orders = world.orders_given();
+    let last = |path: &str| orders.iter().rposition(|order| *order == format!("quarantine {path}")).unwrap();
+    let first = |path: &str| orders.iter().position(|order| *order == format!("quarantine {path}")).unwrap();
+    assert!(last("/home/mallory/a/b") < first("/home/mallory/a"), "{orders:?}");
+    assert!(last("/home/mallory/.profile") < first("/home/mallory"), "{orders:?}");
+    assert!(last("/home/mallory/a") < first("/home/mallory"), "{orders:?}");
 }
 
 #[test]

@@ -14,16 +14,16 @@ use thymus_engine::HostPath;
 /// LIMIT: entries of one directory.
 const ENTRIES_MAX: usize = 8_192;
 /// LIMIT: bytes of a file that is only digested or parsed.
-pub(super) const FILE_BYTES_MAX: u64 = 1 << 20;
+pub(crate) const FILE_BYTES_MAX: u64 = 1 << 20;
 
 #[derive(Debug)]
-pub(super) struct Below<'a> {
+pub(crate) struct Below<'a> {
     root: BorrowedFd<'a>,
     deadline: Instant,
 }
 
 impl<'a> Below<'a> {
-    pub(super) fn new(scope: &'a Scope, deadline: Instant) -> Self {
+    pub(crate) fn new(scope: &'a Scope, deadline: Instant) -> Self {
         Self { root: scope.root().as_fd(), deadline }
     }
 
@@ -46,7 +46,7 @@ impl<'a> Below<'a> {
     }
 
     /// The whole of a regular file; `None`: there is none.
-    pub(super) fn read(&self, path: &[u8], bytes_max: u64) -> Result<Option<Vec<u8>>> {
+    pub(crate) fn read(&self, path: &[u8], bytes_max: u64) -> Result<Option<Vec<u8>>> {
         let Some(node) = self.open(path, OFlags::PATH)? else { return Ok(None) };
         let kind = rustix::fs::fstat(&node).map(|stat| FileType::from_raw_mode(stat.st_mode)).map_err(failed(path))?;
         if kind != FileType::RegularFile {
@@ -63,7 +63,7 @@ impl<'a> Below<'a> {
     }
 
     /// Names in a directory with their kinds, sorted; none when there is no directory.
-    pub(super) fn list(&self, path: &[u8]) -> Result<Vec<(Vec<u8>, FileType)>> {
+    pub(crate) fn list(&self, path: &[u8]) -> Result<Vec<(Vec<u8>, FileType)>> {
         let Some(directory) = self.open(path, OFlags::RDONLY | OFlags::DIRECTORY)? else { return Ok(Vec::new()) };
         let mut names = Vec::new();
         for entry in Dir::read_from(&directory).map_err(failed(path))? {
