@@ -220,6 +220,22 @@ pub struct Facts {
     pub left_out: Vec<(HostPath, String)>,
 }
 
+impl Facts {
+    /// Of `targets` objects: undo can be done, nothing is in the way, nothing has to be merged.
+    #[must_use]
+    pub const fn ready(as_expected: Expected, targets: usize) -> Self {
+        Self {
+            as_expected,
+            undo_ready: true,
+            merge: Merge::Exact,
+            never_touch: false,
+            evidence_saved: true,
+            targets,
+            left_out: Vec::new(),
+        }
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Expected {
     Yes,

@@ -20,8 +20,7 @@ use crate::guard::{self, Attempts, Request};
 use crate::health::Health;
 use crate::id::{ActionId, EventId, FindingId, IncidentId, ProcessKey, Timestamp, VersionId};
 use crate::incident::{
-    ActionRecord, Decision, FindingSummary, Incident, InvocationKind, Milestone, Object, ObjectClass, Root, Stage,
-    Verdict,
+    Decision, FindingSummary, Incident, InvocationKind, Milestone, Object, ObjectClass, Root, Stage, Verdict,
 };
 use crate::input::{Check, Effect, Mode, Proof};
 use crate::path::HostPath;
@@ -513,18 +512,7 @@ impl Ailment {
         *desk.actions_begun += 1;
         let id = ActionId(*desk.actions_begun);
         desk.owners.insert(id, self.id);
-        let step = Step {
-            action,
-            state: Progressing::Refused,
-            verdict: Verdict { decision: Decision::Deny, reasons: Vec::new() },
-            outcome: None,
-            decided: desk.now,
-            settled: None,
-            approved: false,
-            personal: false,
-            retries: 0,
-        };
-        self.steps.insert(id, step);
+        self.steps.insert(id, Step::new(action, desk.now));
         self.current = Some(id);
         self.begin(desk, id);
     }
@@ -780,15 +768,6 @@ impl Ailment {
     // ---- reading ----
 
     pub(crate) fn show(&self) -> Incident {
-        let told = |(_, step): &(&ActionId, &Step)| step.state != Progressing::Superseded || step.outcome.is_some();
-        let record = |(id, step): (&ActionId, &Step)| ActionRecord {
-            id: *id,
-            action: step.action.clone(),
-            verdict: step.verdict.clone(),
-            outcome: step.outcome.clone(),
-            decided: step.decided,
-            settled: step.settled,
-        };
         Incident {
             id: self.id,
             stage: self.stage,
@@ -802,7 +781,7 @@ impl Ailment {
             findings: self.findings.clone(),
             subjects: Vec::new(),
             objects: self.objects.values().cloned().collect(),
-            actions: self.steps.iter().filter(told).map(record).collect(),
+            actions: crate::decide::records(&self.steps),
             omitted: 0,
         }
     }

@@ -161,6 +161,21 @@ pub(crate) struct Step {
 }
 
 impl Step {
+    /// Judged by nobody yet.
+    pub(crate) fn new(action: Action, now: Timestamp) -> Self {
+        Self {
+            action,
+            state: Progressing::Refused,
+            verdict: Verdict { decision: Decision::Deny, reasons: Vec::new() },
+            outcome: None,
+            decided: now,
+            settled: None,
+            approved: false,
+            personal: false,
+            retries: 0,
+        }
+    }
+
     pub(crate) fn is_busy(&self) -> bool {
         matches!(self.state, Progressing::Preparing | Progressing::Committed)
     }
@@ -181,6 +196,21 @@ impl Step {
             }
         }
     }
+}
+
+/// What readers see of a plan's steps.
+pub(crate) fn records(steps: &BTreeMap<ActionId, Step>) -> Vec<ActionRecord> {
+    // What another action took the place of before anything was done is no part of the story.
+    let told = |(_, step): &(&ActionId, &Step)| step.state != Progressing::Superseded || step.outcome.is_some();
+    let record = |(id, step): (&ActionId, &Step)| ActionRecord {
+        id: *id,
+        action: step.action.clone(),
+        verdict: step.verdict.clone(),
+        outcome: step.outcome.clone(),
+        decided: step.decided,
+        settled: step.settled,
+    };
+    steps.iter().filter(told).map(record).collect()
 }
 
 /// What a case needs to go on: the rest of the engine, for one step.
@@ -527,18 +557,7 @@ impl Case {
         *desk.actions_begun += 1;
         let id = ActionId(*desk.actions_begun);
         desk.owners.insert(id, self.id);
-        let step = Step {
-            action,
-            state: Progressing::Refused,
-            verdict: Verdict { decision: Decision::Deny, reasons: Vec::new() },
-            outcome: None,
-            decided: desk.now,
-            settled: None,
-            approved: false,
-            personal: false,
-            retries: 0,
-        };
-        self.plan.steps.insert(id, step);
+        self.plan.steps.insert(id, Step::new(action, desk.now));
         id
     }
 
@@ -1704,19 +1723,5 @@ impl Case {
         }
         self.pass(desk, Milestone::Obstructed, why.to_owned());
         self.why = why.to_owned();
-    }
-
-    pub(crate) fn records(&self) -> Vec<ActionRecord> {
-        let record = |(id, step): (&ActionId, &Step)| ActionRecord {
-            id: *id,
-            action: step.action.clone(),
-            verdict: step.verdict.clone(),
-            outcome: step.outcome.clone(),
-            decided: step.decided,
-            settled: step.settled,
-        };
-        // What another action took the place of before anything was done is no part of the story.
-        let told = |(_, step): &(&ActionId, &Step)| step.state != Progressing::Superseded || step.outcome.is_some();
-        self.plan.steps.iter().filter(told).map(record).collect()
     }
 }

@@ -82,6 +82,10 @@ pub trait Detector {
     const META: Meta;
     /// At most one claim an event: one act is one piece of evidence.
     fn observe(&mut self, look: &Look<'_>) -> Option<Claim>;
+    /// What its memory had no room for, since the engine began.
+    fn forgotten(&self) -> u64 {
+        0
+    }
 }
 
 /// A detector's claim about the event it looked at.
@@ -113,6 +117,12 @@ macro_rules! detectors {
         pub const DETECTORS: &[Meta] = &[$($module::$name::META),*];
 
         impl Detectors {
+            /// Entries that gave way in the memory of any detector.
+            #[must_use]
+            pub fn forgotten(&self) -> u64 {
+                self.seen.forgotten + self.per_invocation.forgotten $(+ self.$field.forgotten())*
+            }
+
             /// The most confident claim about the event, the first of equals, and whose it is.
             fn claim(&mut self, look: &Look<'_>) -> Option<(u8, Meta, Claim)> {
                 let (mut best, mut index): (Option<(u8, Meta, Claim)>, u8) = (None, 0);

@@ -81,6 +81,26 @@ struct Counters {
     step_work_max: u32,
 }
 
+/// The rest of the engine for one step of an incident, whose own place in it stays free to be borrowed.
+macro_rules! desk {
+    ($engine:ident, $configuration:expr, $out:ident) => {
+        Desk {
+            now: $engine.now,
+            graph: &mut $engine.graph,
+            configuration: $configuration,
+            policies: $engine.policies.as_ref(),
+            hold: $engine.hold.as_ref(),
+            change_window: $engine.change.is_some(),
+            actions_begun: &mut $engine.actions_begun,
+            owners: &mut $engine.owners,
+            out: $out,
+            units: 0,
+            room: BEGUN_PER_STEP_MAX,
+            units_max: RESERVED_UNITS,
+        }
+    };
+}
+
 /// What somebody says about an action.
 enum Answer {
     Prepared(Facts),
@@ -526,20 +546,7 @@ impl Engine {
         out: &mut Vec<Effect>,
         work: impl FnOnce(&mut Case, &mut Desk<'_>),
     ) -> Option<u32> {
-        let mut desk = Desk {
-            now: self.now,
-            graph: &mut self.graph,
-            configuration: self.configuration.as_ref()?,
-            policies: self.policies.as_ref(),
-            hold: self.hold.as_ref(),
-            change_window: self.change.is_some(),
-            actions_begun: &mut self.actions_begun,
-            owners: &mut self.owners,
-            out,
-            units: 0,
-            room: BEGUN_PER_STEP_MAX,
-            units_max: RESERVED_UNITS,
-        };
+        let mut desk = desk!(self, self.configuration.as_ref()?, out);
         work(self.cases.get_mut(&incident)?, &mut desk);
         Some(desk.units)
     }
@@ -551,20 +558,7 @@ impl Engine {
         work: impl FnOnce(&mut Ward, &mut Desk<'_>, &mut ailment::Report<'_>),
     ) -> u32 {
         let Some(configuration) = self.configuration.as_ref() else { return 0 };
-        let mut desk = Desk {
-            now: self.now,
-            graph: &mut self.graph,
-            configuration,
-            policies: self.policies.as_ref(),
-            hold: self.hold.as_ref(),
-            change_window: self.change.is_some(),
-            actions_begun: &mut self.actions_begun,
-            owners: &mut self.owners,
-            out,
-            units: 0,
-            room: BEGUN_PER_STEP_MAX,
-            units_max: RESERVED_UNITS,
-        };
+        let mut desk = desk!(self, configuration, out);
         let mut report = ailment::Report { incidents_begun: &mut self.incidents_begun, findings: &mut self.detectors };
         work(&mut self.ward, &mut desk, &mut report);
         desk.units
@@ -680,6 +674,10 @@ impl Engine {
             ("incidents_dropped", self.counters.incidents_dropped),
             ("policies_refused", self.counters.policies_refused),
             ("answers_unknown", self.counters.answers_unknown),
+            ("claims_repeated", self.detectors.counters.repeated),
+            ("claims_beyond_limit", self.detectors.counters.beyond_limit),
+            ("detectors_forgot", self.detectors.forgotten()),
+            ("services_refused", self.ward.refused),
             ("step_work_max", u64::from(self.counters.step_work_max)),
             ("graph_processes", size(processes)),
             ("graph_files", size(files)),
@@ -744,7 +742,7 @@ impl Engine {
             findings: case.findings.iter().map(|claim| claim.summary.clone()).collect(),
             subjects: subjects.collect(),
             objects: objects.collect(),
-            actions: case.records(),
+            actions: crate::decide::records(&case.plan.steps),
             omitted: case.omitted + u64::try_from(left_out).unwrap_or(u64::MAX),
         }
     }

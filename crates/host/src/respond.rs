@@ -17,7 +17,7 @@ use crate::system::{self, System};
 use crate::warden::Leases;
 use serde::{Deserialize, Serialize};
 use std::path::Path;
-use thymus_engine::action::{Expected, Facts, Merge, Outcome};
+use thymus_engine::action::{Expected, Facts, Outcome};
 use thymus_engine::{ActionId, IncidentId, ProcessKey, Timestamp};
 use tree::{Halt, Tree};
 
@@ -135,13 +135,7 @@ fn words(what: &str, refused: &[(ProcessKey, String)]) -> String {
 
 /// Facts that are the same for all actions on processes.
 fn facts(found: &tree::Found, undo_ready: bool, evidence_saved: bool) -> Facts {
-    Facts {
-        as_expected: if found.living.is_empty() { Expected::AlreadyDone } else { Expected::Yes },
-        undo_ready,
-        merge: Merge::Exact,
-        never_touch: found.untouchable,
-        evidence_saved,
-        targets: found.living.len(),
-        left_out: Vec::new(),
-    }
+    let as_expected = if found.living.is_empty() { Expected::AlreadyDone } else { Expected::Yes };
+    let never_touch = found.untouchable;
+    Facts { undo_ready, never_touch, evidence_saved, ..Facts::ready(as_expected, found.living.len()) }
 }

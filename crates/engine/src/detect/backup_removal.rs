@@ -2,7 +2,7 @@
 //! `impact/backup-removal`
 
 use super::place::{is_system, is_within_any};
-use super::toll::{Toll, Work};
+use super::toll::{Toll, WORKS_MAX, Work};
 use super::{Authority, Bounded, Claim, Detector, FILE, Look, Meta};
 use crate::event::{Confidence, FileActivityId};
 use crate::path::HostPath;
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 /// A user who prunes the own repository of backups is seen (medium), and alone leads to nothing.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct BackupRemoval {
-    works: Bounded<Work, Toll>,
+    works: Bounded<Work, Toll, WORKS_MAX>,
 }
 
 /// Program, and the words that make it delete; empty: it only ever deletes.
@@ -39,6 +39,10 @@ const ENOUGH: u64 = 3;
 
 impl Detector for BackupRemoval {
     const META: Meta = Meta { name: "impact/backup-removal", technique: "T1490", class_uid: FILE };
+
+    fn forgotten(&self) -> u64 {
+        self.works.forgotten
+    }
 
     fn observe(&mut self, look: &Look<'_>) -> Option<Claim> {
         let (paths, what): (Vec<HostPath>, &str) = if let Some(process) = look.exec() {

@@ -4,16 +4,16 @@
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, VecDeque};
 
-/// LIMIT: entries of one memory.
+/// LIMIT: entries of one memory, unless it says otherwise.
 pub const BOUNDED_MAX: usize = 4_096;
 
-/// At most [`BOUNDED_MAX`] entries, oldest forgotten first and counted.
+/// At most `MOST` entries, oldest forgotten first and counted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(bound(
     serialize = "K: Ord + Clone + Serialize, V: Clone + Serialize",
     deserialize = "K: Ord + Clone + serde::de::DeserializeOwned, V: Clone + serde::de::DeserializeOwned"
 ))]
-pub struct Bounded<K, V> {
+pub struct Bounded<K, V, const MOST: usize = BOUNDED_MAX> {
     /// As pairs: JSON knows no keys but text.
     #[serde(with = "pairs")]
     entries: BTreeMap<K, V>,
@@ -22,13 +22,13 @@ pub struct Bounded<K, V> {
     pub forgotten: u64,
 }
 
-impl<K, V> Default for Bounded<K, V> {
+impl<K, V, const MOST: usize> Default for Bounded<K, V, MOST> {
     fn default() -> Self {
         Self { entries: BTreeMap::new(), order: VecDeque::new(), forgotten: 0 }
     }
 }
 
-impl<K: Ord + Clone, V> Bounded<K, V> {
+impl<K: Ord + Clone, V, const MOST: usize> Bounded<K, V, MOST> {
     #[must_use]
     pub fn get(&self, key: &K) -> Option<&V> {
         self.entries.get(key)
@@ -57,7 +57,7 @@ impl<K: Ord + Clone, V> Bounded<K, V> {
             return;
         }
         self.order.push_back(key);
-        while self.order.len() > BOUNDED_MAX {
+        while self.order.len() > MOST {
             if let Some(oldest) = self.order.pop_front() {
                 self.forgotten += u64::from(self.entries.remove(&oldest).is_some());
             }
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn the_oldest_gives_way_and_is_counted() {
-        let mut memory = Bounded::default();
+        let mut memory: Bounded<usize, ()> = Bounded::default();
         (0..BOUNDED_MAX + 10).for_each(|key| memory.insert(key, ()));
         assert_eq!((memory.entries.len(), memory.forgotten), (BOUNDED_MAX, 10));
         assert_eq!((memory.get(&9), memory.get(&10)), (None, Some(&())));

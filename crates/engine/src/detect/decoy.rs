@@ -29,6 +29,10 @@ const GONE_NS: u64 = 3_600_000_000_000;
 impl Detector for Decoy {
     const META: Meta = Meta { name: "impact/decoy", technique: "T1486", class_uid: FILE };
 
+    fn forgotten(&self) -> u64 {
+        self.gone.forgotten
+    }
+
     fn observe(&mut self, look: &Look<'_>) -> Option<Claim> {
         let decoys = &look.context.configuration.decoys;
         let file = look.file().filter(|_| !decoys.is_empty())?;

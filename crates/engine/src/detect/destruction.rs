@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `impact/destruction`
 
-use super::toll::{Toll, Work};
+use super::toll::{Toll, WORKS_MAX, Work};
 use super::{Authority, Bounded, Claim, Detector, FILE, Look, Meta};
 use crate::event::{Confidence, FileActivityId, FileKind, Form};
 use crate::id::Timestamp;
@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 /// trees by default.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Destruction {
-    works: Bounded<Work, Deeds>,
+    works: Bounded<Work, Deeds, WORKS_MAX>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -41,6 +41,10 @@ const EMPTIED: u64 = 8;
 
 impl Detector for Destruction {
     const META: Meta = Meta { name: "impact/destruction", technique: "T1485", class_uid: FILE };
+
+    fn forgotten(&self) -> u64 {
+        self.works.forgotten
+    }
 
     fn observe(&mut self, look: &Look<'_>) -> Option<Claim> {
         let (path, emptied) = match (look.content(), look.file()) {

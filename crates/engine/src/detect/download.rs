@@ -34,6 +34,10 @@ const NETWORK_TOOLS: [&[u8]; 16] = [
 impl Detector for Download {
     const META: Meta = Meta { name: "execution/download", technique: "T1105", class_uid: PROCESS };
 
+    fn forgotten(&self) -> u64 {
+        self.fresh.forgotten
+    }
+
     fn observe(&mut self, look: &Look<'_>) -> Option<Claim> {
         if look.file().is_some() {
             self.remember(look);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `impact/encryption`
 
-use super::toll::{Toll, Work, ending};
+use super::toll::{Toll, WORKS_MAX, Work, ending};
 use super::place::is_installed;
 use super::{Authority, Bounded, CONTENT, Claim, Detector, Look, Meta};
 use crate::event::{Confidence, Content, FileActivityId, FileKind, Form};
@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 /// databases and what gpg(1), age(1), openssl(1) or 7z(1) write keep a form and count little.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Encryption {
-    works: Bounded<Work, Deeds>,
+    works: Bounded<Work, Deeds, WORKS_MAX>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -71,6 +71,10 @@ const TOOLS: [&[u8]; 14] = [
 
 impl Detector for Encryption {
     const META: Meta = Meta { name: "impact/encryption", technique: "T1486", class_uid: CONTENT };
+
+    fn forgotten(&self) -> u64 {
+        self.works.forgotten
+    }
 
     fn observe(&mut self, look: &Look<'_>) -> Option<Claim> {
         let file = look.file();

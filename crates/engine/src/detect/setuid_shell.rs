@@ -31,6 +31,10 @@ const LAWFUL_PARENTS: [&[u8]; 6] = [b"sudo", b"su", b"pkexec", b"mount", b"umoun
 impl Detector for SetuidShell {
     const META: Meta = Meta { name: "privilege/setuid-shell", technique: "T1548.001", class_uid: PROCESS };
 
+    fn forgotten(&self) -> u64 {
+        self.lawful.forgotten
+    }
+
     fn observe(&mut self, look: &Look<'_>) -> Option<Claim> {
         if let Some((path, _)) = privileged(look) {
             if look.authority().is_authorised() {

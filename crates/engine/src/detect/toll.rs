@@ -11,8 +11,10 @@ use crate::path::HostPath;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-/// LIMIT: files remembered by name of one work; what comes after is judged by what was seen.
-const FILES_MAX: usize = 256;
+/// LIMIT: works remembered by one detector, and files by name of one work. Far fewer files are enough for any claim; those
+/// that come after are counted, and judged by what was seen.
+pub(super) const WORKS_MAX: usize = 512;
+const FILES_MAX: usize = 128;
 /// LIMIT: kinds, places and estates remembered of one work.
 const FEATURES_MAX: usize = 16;
 /// What is older counts no more, nanoseconds: one day.

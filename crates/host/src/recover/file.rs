@@ -277,15 +277,7 @@ pub fn capture_quarantine(
 }
 
 fn facts(as_expected: Expected, merge: Merge) -> Facts {
-    Facts {
-        as_expected,
-        undo_ready: true,
-        merge,
-        never_touch: false,
-        evidence_saved: true,
-        targets: 1,
-        left_out: Vec::new(),
-    }
+    Facts { merge, ..Facts::ready(as_expected, 1) }
 }
 
 pub(super) fn same(one: Option<&FileState>, other: Option<&FileState>) -> bool {

@@ -8,7 +8,7 @@ use super::file::{self, Before};
 use crate::perform::Versions;
 use crate::system::{FileState, Placing, System};
 use thymus_engine::HostPath;
-use thymus_engine::action::{Expected, Facts, Merge, Outcome, RestoreFile};
+use thymus_engine::action::{Expected, Facts, Outcome, RestoreFile};
 use thymus_engine::event::FileKind;
 use thymus_engine::id::VersionId;
 
@@ -30,16 +30,8 @@ pub fn capture(
         }
     }
     let as_expected = if kept.is_empty() && left_out.is_empty() { Expected::AlreadyDone } else { Expected::Yes };
-    let facts = Facts {
-        as_expected,
-        undo_ready: true,
-        merge: Merge::Exact,
-        never_touch: false,
-        evidence_saved: true,
-        targets: files.len() - left_out.len(),
-        left_out,
-    };
-    (kept, facts)
+    let targets = files.len() - left_out.len();
+    (kept, Facts { left_out, ..Facts::ready(as_expected, targets) })
 }
 
 /// `Ok(None)`: it is as wanted. `Err`: it does not fit, in words.
@@ -53,7 +45,7 @@ fn one(
         VersionId::UNKNOWN => None,
         base => versions.state(base)?,
     };
-    if found.as_ref() == wanted.as_ref() || file::same(found.as_ref(), wanted.as_ref()) {
+    if file::same(found.as_ref(), wanted.as_ref()) {
         return Ok(None);
     }
     for state in found.iter().chain(&wanted) {
@@ -78,17 +70,9 @@ fn one(
 
 pub fn apply(system: &mut dyn System, files: &[(HostPath, Before)]) -> Outcome {
     let failed = place(system, files, |before| (before.before.as_ref(), before.wanted.as_ref()));
-    let mut not_done = Vec::new();
-    for (path, why) in failed {
-        // Each that did not work is looked at by itself: it is done after all, or put back.
-        let Some((_, before)) = files.iter().find(|(other, _)| *other == path) else { continue };
-        match file::settle_open(system, &path, before, &why) {
-            Outcome::Success | Outcome::DoesNotExist => {}
-            Outcome::Reverted(why) | Outcome::Failed(why) => not_done.push((path, why)),
-            Outcome::Undone | Outcome::Partly(_) => not_done.push((path, why)),
-        }
-    }
-    told(files, not_done)
+    // Each that did not work is looked at by itself: it is done after all, or put back.
+    let not_done = failed.into_iter().filter_map(|((path, before), why)| not_settled(system, path, before, &why));
+    told(files, not_done.collect())
 }
 
 /// What somebody changed since is not overwritten.
@@ -107,10 +91,9 @@ pub fn revert(system: &mut dyn System, files: &[(HostPath, Before)]) -> Outcome 
         }
     }
     let placed = place(system, &ours, |before| (before.wanted.as_ref(), before.before.as_ref()));
-    for (path, why) in placed {
-        let Some((_, before)) = ours.iter().find(|(other, _)| *other == path) else { continue };
-        if !matches!(file::revert(system, &path, before), Ok(Outcome::Undone)) {
-            failed.push((path, why));
+    for ((path, before), why) in placed {
+        if !matches!(file::revert(system, path, before), Ok(Outcome::Undone)) {
+            failed.push((path.clone(), why));
         }
     }
     match failed.first() {
@@ -121,33 +104,32 @@ pub fn revert(system: &mut dyn System, files: &[(HostPath, Before)]) -> Outcome 
 
 /// After a crash: each is done when it is as wanted, else put back.
 pub fn settle_open(system: &mut dyn System, files: &[(HostPath, Before)], why: &str) -> Outcome {
-    let mut not_done = Vec::new();
-    for (path, before) in files {
-        match file::settle_open(system, path, before, why) {
-            Outcome::Success | Outcome::DoesNotExist => {}
-            Outcome::Reverted(why) | Outcome::Failed(why) => not_done.push((path.clone(), why)),
-            Outcome::Undone | Outcome::Partly(_) => not_done.push((path.clone(), why.to_owned())),
-        }
+    let not_done = files.iter().filter_map(|(path, before)| not_settled(system, path, before, why));
+    told(files, not_done.collect())
+}
+
+/// `None`: it is as wanted. Otherwise it is as it was, or a person must look.
+fn not_settled(system: &mut dyn System, path: &HostPath, before: &Before, why: &str) -> Option<(HostPath, String)> {
+    match file::settle_open(system, path, before, why) {
+        Outcome::Success | Outcome::DoesNotExist => None,
+        Outcome::Reverted(why) | Outcome::Failed(why) => Some((path.clone(), why)),
+        Outcome::Undone | Outcome::Partly(_) => Some((path.clone(), why.to_owned())),
     }
-    told(files, not_done)
 }
 
 /// Those that did not work, each with the reason.
-fn place(
+fn place<'f>(
     system: &mut dyn System,
-    files: &[(HostPath, Before)],
-    way: impl for<'b> Fn(&'b Before) -> (Option<&'b FileState>, Option<&'b FileState>),
-) -> Vec<(HostPath, String)> {
-    let placing =
-        |(path, before): &'_ (HostPath, Before)| (path.clone(), way(before).0.cloned(), way(before).1.cloned());
-    let owned: Vec<(HostPath, Option<FileState>, Option<FileState>)> = files.iter().map(placing).collect();
-    let placings: Vec<Placing<'_>> = owned
-        .iter()
-        .map(|(path, expected, wanted)| Placing { path, expected: expected.as_ref(), wanted: wanted.as_ref() })
-        .collect();
-    let results = system.place_many(&placings);
-    let failed = results.into_iter().zip(files).filter_map(|(result, (path, _))| Some((path.clone(), result.err()?)));
-    failed.map(|(path, error)| (path, error.in_words())).collect()
+    files: &'f [(HostPath, Before)],
+    way: fn(&Before) -> (Option<&FileState>, Option<&FileState>),
+) -> Vec<(&'f (HostPath, Before), String)> {
+    let placing = |(path, before): &'f (HostPath, Before)| {
+        let (expected, wanted) = way(before);
+        Placing { path, expected, wanted }
+    };
+    let placings: Vec<Placing<'_>> = files.iter().map(placing).collect();
+    let results = system.place_many(&placings).into_iter();
+    results.zip(files).filter_map(|(result, file)| Some((file, result.err()?.in_words()))).collect()
 }
 
 fn told(files: &[(HostPath, Before)], not_done: Vec<(HostPath, String)>) -> Outcome {

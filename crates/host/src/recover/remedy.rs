@@ -8,7 +8,7 @@ use crate::system::{Digest, Error, FileState, Result, System, UnitState, UnitVer
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use thymus_engine::HostPath;
-use thymus_engine::action::{Expected, Facts, Merge, Outcome};
+use thymus_engine::action::{Expected, Facts, Outcome};
 use thymus_engine::detect::matches_glob;
 use thymus_engine::event::FileKind;
 
@@ -34,18 +34,6 @@ pub enum Before {
     Certificate(Option<FileState>),
 }
 
-fn facts(as_expected: Expected, targets: usize) -> Facts {
-    Facts {
-        as_expected,
-        undo_ready: true,
-        merge: Merge::Exact,
-        never_touch: false,
-        evidence_saved: true,
-        targets,
-        left_out: Vec::new(),
-    }
-}
-
 fn words(command: &[String]) -> Vec<&str> {
     command.iter().map(String::as_str).collect()
 }
@@ -69,7 +57,7 @@ pub fn capture_restart(system: &mut dyn System, remedies: &Remedies, unit: &str)
         Some(why) => Expected::Changed(why),
         None => Expected::Yes,
     };
-    Ok((state, facts(as_expected, 1)))
+    Ok((state, Facts::ready(as_expected, 1)))
 }
 
 pub fn apply_restart(system: &mut dyn System, unit: &str, before: &UnitState) -> Result<Outcome> {
@@ -105,7 +93,7 @@ pub fn capture_freeing(system: &mut dyn System, remedies: &Remedies, paths: &[Ho
     }
     let as_expected = changed.map_or(Expected::Yes, Expected::Changed);
     let targets = found.len();
-    Ok((Before::Freed(found), facts(as_expected, targets)))
+    Ok((Before::Freed(found), Facts::ready(as_expected, targets)))
 }
 
 /// What is gone already is as good.
@@ -138,7 +126,7 @@ pub fn capture_firewall(system: &mut dyn System, path: &HostPath) -> Result<(Bef
         Err(Error::Probe { why, .. }) => Expected::Changed(format!("`{path}` cannot be loaded: {why}")),
         Err(other) => return Err(other),
     };
-    Ok((Before::Rules(kept), facts(as_expected, 1)))
+    Ok((Before::Rules(kept), Facts::ready(as_expected, 1)))
 }
 
 pub fn apply_firewall(system: &mut dyn System, path: &HostPath) -> Result<Outcome> {
@@ -158,7 +146,7 @@ pub fn capture_renewal(system: &mut dyn System, remedies: &Remedies, path: &Host
         return Err(Error::Refused { path: path.clone(), why: "no command that renews it is declared".into() });
     }
     let state = system.capture(path)?;
-    Ok((Before::Certificate(state), facts(Expected::Yes, 1)))
+    Ok((Before::Certificate(state), Facts::ready(Expected::Yes, 1)))
 }
 
 pub fn apply_renewal(system: &mut dyn System, remedies: &Remedies, path: &HostPath) -> Result<Outcome> {

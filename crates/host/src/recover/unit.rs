@@ -4,24 +4,12 @@
 //! The files and links of a unit are actions of their own, done before. Everything here may be done again without harm.
 
 use crate::system::{Result, System, UnitState, UnitVerb};
-use thymus_engine::action::{Expected, Facts, Merge, Outcome};
-
-fn facts(as_expected: Expected) -> Facts {
-    Facts {
-        as_expected,
-        undo_ready: true,
-        merge: Merge::Exact,
-        never_touch: false,
-        evidence_saved: true,
-        targets: 1,
-        left_out: Vec::new(),
-    }
-}
+use thymus_engine::action::{Expected, Facts, Outcome};
 
 pub fn capture_removal(system: &mut dyn System, unit: &str) -> Result<(UnitState, Facts)> {
     let state = system.unit(unit)?;
     let forgotten = state.load == "not-found" && !state.is_active();
-    Ok((state, facts(if forgotten { Expected::AlreadyDone } else { Expected::Yes })))
+    Ok((state, Facts::ready(if forgotten { Expected::AlreadyDone } else { Expected::Yes }, 1)))
 }
 
 /// Stops it while the manager still knows it, then makes the manager read its unit files again.
@@ -40,7 +28,7 @@ pub fn capture_reload(system: &mut dyn System, unit: &str) -> Result<(UnitState,
     let state = system.unit(unit)?;
     // Nothing that runs has read the restored file wrongly.
     let idle = !state.is_active() && state.active != "failed";
-    Ok((state, facts(if idle { Expected::AlreadyDone } else { Expected::Yes })))
+    Ok((state, Facts::ready(if idle { Expected::AlreadyDone } else { Expected::Yes }, 1)))
 }
 
 /// The gentlest way: reload where the unit knows how, else restart.
