@@ -9,15 +9,29 @@
 //! Whoever read a file before it was restored and writes it after brings the attack's lines back: what others write on a
 //! restored path is compared with what was taken out, and restored again where that is certain (docs/decisions, 8).
 
-use crate::action::{Action, Authored, Expected, FILES_MAX, Facts, Merge, Outcome, RestoreFile};
-use crate::diagnose::{Case, Net, ObjectState, Progress, classify, named};
-use crate::event::{FileKind, IncidentFinding};
+mod crowd;
+mod order;
+mod proof;
+mod returned;
+mod step;
+
+pub use crowd::{CROWD_MIN, CROWDS_IN_FLIGHT_MAX};
+pub(crate) use order::{Place, Service, place};
+pub(crate) use proof::Proving;
+pub use proof::{CLOSE_GRACE_NS, PROOF_RETRY_NS, PROOFS_MAX};
+pub use returned::RETURNS_MAX;
+pub(crate) use step::{Progressing, Step, records};
+
+use crate::action::{Action, Expected, FILES_MAX, Facts, Merge, Outcome, RestoreFile};
+use crate::diagnose::{Case, Net, ObjectState, Progress, classify};
+use crate::event::IncidentFinding;
 use crate::graph::Graph;
 use crate::guard::{self, Attempts, Hold, Policies, Request};
 use crate::id::{ActionId, IncidentId, ProcessKey, Timestamp, VersionId};
-use crate::incident::{ActionRecord, Decision, InvocationKind, Milestone, ObjectClass, Stage, Verdict};
-use crate::input::{Check, Configuration, Effect, Mode, Proof};
+use crate::incident::{Decision, InvocationKind, Milestone, ObjectClass, Stage, Verdict};
+use crate::input::{Configuration, Effect};
 use crate::path::HostPath;
+use order::service_of;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,53 +39,10 @@ use std::collections::{BTreeMap, BTreeSet};
 pub const TARGETS_MAX: usize = 256;
 /// LIMIT: file actions that the hands have at one time.
 pub const IN_FLIGHT_MAX: usize = 16;
-/// An incident with so many objects has its files put in order together, as many as one action may name.
-pub const CROWD_MIN: usize = 64;
-/// LIMIT: actions on many files that the hands have at one time: one is captured while the other is carried out.
-pub const CROWDS_IN_FLIGHT_MAX: usize = 2;
-/// While more may come, files of a crowd wait for others until so many ticks have passed without a new one.
-const GATHERING_TICKS: u32 = 4;
 /// LIMIT: plans made for one object before it is shown to a person.
 pub const ATTEMPTS_MAX: u32 = 5;
-/// LIMIT: how often what others brought back is taken out of one path; then a person is asked.
-pub const RETURNS_MAX: u32 = 3;
-/// LIMIT: proofs asked for before the incident is stuck.
-pub const PROOFS_MAX: u32 = 3;
 /// What changed under our hands is planned again after so many nanoseconds.
 pub const RETRY_NS: u64 = 250_000_000;
-/// A proof that did not hold is asked for again after so many nanoseconds.
-pub const PROOF_RETRY_NS: u64 = 1_000_000_000;
-/// A file that a subject had open is closed by the kernel soon after its end; nanoseconds.
-pub const CLOSE_GRACE_NS: u64 = 2_000_000_000;
-
-/// Where unit files lie that the system's manager reads.
-const UNIT_TREES: &[&[u8]] =
-    &[b"/etc/systemd/system", b"/usr/lib/systemd/system", b"/lib/systemd/system", b"/run/systemd/system"];
-/// In the order in which they are removed: what starts others first.
-const UNIT_KINDS: &[&str] = &[".timer", ".socket", ".path", ".target", ".mount", ".service"];
-/// Whose configuration a path is.
-const SERVICES: &[(&str, &str)] = &[
-    ("/etc/ssh/sshd_config", "ssh.service"),
-    ("/etc/ssh/sshd_config.d", "ssh.service"),
-    ("/etc/nginx", "nginx.service"),
-    ("/etc/apache2", "apache2.service"),
-    ("/etc/rsyslog.conf", "rsyslog.service"),
-    ("/etc/rsyslog.d", "rsyslog.service"),
-    ("/etc/dbus-1", "dbus.service"),
-    ("/etc/systemd/journald.conf", "systemd-journald.service"),
-    ("/etc/systemd/logind.conf", "systemd-logind.service"),
-    ("/etc/systemd/resolved.conf", "systemd-resolved.service"),
-];
-/// What every program loads: put in order before anything else runs.
-const LOADED_BY_ALL: &[&str] = &["/etc/ld.so.preload", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/ld.so.cache"];
-
-/// Units and services that follow from files; removals before reloads.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(crate) enum Service {
-    /// Its place in [`UNIT_KINDS`], and its name.
-    Remove(usize, String),
-    Reload(String),
-}
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Plan {
@@ -114,104 +85,10 @@ pub(crate) struct Plan {
     settled: u32,
 }
 
-/// Rank, depth (negative where the deepest goes first), path.
-pub(crate) type Place = (u8, i64, HostPath);
-
 /// LIMIT: actions begun in one step; each is judged once, which is most of its cost.
 pub const BEGUN_PER_STEP_MAX: u32 = 16;
 /// Units of work that one judgement stands for.
 pub const JUDGEMENT_UNITS: u32 = 16;
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Proving {
-    pub(crate) running: bool,
-    pub(crate) count: u32,
-    pub(crate) not_before: Timestamp,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Progressing {
-    /// The hands capture what undo needs.
-    Preparing,
-    /// The hands do it.
-    Committed,
-    /// A person is asked.
-    Asked,
-    /// The guard or a person refused.
-    Refused,
-    Settled,
-    /// Another action took its place.
-    Superseded,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Step {
-    pub(crate) action: Action,
-    pub(crate) state: Progressing,
-    pub(crate) verdict: Verdict,
-    pub(crate) outcome: Option<Outcome>,
-    pub(crate) decided: Timestamp,
-    pub(crate) settled: Option<Timestamp>,
-    /// A person approved it.
-    pub(crate) approved: bool,
-    /// The answer is a person's: neither mode nor hold changes it.
-    pub(crate) personal: bool,
-    /// How often it was tried again.
-    pub(crate) retries: u32,
-}
-
-impl Step {
-    /// Judged by nobody yet.
-    pub(crate) fn new(action: Action, now: Timestamp) -> Self {
-        Self {
-            action,
-            state: Progressing::Refused,
-            verdict: Verdict { decision: Decision::Deny, reasons: Vec::new() },
-            outcome: None,
-            decided: now,
-            settled: None,
-            approved: false,
-            personal: false,
-            retries: 0,
-        }
-    }
-
-    pub(crate) fn is_busy(&self) -> bool {
-        matches!(self.state, Progressing::Preparing | Progressing::Committed)
-    }
-
-    /// Nobody has let it through yet.
-    pub(crate) fn waits(&self) -> bool {
-        matches!(self.state, Progressing::Asked | Progressing::Refused)
-    }
-
-    /// It ended otherwise than wanted.
-    pub(crate) fn failed(&self) -> bool {
-        match (&self.state, &self.outcome) {
-            (Progressing::Refused, _) => true,
-            (Progressing::Settled, Some(Outcome::Reverted(_) | Outcome::Failed(_) | Outcome::Undone)) => true,
-            (Progressing::Settled, Some(Outcome::Success | Outcome::DoesNotExist | Outcome::Partly(_)) | None) => false,
-            (Progressing::Preparing | Progressing::Committed | Progressing::Asked | Progressing::Superseded, _) => {
-                false
-            }
-        }
-    }
-}
-
-/// What readers see of a plan's steps.
-pub(crate) fn records(steps: &BTreeMap<ActionId, Step>) -> Vec<ActionRecord> {
-    // What another action took the place of before anything was done is no part of the story.
-    let told = |(_, step): &(&ActionId, &Step)| step.state != Progressing::Superseded || step.outcome.is_some();
-    let record = |(id, step): (&ActionId, &Step)| ActionRecord {
-        id: *id,
-        action: step.action.clone(),
-        verdict: step.verdict.clone(),
-        outcome: step.outcome.clone(),
-        decided: step.decided,
-        settled: step.settled,
-    };
-    steps.iter().filter(told).map(record).collect()
-}
 
 /// What a case needs to go on: the rest of the engine, for one step.
 #[derive(Debug)]
@@ -258,47 +135,6 @@ const fn is_again(action: &Action) -> bool {
 
 const fn ends_processes(action: &Action) -> bool {
     matches!(action, Action::TerminateProcesses { .. } | Action::EndSession { .. })
-}
-
-/// What else must be done when this path was put in order.
-fn service_of(path: &HostPath, created: bool) -> Option<Service> {
-    let name = std::str::from_utf8(path.file_name()).ok()?;
-    let unit_kind = |name: &str| UNIT_KINDS.iter().position(|kind| name.ends_with(kind) && name.len() > kind.len());
-    for tree in UNIT_TREES {
-        if path.parent() == *tree {
-            let kind = unit_kind(name)?;
-            return Some(if created { Service::Remove(kind, name.into()) } else { Service::Reload(name.into()) });
-        }
-        let parent = HostPath::new(path.parent());
-        if path.is_within(tree) && parent.parent() == *tree && name.ends_with(".conf") {
-            let unit = std::str::from_utf8(parent.file_name()).ok()?.strip_suffix(".d")?;
-            return unit_kind(unit).map(|_| Service::Reload(unit.into()));
-        }
-    }
-    let service = SERVICES.iter().find(|(tree, _)| path.is_within(tree.as_bytes()));
-    service.map(|(_, unit)| Service::Reload((*unit).into()))
-}
-
-/// Smaller goes first.
-pub(crate) fn place(path: &HostPath, net: &Net, directory: bool) -> Place {
-    let depth = i64::try_from(path.as_bytes().iter().filter(|byte| **byte == b'/').count()).unwrap_or(i64::MAX);
-    if LOADED_BY_ALL.iter().any(|tree| path.is_within(tree.as_bytes())) {
-        return (0, depth, path.clone());
-    }
-    match net {
-        Net::Created { .. } => (1 + u8::from(directory), -depth, path.clone()),
-        Net::Changed { .. } | Net::Nothing | Net::Pending | Net::Unprotected | Net::Unknown(_) => {
-            (3 + need(path), depth, path.clone())
-        }
-    }
-}
-
-/// What services need goes before what they keep, and that before what is people's.
-fn need(path: &HostPath) -> u8 {
-    const SYSTEM: [&str; 7] = ["/etc", "/usr", "/lib", "/lib64", "/bin", "/sbin", "/boot"];
-    const SERVICES: [&str; 3] = ["/opt", "/var", "/srv"];
-    let within = |trees: &[&str]| trees.iter().any(|tree| path.is_within(tree.as_bytes()));
-    if within(&SYSTEM) { 0 } else { 2 - u8::from(within(&SERVICES)) }
 }
 
 fn object_progress<'a>(objects: &'a BTreeMap<HostPath, ObjectState>, path: &HostPath) -> Option<&'a Progress> {
@@ -442,13 +278,7 @@ impl Case {
                 self.plan.again.insert(path.clone());
                 return true;
             }
-            let Some(object) = self.objects.get_mut(path) else { return false };
-            object.action = None;
-            object.progress = Progress::Todo;
-            object.attempts = 0;
-            let net = net(desk, path);
-            self.plan.enqueue(place(path, &net, self.directories.contains(path)));
-            return true;
+            return self.plan_path_anew(desk, path);
         }
         let over =
             !processes_of(&action).is_empty() && !processes_of(&action).iter().any(|key| self.plan.live.contains(key));
@@ -458,6 +288,15 @@ impl Case {
         }
         self.begin(desk, id);
         false
+    }
+
+    /// As if no plan had been made for it; false: it is no object any more.
+    fn plan_path_anew(&mut self, desk: &Desk<'_>, path: &HostPath) -> bool {
+        let Some(object) = self.objects.get_mut(path) else { return false };
+        (object.action, object.progress, object.attempts) = (None, Progress::Todo, 0);
+        let net = net(desk, path);
+        self.plan.enqueue(place(path, &net, self.directories.contains(path)));
+        true
     }
 
     /// Moves the stage on, if the table says so, and tells it.
@@ -713,70 +552,6 @@ impl Case {
             && self.plan.again.iter().all(|path| self.objects.get(path).is_none_or(compared))
     }
 
-    /// Lets the hands compare what others wrote on restored paths, at most `room` of them; gives how many. That is
-    /// reading: nobody needs to permit it.
-    fn compare(&mut self, desk: &mut Desk<'_>, room: usize) -> usize {
-        let begun: BTreeSet<HostPath> = {
-            let steps = self.plan.busy.iter().filter_map(|id| self.plan.steps.get(id));
-            steps.flat_map(|step| step.action.paths().cloned()).collect()
-        };
-        // Two at one path would each find the other's work.
-        let ripe = |path: &&HostPath| {
-            self.objects.get(*path).is_none_or(|object| {
-                let attempts = Attempts { count: object.commits, last: object.committed };
-                object.not_before.max(attempts.next_at().unwrap_or_default()) <= desk.now
-            }) && !begun.contains(*path)
-        };
-        let ripe: Vec<HostPath> = self.plan.again.iter().filter(ripe).take(room).cloned().collect();
-        let mut count = 0;
-        for path in ripe {
-            desk.units += 1;
-            self.plan.again.remove(&path);
-            let Some(restore) = self.with_others(desk, &path) else { continue };
-            if let Some(object) = self.objects.get_mut(&path) {
-                object.not_before = Timestamp(desk.now.0 + RETRY_NS);
-            }
-            let id = self.number(desk, Action::RestoreFile(restore.clone()));
-            self.plan.set(id, |step| step.state = Progressing::Preparing);
-            let what = Action::RestoreFile(restore);
-            desk.out.push(Effect::Prepare { action: id, incident: self.id, what });
-            count += 1;
-        }
-        count
-    }
-
-    /// What others made of a restored path, after the versions that were taken out of it; `None`: nothing, or it is
-    /// planned anyway.
-    fn with_others(&self, desk: &Desk<'_>, path: &HostPath) -> Option<RestoreFile> {
-        let object = self.objects.get(path).filter(|object| object.progress != Progress::Todo)?;
-        let undone = object.undone.as_ref()?;
-        let write = desk.graph.file(path)?.last()?;
-        if write.pending || write.removed || net(desk, path) != Net::Nothing {
-            return None;
-        }
-        let mut later = undone.later.clone();
-        later.push(Authored { version: write.last, attack: false });
-        Some(RestoreFile { path: path.clone(), base: undone.base, later, append_only: false, again: true })
-    }
-
-    /// Why nobody can say that the writer brought the attack's lines back by having read them before; `None`: he may have.
-    fn deliberate(&self, desk: &Desk<'_>, path: &HostPath) -> Option<String> {
-        let undone = self.objects.get(path)?.undone.as_ref()?;
-        let write = desk.graph.file(path)?.last()?;
-        if undone.returns >= RETURNS_MAX {
-            return Some(format!("it was taken out {} times already", undone.returns + 1));
-        }
-        if desk.change_window {
-            return Some("a person said that changes are under way".to_owned());
-        }
-        let process = desk.graph.process(write.writer).is_some_and(|node| node.seen <= undone.at);
-        let session = desk
-            .graph
-            .invocation(write.invocation)
-            .is_some_and(|found| found.kind == InvocationKind::Session && found.started <= undone.at);
-        (!process && !session).then(|| "whoever wrote it began after it had been taken out".to_owned())
-    }
-
     /// The guard wants a pause between two actions on one path: it is planned when the pause is over.
     fn cools_down(&mut self, path: &HostPath, now: Timestamp) -> bool {
         let Some(object) = self.objects.get_mut(path) else { return false };
@@ -816,79 +591,6 @@ impl Case {
         desk.graph
             .file(path)
             .is_some_and(|file| file.writes.iter().any(|write| write.pending && stopped(&write.writer)))
-    }
-
-    /// Files that can be put in order together: enough are there, or no more come.
-    fn is_gathered(&self) -> bool {
-        let plan = &self.plan;
-        plan.queue.len() >= FILES_MAX || plan.running.is_empty() || plan.quiet_ticks >= GATHERING_TICKS
-    }
-
-    /// A regular file that nobody but the attack wrote, and nothing else follows from.
-    fn as_one_of_many(&self, desk: &Desk<'_>, path: &HostPath, net: &Net) -> Option<RestoreFile> {
-        let object = self.objects.get(path).filter(|object| !object.alone && !object.shared)?;
-        desk.graph.file(path).filter(|file| file.kind == FileKind::Regular)?;
-        let (base, later, created) = match net {
-            Net::Created { expected } => {
-                (VersionId::UNKNOWN, vec![Authored { version: *expected, attack: true }], true)
-            }
-            Net::Changed { base, later, class: ObjectClass::AttackOnly } if *base != VersionId::UNKNOWN => {
-                (*base, later.clone(), false)
-            }
-            Net::Changed { .. } | Net::Nothing | Net::Pending | Net::Unprotected | Net::Unknown(_) => return None,
-        };
-        let first = object.attempts == 0 && object.commits == 0;
-        let plain = place(path, net, false).0 > 0 && service_of(path, created).is_none();
-        (first && plain && !later.is_empty() && !later.iter().any(|authored| authored.version == VersionId::UNKNOWN))
-            .then(|| RestoreFile { path: path.clone(), base, later, append_only: false, again: false })
-    }
-
-    /// Plans many paths at once; true when the hands have them now.
-    fn order_many(&mut self, desk: &mut Desk<'_>, files: Vec<RestoreFile>) -> bool {
-        for file in &files {
-            let Some(object) = self.objects.get_mut(&file.path) else { continue };
-            object.class = ObjectClass::AttackOnly;
-            object.attempts += 1;
-            if let Some(old) = object.action.take() {
-                self.supersede(desk, old);
-            }
-        }
-        let id = self.propose(desk, Action::RestoreFiles { files: files.into() });
-        let Some(step) = self.plan.steps.get(&id) else { return false };
-        let (state, action) = (step.state, step.action.clone());
-        // What a policy says of one path is no word about the others: each is asked for by itself.
-        let by_path = desk.policies.is_some_and(Policies::look_at_paths);
-        let objections = step.verdict.reasons.iter().any(|why| guard::is_of_kernel(why));
-        if by_path && !objections && state != Progressing::Preparing {
-            if state == Progressing::Asked {
-                let reasons = vec!["each file is asked for by itself".to_owned()];
-                desk.out.push(Effect::Drop { action: id, verdict: Verdict { decision: Decision::Deny, reasons } });
-            }
-            self.forget(desk, id);
-            self.one_by_one(desk, &action, Timestamp(0));
-            return false;
-        }
-        state == Progressing::Preparing
-    }
-
-    /// Files of an action on many that are planned by themselves from now on.
-    fn one_by_one(&mut self, desk: &Desk<'_>, action: &Action, not_before: Timestamp) {
-        for path in action.paths() {
-            self.alone(desk, path, not_before);
-        }
-    }
-
-    fn alone(&mut self, desk: &Desk<'_>, path: &HostPath, not_before: Timestamp) {
-        let Some(object) = self.objects.get_mut(path) else { return };
-        (object.alone, object.action, object.progress) = (true, None, Progress::Todo);
-        object.not_before = not_before;
-        if not_before > desk.now {
-            self.plan.later.insert(path.clone());
-        } else {
-            let left = net(desk, path);
-            self.plan.enqueue(place(path, &left, self.directories.contains(path)));
-        }
-        self.dirty = true;
     }
 
     /// Plans one path; true when the hands have it now.
@@ -975,20 +677,6 @@ impl Case {
         }
     }
 
-    /// The files of a question about many, when it is taken back because of one of them.
-    fn plan_anew(&mut self, desk: &Desk<'_>, id: ActionId) {
-        let Some(Action::RestoreFiles { files }) = self.plan.steps.get(&id).map(|step| step.action.clone()) else {
-            return;
-        };
-        for path in files.iter().map(|file| &file.path) {
-            let Some(object) = self.objects.get_mut(path).filter(|object| object.action == Some(id)) else { continue };
-            (object.action, object.progress, object.attempts) = (None, Progress::Todo, 0);
-            let left = net(desk, path);
-            self.plan.enqueue(place(path, &left, false));
-        }
-        self.dirty = true;
-    }
-
     fn order_services(&mut self, desk: &mut Desk<'_>) -> bool {
         let todo: Vec<Service> =
             self.plan.services.iter().filter(|(_, id)| id.is_none()).map(|(service, _)| service.clone()).collect();
@@ -1049,115 +737,6 @@ impl Case {
             }
         }
         !self.plan.is_any_busy(ends_processes)
-    }
-
-    /// Everything that could be begun is settled: asks for the proof, or says what stands in the way.
-    fn conclude(&mut self, desk: &mut Desk<'_>) {
-        if !self.plan.pending.is_empty() {
-            let quiet = self.plan.quiet_since.is_some_and(|since| desk.now.since_ns(since) >= CLOSE_GRACE_NS);
-            if !quiet && self.plan.live.is_empty() {
-                return; // the kernel closes what the dead had open; a tick looks again
-            }
-            // No close was seen and none will come: what was recorded before it must do.
-            self.plan.impatient = true;
-            for path in std::mem::take(&mut self.plan.pending) {
-                let net = net(desk, &path);
-                let Some(object) = self.objects.get_mut(&path) else { continue };
-                if net == Net::Pending {
-                    let why = "written by the attack, and no version of it was recorded".to_owned();
-                    object.progress = Progress::Shown(why);
-                    self.plan.shown.insert(path);
-                } else {
-                    object.progress = Progress::Todo;
-                    self.plan.enqueue(place(&path, &net, self.directories.contains(&path)));
-                    self.dirty = true;
-                }
-            }
-            if self.dirty {
-                return;
-            }
-        }
-        if let Some(obstacle) = self.obstacle(desk) {
-            let untouched = !desk.configuration.scope_permits_action || desk.configuration.mode == Mode::Observe;
-            if untouched && matches!(self.stage, Stage::Open | Stage::Contained) {
-                if self.why != obstacle {
-                    self.why = obstacle;
-                    self.tell(desk);
-                }
-            } else {
-                self.pass(desk, Milestone::Obstructed, obstacle);
-            }
-            return;
-        }
-        if !self.plan.live.is_empty() {
-            return;
-        }
-        let settled = self.plan.settled;
-        self.pass(desk, Milestone::Restored, format!("{settled} actions are done; being proven"));
-        let proof = self.plan.proof;
-        if self.stage == Stage::Restored && !proof.running && proof.not_before <= desk.now {
-            self.plan.proof.running = true;
-            // Our own change made the path clean; what stands in its chain since is somebody else's, and stays as far as
-            // nothing of the attack is in it.
-            let ours = |path: &HostPath| {
-                self.objects.contains_key(path) && desk.graph.file(path).is_none_or(|file| file.writes.is_empty())
-            };
-            let done =
-                |step: &Step| step.state == Progressing::Settled && !step.failed() && step.action.paths().any(ours);
-            let many = |step: &&Step| done(step) && matches!(step.action, Action::RestoreFiles { .. });
-            let of_many = self.plan.steps.values().filter(many).flat_map(|step| step.action.paths());
-            let what = Proof {
-                others: of_many.filter(|path| !ours(path)).cloned().collect(),
-                processes: self.subjects.keys().copied().collect(),
-                actions: self.plan.steps.iter().filter(|(_, step)| done(step)).map(|(id, _)| *id).collect(),
-                again: self.objects.keys().filter_map(|path| self.with_others(desk, path)).collect(),
-                paths: self
-                    .objects
-                    .iter()
-                    .filter(|(_, object)| object.class != ObjectClass::Unprotected)
-                    .map(|(path, _)| path.clone())
-                    .collect(),
-                since: self.opened,
-            };
-            desk.out.push(Effect::Verify { incident: self.id, what });
-        }
-    }
-
-    /// What stands in the way of healing, in words.
-    fn obstacle(&self, desk: &Desk<'_>) -> Option<String> {
-        let moot = |step: &Step| {
-            let processes = processes_of(&step.action);
-            !processes.is_empty() && processes.iter().all(|key| !self.plan.live.contains(key))
-        };
-        let steps = || self.plan.unresolved.iter().filter_map(|id| Some((id, self.plan.steps.get(id)?)));
-        let unresolved = || steps().filter(|(_, step)| !moot(step));
-        let asked = unresolved().filter(|(_, step)| step.state == Progressing::Asked).count();
-        let mut reasons: Vec<String> = Vec::new();
-        if asked > 0 {
-            let mode = match (desk.configuration.scope_permits_action, desk.configuration.mode) {
-                (false, _) => ", for nothing may be done in this scope",
-                (true, Mode::Observe) => ", for the mode is observe",
-                (true, Mode::Guarded | Mode::Autonomous) => "",
-            };
-            reasons.push(format!("{asked} actions wait for a person{mode}"));
-        }
-        for (id, step) in unresolved().filter(|(_, step)| step.failed()).take(4) {
-            let why = match &step.outcome {
-                Some(Outcome::Reverted(why) | Outcome::Failed(why)) => why.clone(),
-                Some(Outcome::Undone) => "undone".to_owned(),
-                Some(Outcome::Success | Outcome::DoesNotExist | Outcome::Partly(_)) | None => {
-                    step.verdict.reasons.join("; ")
-                }
-            };
-            let target = step.action.path().map(|path| format!(" of `{path}`")).unwrap_or_default();
-            reasons.push(format!("action {id} ({}{target}) was not done: {why}", step.action.name()));
-        }
-        let shown = self.plan.shown.iter().filter_map(|path| match object_progress(&self.objects, path)? {
-            Progress::Shown(why) => Some(format!("`{path}` is shown: {why}")),
-            Progress::Todo | Progress::Busy | Progress::Done => None,
-        });
-        reasons.extend(shown.take(4));
-        (!reasons.is_empty()).then(|| reasons.join("; "))
     }
 
     // ---- answers ----
@@ -1279,77 +858,6 @@ impl Case {
         true
     }
 
-    /// Files that do not fit the plan are planned by themselves; true when none is left.
-    fn leave_out(&mut self, desk: &mut Desk<'_>, id: ActionId, left_out: &[(HostPath, String)]) -> bool {
-        let Some(Action::RestoreFiles { files }) = self.plan.steps.get(&id).map(|step| step.action.clone()) else {
-            return false;
-        };
-        let out: BTreeSet<&HostPath> = left_out.iter().map(|(path, _)| path).collect();
-        let rest: Vec<RestoreFile> = files.iter().filter(|file| !out.contains(&file.path)).cloned().collect();
-        let none = rest.is_empty();
-        if none {
-            self.forget(desk, id);
-        } else {
-            self.plan.set(id, |step| step.action = Action::RestoreFiles { files: rest.into() });
-        }
-        for path in out {
-            self.alone(desk, path, Timestamp(desk.now.0 + RETRY_NS));
-        }
-        none
-    }
-
-    /// Another action than this one is planned or under way at the path.
-    fn is_planned(&self, path: &HostPath, id: ActionId) -> bool {
-        self.objects.get(path).is_some_and(|object| match object.progress {
-            Progress::Todo => true,
-            Progress::Busy => object.action != Some(id),
-            Progress::Done | Progress::Shown(_) => false,
-        })
-    }
-
-    /// What others wrote is theirs alone; an earlier question about the path is answered by it.
-    fn nothing_back(&mut self, desk: &mut Desk<'_>, id: ActionId, path: &HostPath) {
-        let reasons = vec!["nothing of the attack is in it".to_owned()];
-        desk.out.push(Effect::Drop { action: id, verdict: Verdict { decision: Decision::Deny, reasons } });
-        let answered = self.compared(desk, id, path);
-        self.forget(desk, id);
-        if answered {
-            self.pass(desk, Milestone::Reopened, format!("nothing of the attack is in `{path}` any more"));
-        }
-    }
-
-    fn something_back(&mut self, desk: &mut Desk<'_>, id: ActionId, path: &HostPath) {
-        self.compared(desk, id, path);
-        self.plan.proof = Proving::default();
-        let writer = desk.graph.file(path).and_then(|file| file.last()).map(|write| write.writer);
-        let writer = writer.map(|writer| format!(" by {}", named(desk.graph, writer))).unwrap_or_default();
-        self.pass(desk, Milestone::Reopened, format!("lines of the attack came back in `{path}`, written{writer}"));
-    }
-
-    /// The comparison `id` came to an end. True when that answers an earlier question about the path.
-    fn compared(&mut self, desk: &mut Desk<'_>, id: ActionId, path: &HostPath) -> bool {
-        let Some(step) = self.plan.steps.get(&id) else { return false };
-        let Action::RestoreFile(restore) = &step.action else { return false };
-        let version = restore.later.last().map(|authored| authored.version).unwrap_or_default();
-        let Some(object) = self.objects.get_mut(path) else { return false };
-        let Some(undone) = &mut object.undone else { return false };
-        (undone.compared, undone.tries) = (version, 0);
-        if object.action == Some(id) {
-            object.progress = Progress::Done; // a person had approved it
-            return true;
-        }
-        let before = object.action;
-        let before = before.filter(|id| self.plan.steps.get(id).is_some_and(|step| is_again(&step.action)));
-        let answered = before.is_some() && matches!(object.progress, Progress::Shown(_));
-        if answered || self.plan.shown.remove(path) {
-            object.progress = Progress::Done;
-        }
-        if let Some(before) = before {
-            self.supersede(desk, before);
-        }
-        answered
-    }
-
     /// A comparison of which nothing came is no part of the story.
     fn forget(&mut self, desk: &mut Desk<'_>, id: ActionId) {
         self.plan.set(id, |step| step.state = Progressing::Superseded);
@@ -1433,35 +941,6 @@ impl Case {
                 subject.end = Some(new);
             }
         }
-    }
-
-    /// A comparison, or what followed from it, did not work: it is tried again a bounded number of times.
-    fn compare_later(&mut self, desk: &mut Desk<'_>, id: ActionId, path: &HostPath, why: &str) {
-        let committed = self.plan.steps.get(&id).is_some_and(|step| step.state == Progressing::Committed);
-        if committed || self.plan.steps.get(&id).is_some_and(|step| step.state == Progressing::Settled) {
-            self.plan.set(id, |step| {
-                step.settled = Some(desk.now);
-                step.outcome = Some(Outcome::Reverted(why.to_owned()));
-                step.state = Progressing::Superseded;
-            });
-        } else {
-            self.forget(desk, id);
-        }
-        let Some(object) = self.objects.get_mut(path) else { return };
-        let Some(undone) = &mut object.undone else { return };
-        undone.tries += 1;
-        object.not_before = Timestamp(desk.now.0 + RETRY_NS);
-        if undone.tries < ATTEMPTS_MAX {
-            object.progress = Progress::Done;
-            self.plan.again.insert(path.clone());
-            return;
-        }
-        let why = format!("what others wrote could not be compared with what was taken out: {why}");
-        self.pass(desk, Milestone::Reopened, format!("`{path}`: {why}"));
-        if let Some(object) = self.objects.get_mut(path) {
-            object.progress = Progress::Shown(why);
-        }
-        self.plan.shown.insert(path.clone());
     }
 
     pub(crate) fn outcome(&mut self, desk: &mut Desk<'_>, id: ActionId, outcome: Outcome) {
@@ -1564,32 +1043,6 @@ impl Case {
         }
         // Written while it was put in order.
         self.look_again(desk.graph, path);
-    }
-
-    pub(crate) fn proven(&mut self, desk: &mut Desk<'_>, checks: &[Check]) {
-        if !self.plan.proof.running {
-            return;
-        }
-        self.plan.proof.running = false;
-        self.dirty = true;
-        let broken: Vec<String> = checks
-            .iter()
-            .filter(|check| !check.holds)
-            .take(4)
-            .map(|check| format!("{}: {}", check.name, check.detail))
-            .collect();
-        if broken.is_empty() && !checks.is_empty() {
-            self.pass(desk, Milestone::Proven, format!("healed: {} checks hold", checks.len()));
-            return;
-        }
-        let broken = if checks.is_empty() { "nothing was checked".to_owned() } else { broken.join("; ") };
-        self.plan.proof.count += 1;
-        self.plan.proof.not_before = Timestamp(desk.now.0 + PROOF_RETRY_NS);
-        if self.plan.proof.count >= PROOFS_MAX {
-            self.pass(desk, Milestone::Obstructed, format!("the proof does not hold: {broken}"));
-        } else {
-            self.why = format!("not proven yet: {broken}");
-        }
     }
 
     /// A person answered a question.

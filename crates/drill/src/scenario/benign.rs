@@ -45,15 +45,10 @@ fn plan(random: &mut Random, material: Material<'_>) -> Plan {
         .into(),
         crowd: Some(housekeeping::crowd(random)),
         decoys: true,
-        record: None,
-        escalation: String::new(),
         source: "127.0.0.66".to_owned(),
         benign,
-        attack_user: Vec::new(),
-        attack_root: Vec::new(),
-        shared: Vec::new(),
         units,
-        fault: None,
+        ..Plan::default()
     }
 }
 

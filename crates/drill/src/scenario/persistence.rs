@@ -22,9 +22,7 @@ fn plan(random: &mut Random, material: Material<'_>) -> Plan {
     let (attack_user, attack_root) = intruder(random, &mut names, shared, material);
     Plan {
         planted: vec![(weak, format!("alice ALL=(root) NOPASSWD: {rule}\n"), 0o440, 0)],
-        crowd: None,
         decoys: true,
-        record: None,
         escalation,
         source: format!("127.{}.{}.{}", random.between(1, 9), random.below(250), random.between(10, 250)),
         benign,
@@ -32,7 +30,7 @@ fn plan(random: &mut Random, material: Material<'_>) -> Plan {
         attack_root,
         shared: vec![shared.path().to_owned()],
         units,
-        fault: None,
+        ..Plan::default()
     }
 }
 

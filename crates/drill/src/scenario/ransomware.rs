@@ -132,7 +132,6 @@ fn plan(random: &mut Random, _: Material<'_>, style: Style, (files, bytes): (u32
     pace(&mut attack_user, random, 300);
     pace(&mut attack_root, random, 300);
     Plan {
-        fault: None,
         planted: vec![(weak, format!("alice ALL=(root) NOPASSWD: {rule}\n"), 0o440, 0)],
         crowd: Some(Crowd { seed: random.draw(), files, bytes }),
         decoys: matches!(style, Style::Copy | Style::Parallel | Style::Truncate),
@@ -142,8 +141,8 @@ fn plan(random: &mut Random, _: Material<'_>, style: Style, (files, bytes): (u32
         benign,
         attack_user,
         attack_root,
-        shared: Vec::new(),
         units,
+        ..Plan::default()
     }
 }
 

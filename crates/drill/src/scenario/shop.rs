@@ -57,17 +57,12 @@ pub(super) fn plan(random: &mut Random, fault: Fault) -> Plan {
     pace(&mut benign, random, 1_500);
     Plan {
         planted: planted.map(|(path, text, mode)| (path.to_owned(), text.to_owned(), mode, 0)).into(),
-        crowd: None,
         decoys: true,
-        record: None,
-        escalation: String::new(),
         source: String::new(),
         benign,
-        attack_user: Vec::new(),
-        attack_root: Vec::new(),
-        shared: Vec::new(),
         units: ["nginx", "ssh", "cron", "rsyslog", "shopd"].map(str::to_owned).into(),
         fault: Some(fault),
+        ..Plan::default()
     }
 }
 

@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Many files of one attack, put in order together (docs/decisions, 10); and those that do not fit, by themselves.
+
+use super::order::{place, service_of};
+use super::{Desk, Progressing, RETRY_NS, net};
+use crate::action::{Action, Authored, FILES_MAX, RestoreFile};
+use crate::diagnose::{Case, Net, Progress};
+use crate::event::FileKind;
+use crate::guard::{self, Policies};
+use crate::id::{ActionId, Timestamp, VersionId};
+use crate::incident::{Decision, ObjectClass, Verdict};
+use crate::input::Effect;
+use crate::path::HostPath;
+use std::collections::BTreeSet;
+
+/// An incident with so many objects has its files put in order together, as many as one action may name.
+pub const CROWD_MIN: usize = 64;
+/// LIMIT: actions on many files that the hands have at one time: one is captured while the other is carried out.
+pub const CROWDS_IN_FLIGHT_MAX: usize = 2;
+/// While more may come, files of a crowd wait for others until so many ticks have passed without a new one.
+const GATHERING_TICKS: u32 = 4;
+
+impl Case {
+    /// Files that can be put in order together: enough are there, or no more come.
+    pub(super) fn is_gathered(&self) -> bool {
+        let plan = &self.plan;
+        plan.queue.len() >= FILES_MAX || plan.running.is_empty() || plan.quiet_ticks >= GATHERING_TICKS
+    }
+
+    /// A regular file that nobody but the attack wrote, and nothing else follows from.
+    pub(super) fn as_one_of_many(&self, desk: &Desk<'_>, path: &HostPath, net: &Net) -> Option<RestoreFile> {
+        let object = self.objects.get(path).filter(|object| !object.alone && !object.shared)?;
+        desk.graph.file(path).filter(|file| file.kind == FileKind::Regular)?;
+        let (base, later, created) = match net {
+            Net::Created { expected } => {
+                (VersionId::UNKNOWN, vec![Authored { version: *expected, attack: true }], true)
+            }
+            Net::Changed { base, later, class: ObjectClass::AttackOnly } if *base != VersionId::UNKNOWN => {
+                (*base, later.clone(), false)
+            }
+            Net::Changed { .. } | Net::Nothing | Net::Pending | Net::Unprotected | Net::Unknown(_) => return None,
+        };
+        let first = object.attempts == 0 && object.commits == 0;
+        let plain = place(path, net, false).0 > 0 && service_of(path, created).is_none();
+        (first && plain && !later.is_empty() && !later.iter().any(|authored| authored.version == VersionId::UNKNOWN))
+            .then(|| RestoreFile { path: path.clone(), base, later, append_only: false, again: false })
+    }
+
+    /// Plans many paths at once; true when the hands have them now.
+    pub(super) fn order_many(&mut self, desk: &mut Desk<'_>, files: Vec<RestoreFile>) -> bool {
+        for file in &files {
+            let Some(object) = self.objects.get_mut(&file.path) else { continue };
+            object.class = ObjectClass::AttackOnly;
+            object.attempts += 1;
+            if let Some(old) = object.action.take() {
+                self.supersede(desk, old);
+            }
+        }
+        let id = self.propose(desk, Action::RestoreFiles { files: files.into() });
+        let Some(step) = self.plan.steps.get(&id) else { return false };
+        let (state, action) = (step.state, step.action.clone());
+        // What a policy says of one path is no word about the others: each is asked for by itself.
+        let by_path = desk.policies.is_some_and(Policies::look_at_paths);
+        let objections = step.verdict.reasons.iter().any(|why| guard::is_of_kernel(why));
+        if by_path && !objections && state != Progressing::Preparing {
+            if state == Progressing::Asked {
+                let reasons = vec!["each file is asked for by itself".to_owned()];
+                desk.out.push(Effect::Drop { action: id, verdict: Verdict { decision: Decision::Deny, reasons } });
+            }
+            self.forget(desk, id);
+            self.one_by_one(desk, &action, Timestamp(0));
+            return false;
+        }
+        state == Progressing::Preparing
+    }
+
+    /// Files of an action on many that are planned by themselves from now on.
+    pub(super) fn one_by_one(&mut self, desk: &Desk<'_>, action: &Action, not_before: Timestamp) {
+        for path in action.paths() {
+            self.alone(desk, path, not_before);
+        }
+    }
+
+    pub(super) fn alone(&mut self, desk: &Desk<'_>, path: &HostPath, not_before: Timestamp) {
+        let Some(object) = self.objects.get_mut(path) else { return };
+        (object.alone, object.action, object.progress) = (true, None, Progress::Todo);
+        object.not_before = not_before;
+        if not_before > desk.now {
+            self.plan.later.insert(path.clone());
+        } else {
+            let left = net(desk, path);
+            self.plan.enqueue(place(path, &left, self.directories.contains(path)));
+        }
+        self.dirty = true;
+    }
+
+    /// The files of a question about many, when it is taken back because of one of them.
+    pub(super) fn plan_anew(&mut self, desk: &Desk<'_>, id: ActionId) {
+        let Some(Action::RestoreFiles { files }) = self.plan.steps.get(&id).map(|step| step.action.clone()) else {
+            return;
+        };
+        for path in files.iter().map(|file| &file.path) {
+            if self.objects.get(path).is_some_and(|object| object.action == Some(id)) {
+                self.plan_path_anew(desk, path);
+            }
+        }
+        self.dirty = true;
+    }
+
+    /// Files that do not fit the plan are planned by themselves; true when none is left.
+    pub(super) fn leave_out(&mut self, desk: &mut Desk<'_>, id: ActionId, left_out: &[(HostPath, String)]) -> bool {
+        let Some(Action::RestoreFiles { files }) = self.plan.steps.get(&id).map(|step| step.action.clone()) else {
+            return false;
+        };
+        let out: BTreeSet<&HostPath> = left_out.iter().map(|(path, _)| path).collect();
+        let rest: Vec<RestoreFile> = files.iter().filter(|file| !out.contains(&file.path)).cloned().collect();
+        let none = rest.is_empty();
+        if none {
+            self.forget(desk, id);
+        } else {
+            self.plan.set(id, |step| step.action = Action::RestoreFiles { files: rest.into() });
+        }
+        for path in out {
+            self.alone(desk, path, Timestamp(desk.now.0 + RETRY_NS));
+        }
+        none
+    }
+}

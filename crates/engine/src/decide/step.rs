@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One action of a plan, from its proposal to its end.
+
+use crate::action::{Action, Outcome};
+use crate::id::{ActionId, Timestamp};
+use crate::incident::{ActionRecord, Decision, Verdict};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Progressing {
+    /// The hands capture what undo needs.
+    Preparing,
+    /// The hands do it.
+    Committed,
+    /// A person is asked.
+    Asked,
+    /// The guard or a person refused.
+    Refused,
+    Settled,
+    /// Another action took its place.
+    Superseded,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Step {
+    pub(crate) action: Action,
+    pub(crate) state: Progressing,
+    pub(crate) verdict: Verdict,
+    pub(crate) outcome: Option<Outcome>,
+    pub(crate) decided: Timestamp,
+    pub(crate) settled: Option<Timestamp>,
+    /// A person approved it.
+    pub(crate) approved: bool,
+    /// The answer is a person's: neither mode nor hold changes it.
+    pub(crate) personal: bool,
+    /// How often it was tried again.
+    pub(crate) retries: u32,
+}
+
+impl Step {
+    /// Judged by nobody yet.
+    pub(crate) fn new(action: Action, now: Timestamp) -> Self {
+        Self {
+            action,
+            state: Progressing::Refused,
+            verdict: Verdict { decision: Decision::Deny, reasons: Vec::new() },
+            outcome: None,
+            decided: now,
+            settled: None,
+            approved: false,
+            personal: false,
+            retries: 0,
+        }
+    }
+
+    pub(crate) fn is_busy(&self) -> bool {
+        matches!(self.state, Progressing::Preparing | Progressing::Committed)
+    }
+
+    /// Nobody has let it through yet.
+    pub(crate) fn waits(&self) -> bool {
+        matches!(self.state, Progressing::Asked | Progressing::Refused)
+    }
+
+    /// It ended otherwise than wanted.
+    pub(crate) fn failed(&self) -> bool {
+        match (&self.state, &self.outcome) {
+            (Progressing::Refused, _) => true,
+            (Progressing::Settled, Some(Outcome::Reverted(_) | Outcome::Failed(_) | Outcome::Undone)) => true,
+            (Progressing::Settled, Some(Outcome::Success | Outcome::DoesNotExist | Outcome::Partly(_)) | None) => false,
+            (Progressing::Preparing | Progressing::Committed | Progressing::Asked | Progressing::Superseded, _) => {
+                false
+            }
+        }
+    }
+}
+
+/// What readers see of a plan's steps.
+pub(crate) fn records(steps: &BTreeMap<ActionId, Step>) -> Vec<ActionRecord> {
+    // What another action took the place of before anything was done is no part of the story.
+    let told = |(_, step): &(&ActionId, &Step)| step.state != Progressing::Superseded || step.outcome.is_some();
+    let record = |(id, step): (&ActionId, &Step)| ActionRecord {
+        id: *id,
+        action: step.action.clone(),
+        verdict: step.verdict.clone(),
+        outcome: step.outcome.clone(),
+        decided: step.decided,
+        settled: step.settled,
+    };
+    steps.iter().filter(told).map(record).collect()
+}
