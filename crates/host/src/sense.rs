@@ -246,6 +246,7 @@ impl Sensors {
         let reading = now();
         let mut named = Vec::new();
         self.names.drain(scope, modified, &mut named)?;
+        let recorded = now();
         self.programs.drain(&mut self.records)?;
         let mut around = Around {
             scope,
@@ -253,6 +254,7 @@ impl Sensors {
             names: &self.names,
             processes: &mut self.processes,
             drained: self.drained,
+            recorded,
         };
         for bytes in kernel::each(&self.records) {
             let Some(record) = wire::record(bytes) else {

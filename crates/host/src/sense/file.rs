@@ -97,6 +97,8 @@ pub(super) struct Around<'a> {
     pub(super) processes: &'a mut Processes,
     /// When fanotify was read the last time before this.
     pub(super) drained: Timestamp,
+    /// Every call that ended before this is among this round's records, or an earlier one's.
+    pub(super) recorded: Timestamp,
 }
 
 impl Files {
@@ -268,8 +270,10 @@ impl Files {
                 }
             }
         } else if actor.recorded && now() < waiting.until {
-            // Its call may still run: then it is known since when.
-            let Some(intent) = self.intent.flags(named.tid) else { return false };
+            // Its call may still run: then it is known since when. One that began after the records were read may be the
+            // thread's next, while the record of the call that this is about is on its way.
+            let intent = self.intent.flags(named.tid).filter(|intent| intent.since < around.recorded);
+            let Some(intent) = intent else { return false };
             let class = calls::class_of(intent.nr);
             let making = class != Some(Class::Open) || intent.flags & O_CREAT != 0;
             let Some(class) = class.filter(|class| fits(named, *class, making)) else { return false };
