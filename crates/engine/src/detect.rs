@@ -109,7 +109,7 @@ macro_rules! detectors {
             $($field: $module::$name,)*
             made: u64,
             seen: Bounded<(u8, ProcessKey, HostPath), Confidence>,
-            per_invocation: Bounded<(u8, ProcessKey), u32>,
+            per_invocation: Bounded<(u8, ProcessKey, Confidence), u32>,
             pub counters: Counters,
         }
 
@@ -171,11 +171,11 @@ detectors! {
 pub struct Counters {
     /// Claims that repeated one already made about the same analytic, invocation and path.
     pub repeated: u64,
-    /// Claims beyond [`FINDINGS_PER_INVOCATION_MAX`] of one analytic about one invocation.
+    /// Claims beyond [`FINDINGS_PER_INVOCATION_MAX`] of one analytic and weight about one invocation.
     pub beyond_limit: u64,
 }
 
-/// LIMIT: findings of one analytic about one invocation; more say nothing new, and are counted.
+/// LIMIT: findings of one analytic about one invocation, of the same weight; more say nothing new, and are counted.
 pub const FINDINGS_PER_INVOCATION_MAX: u32 = 256;
 
 impl Detectors {
@@ -196,12 +196,13 @@ impl Detectors {
             self.counters.repeated += 1;
             return;
         }
-        let count = self.per_invocation.get(&(index, leader)).copied().unwrap_or(0);
+        let counted = (index, leader, claim.confidence);
+        let count = self.per_invocation.get(&counted).copied().unwrap_or(0);
         if count >= FINDINGS_PER_INVOCATION_MAX {
             self.counters.beyond_limit += 1;
             return;
         }
-        self.per_invocation.insert((index, leader), count + 1);
+        self.per_invocation.insert(counted, count + 1);
         self.seen.insert(key, claim.confidence);
         self.made += 1;
         out.push(Finding {

@@ -438,10 +438,10 @@ impl Case {
                 self.roots.push(hypothesis);
             }
         }
-        let room = FINDINGS_MAX.saturating_sub(self.findings.len());
-        self.omitted += other.omitted + u64::try_from(other.findings.len().saturating_sub(room)).unwrap_or(u64::MAX);
-        self.findings.extend(other.findings.into_iter().take(room));
+        self.omitted += other.omitted;
+        self.findings.extend(other.findings);
         self.findings.sort_by_key(|claim| claim.summary.id);
+        self.trim();
         self.subjects.extend(other.subjects);
         self.objects.extend(other.objects);
         self.directories.extend(other.directories);
@@ -450,10 +450,6 @@ impl Case {
     }
 
     pub(crate) fn claim(&mut self, finding: &Finding, time: Timestamp, authorised: bool) {
-        if self.findings.len() >= FINDINGS_MAX {
-            self.omitted += 1;
-            return;
-        }
         let summary = FindingSummary {
             id: finding.id,
             time,
@@ -464,6 +460,23 @@ impl Case {
             paths: finding.paths.clone(),
         };
         self.findings.push(Claim { summary, process: finding.process, authorised });
+        self.trim();
+    }
+
+    /// Beyond [`FINDINGS_MAX`] goes the newest of those that there are most of: however often one thing is said, another
+    /// that weighs more is heard.
+    fn trim(&mut self) {
+        while self.findings.len() > FINDINGS_MAX {
+            let mut newest: BTreeMap<_, (usize, usize)> = BTreeMap::new();
+            for (at, claim) in self.findings.iter().enumerate() {
+                let alike = (claim.summary.analytic.as_str(), claim.summary.confidence, claim.authorised);
+                let (count, last) = newest.entry(alike).or_default();
+                (*count, *last) = (*count + 1, at);
+            }
+            let Some((_, last)) = newest.into_values().max() else { return };
+            self.findings.remove(last);
+            self.omitted += 1;
+        }
     }
 
     /// One High, or two of Medium or more from different analytics, none of them by people or tools that may.

@@ -29,8 +29,8 @@ pub use version::{Digest, Kind, Recorded, State, Version};
 
 use crate::scope::{Acting, Scope};
 use gate::Gate;
-use index::Index;
-use log::{Log, Record};
+use index::{Entry, Index};
+use log::{Log, Place, Record};
 use rules::Rules;
 use rustix::fd::OwnedFd;
 use serde::{Deserialize, Serialize};
@@ -139,8 +139,9 @@ pub struct TreeCoverage {
     pub missing_count: u64,
 }
 
-/// LIMIT: other names of one file that are looked at.
+/// LIMIT: other names of one file that are looked at, and versions on disk that are read to find them, newest first.
 pub const LINKS_MAX: usize = 64;
+const SEVERAL_NAMES_MAX: usize = 4_096;
 /// LIMIT: paths named in each list of [`Coverage`]; the rest is counted.
 pub const NAMED_MAX: usize = 256;
 
@@ -290,18 +291,6 @@ fn described(error: &dyn std::error::Error) -> String {
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
-/// The whole log anew, for what the index holds.
-fn records_of(index: &Index) -> Vec<Record> {
-    let mut records = vec![Record::Reserved(VersionId(index.reserved.max(index.last_id())))];
-    // What is pending is appended when it is settled.
-    let settled = index.slots().filter(|slot| !slot.pending);
-    records.extend(settled.flat_map(|slot| Record::of_version(slot.version.clone())));
-    records.extend(index.kept.iter().map(|(digest, unix_ns)| Record::Kept { digest: *digest, unix_ns: *unix_ns }));
-    records.extend(index.pins.iter().cloned().map(Record::Pinned));
-    records.extend(index.coverage.windows.iter().cloned().map(Record::Window));
-    records
-}
-
 impl Inner {
     fn index(&self) -> MutexGuard<'_, Index> {
         locked(&self.index)
@@ -334,6 +323,33 @@ impl Inner {
         now.saturating_sub(boot).saturating_add(i64::try_from(time.0).unwrap_or(i64::MAX))
     }
 
+    /// A settled version, from wherever it is.
+    fn known(&self, id: VersionId) -> Result<Version, Error> {
+        let mut asked = None;
+        loop {
+            let place = match self.index().entry(id).ok_or(Error::Unknown(id))? {
+                Entry::Here(slot) if slot.pending => return Err(Error::Pending(id)),
+                Entry::Here(slot) => return Ok(slot.version.clone()),
+                Entry::Resting(resting) => resting.place,
+            };
+            let log = self.log();
+            if let Some(Record::Version(version)) = log.read(place)?
+                && version.id == id
+            {
+                drop(log);
+                return match self.index().entry(id).ok_or(Error::Unknown(id))? {
+                    Entry::Here(slot) => Ok(slot.version.clone()),
+                    Entry::Resting(resting) => Ok(resting.amend(version)),
+                };
+            }
+            // The log may have been replaced meanwhile, and the version moved with it.
+            if asked == Some(place) {
+                return Err(log.altered_at(place));
+            }
+            asked = Some(place);
+        }
+    }
+
     fn pin(&self, paths: &[HostPath]) {
         let mut index = self.index();
         let new: Vec<&HostPath> = paths.iter().filter(|path| index.pins.insert((*path).clone())).collect();
@@ -357,7 +373,9 @@ impl Vault {
             move |source: io::Error| Error::Io { what, path, source }
         };
         let (store, torn_packs) = Store::open(&directory.join("packs"), options.quota_bytes)?;
-        let (log, records, torn_log) = Log::open(&directory.join("versions"))?;
+        let mut loading = Loading::default();
+        let take = &mut |record, place| loading.take(record, place, &store);
+        let (log, torn_log) = Log::open(&directory.join("versions"), take)?;
         for path in [directory, &directory.join("packs")] {
             let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
             std::fs::set_permissions(path, mode).map_err(failed("close to others", path))?;
@@ -367,7 +385,6 @@ impl Vault {
         let readable = rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
         let mount = rustix::fs::openat(&root, ".", readable, rustix::fs::Mode::empty())
             .map_err(|errno| failed("open", scope.root_path())(errno.into()))?;
-        let index = loaded(records, &store);
         let root_path = std::fs::canonicalize(scope.root_path()).map_err(failed("resolve", scope.root_path()))?;
         let root_prefix = std::os::unix::ffi::OsStrExt::as_bytes(root_path.as_os_str());
         let root_prefix = root_prefix.strip_suffix(b"/").unwrap_or(root_prefix).to_vec();
@@ -382,7 +399,7 @@ impl Vault {
             options,
             store,
             log: Mutex::new(log),
-            index: Mutex::new(index),
+            index: Mutex::new(loading.index),
             settled: Condvar::new(),
             gate: Mutex::default(),
             queue: Mutex::default(),
@@ -451,9 +468,13 @@ impl Vault {
         let inner = &self.0.inner;
         let (deadline, mut index) = (Instant::now() + WAIT, inner.index());
         loop {
-            let slot = index.slot(id).ok_or(Error::Unknown(id))?;
-            if !slot.pending {
-                return Ok(slot.version.clone());
+            match index.entry(id).ok_or(Error::Unknown(id))? {
+                Entry::Here(slot) if !slot.pending => return Ok(slot.version.clone()),
+                Entry::Here(_) => {}
+                Entry::Resting(_) => {
+                    drop(index);
+                    return inner.known(id);
+                }
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -489,17 +510,28 @@ impl Vault {
     /// Other paths at which the inode of a version was recorded, sorted; at most [`LINKS_MAX`].
     #[must_use]
     pub fn names(&self, id: VersionId) -> Vec<HostPath> {
-        let index = self.0.inner.index();
-        let Some(version) = index.slot(id).map(|slot| &slot.version) else { return Vec::new() };
+        let inner = &self.0.inner;
+        let Ok(version) = inner.known(id) else { return Vec::new() };
         let Some(state) = version.recorded.state().filter(|state| state.born_ns != 0) else { return Vec::new() };
-        let same = |slot: &&index::Slot| {
-            slot.version.path != version.path
-                && slot.version.recorded.state().is_some_and(|other| {
+        let is_same = |other: &Version| {
+            other.path != version.path
+                && other.recorded.state().is_some_and(|other| {
                     (other.key.inode, other.born_ns) == (state.key.inode, state.born_ns) && other.nlink > 1
                 })
         };
-        let names: BTreeSet<&HostPath> = index.slots().filter(same).map(|slot| &slot.version.path).collect();
-        names.into_iter().take(LINKS_MAX).cloned().collect()
+        let (mut names, mut resting) = (BTreeSet::new(), Vec::new());
+        for (id, known) in inner.index().several_names() {
+            match known {
+                Some(known) if is_same(known) => {
+                    names.insert(known.path.clone());
+                }
+                Some(_) => {}
+                None => resting.push(id),
+            }
+        }
+        let known = resting.into_iter().rev().take(SEVERAL_NAMES_MAX).filter_map(|id| inner.known(id).ok());
+        names.extend(known.filter(is_same).map(|other| other.path));
+        names.into_iter().take(LINKS_MAX).collect()
     }
 
     /// The newest version of a path.
@@ -565,7 +597,7 @@ impl Vault {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let tally = &inner.tally;
         Counters {
-            versions: u64::try_from(inner.index().slots().len()).unwrap_or(u64::MAX),
+            versions: u64::try_from(inner.index().count()).unwrap_or(u64::MAX),
             captures: read(&tally.captures),
             capture_bytes: read(&tally.capture_bytes),
             queue_full: read(&tally.queue_full),
@@ -623,25 +655,29 @@ impl Drop for Handle {
     }
 }
 
-/// The index that the records describe. A version whose content is not complete in the store becomes missing.
-fn loaded(records: Vec<Record>, store: &Store) -> Index {
-    let (mut index, mut inexact, mut complete) = (Index::default(), BTreeSet::new(), BTreeMap::new());
-    for record in records {
+/// The index that the records describe, as they come. A version whose content is not complete in the store becomes missing.
+#[derive(Default)]
+struct Loading {
+    index: Index,
+    complete: BTreeMap<Digest, bool>,
+}
+
+impl Loading {
+    fn take(&mut self, record: Record, place: Place, store: &Store) {
+        let index = &mut self.index;
         match record {
             Record::Reserved(until) => index.reserve(until.0),
             Record::Version(mut version) => {
                 let digest = version.recorded.state().and_then(|state| state.digest);
                 let lost =
-                    digest.filter(|digest| !*complete.entry(*digest).or_insert_with(|| store.is_complete(digest)));
+                    digest.filter(|digest| !*self.complete.entry(*digest).or_insert_with(|| store.is_complete(digest)));
                 if let Some(digest) = lost {
                     version.recorded = Recorded::Missing(format!("its content {digest} was not completely stored"));
                     version.exact = false;
                 }
-                index.load(version);
+                index.load(version, lost.is_none().then_some(place));
             }
-            Record::Inexact(id) => {
-                inexact.insert(id);
-            }
+            Record::Inexact(id) => index.set_inexact(id),
             Record::Kept { digest, unix_ns } => {
                 index.kept.insert(digest, unix_ns);
             }
@@ -655,12 +691,6 @@ fn loaded(records: Vec<Record>, store: &Store) -> Index {
             Record::Flags { id, flags } => index.set_flags(id, flags),
         }
     }
-    for id in inexact {
-        if let Some(slot) = index.slot_mut(id) {
-            slot.version.exact = false;
-        }
-    }
-    index
 }
 
 #[cfg(test)]

@@ -127,6 +127,21 @@ fn one_medium_finding_or_many_of_one_analytic_do_not_confirm() {
 }
 
 #[test]
+fn what_weighs_more_is_heard_however_often_something_else_was_said() {
+    let mut world = World::new(Mode::Autonomous);
+    let shell = world.login(ALICE, None);
+    for _ in 0..2 * crate::diagnose::FINDINGS_MAX {
+        world.find(shell, "impact/web-content", Confidence::Medium);
+    }
+    world.settle();
+    assert!(world.orders_given().is_empty());
+    world.find(shell, "impact/encryption", Confidence::High);
+    world.settle();
+    let incident = only(&world);
+    assert_eq!((incident.stage, incident.findings.len()), (Stage::Healed, crate::diagnose::FINDINGS_MAX));
+}
+
+#[test]
 fn what_the_attack_planted_joins_its_reach_when_it_runs() {
     let mut world = World::new(Mode::Autonomous);
     let shell = world.login(ALICE, None);

@@ -2,7 +2,7 @@
 //! The first copy of the protected trees, and after a restart the comparison with what was known.
 
 use super::capture::{self, Captured};
-use super::index::Fresh;
+use super::index::{BASELINE, Fresh};
 use super::worker::Seen;
 use super::{Coverage, Error, Inner, Kind, NAMED_MAX, Recorded, State, TreeCoverage, Window, boot_now};
 use rustix::fd::AsFd;
@@ -163,7 +163,7 @@ impl Inner {
                 }
                 return false;
             }
-            let note = if known_before { "changed while nobody guarded" } else { "baseline" };
+            let note = if known_before { "changed while nobody guarded" } else { BASELINE };
             let fresh = Fresh { path, writer: ProcessKey::default(), time: start, unix_ns: self.unix(start), note };
             // What was missing and can be read now did not change.
             let was_missing = matches!(known, Some(Recorded::Missing(_)));

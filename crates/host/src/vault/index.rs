@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which versions there are, by id and by path. Memory only: its lock is never held over a file operation, so that a
-//! thread that waits for the kernel (or for our own permission group) holds nobody up.
+//! Which versions there are, by id and by path. Its lock is never held over a file operation, so that a thread that
+//! waits for the kernel (or for our own permission group) holds nobody up.
+//!
+//! In memory is what stands at a path now. A version that was superseded, or says that nothing is there, rests: its record
+//! is read from the log when it is asked for, and 56 bytes are kept of it, for as long as retention keeps it.
 
-use super::{Coverage, Digest, Recorded, State, Version};
+use super::log::Place;
+use super::{Coverage, Digest, Recorded, Version};
 use rustix::fd::OwnedFd;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
@@ -30,7 +34,96 @@ pub(super) struct Slot {
     pub(super) touched_attributes: Option<Timestamp>,
     /// It was read while whoever wanted to write had to wait: only its attributes may be later ones.
     pub(super) gated: bool,
+    /// Where its record is; `None` while it is not on disk, or not as it is here.
+    place: Option<Place>,
 }
+
+/// A version that is on disk alone, and what retention asks of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Resting {
+    pub(super) place: Place,
+    digest: u64,
+    unix_ns: i64,
+    /// The two that [`super::State::flags`] may hold.
+    flags: u8,
+    traits: u8,
+}
+
+impl Resting {
+    const EXACT: u8 = 1;
+    const BASELINE: u8 = 2;
+    const CONTENT: u8 = 4;
+    const SEVERAL_NAMES: u8 = 8;
+
+    fn of(version: &Version, place: Place) -> Self {
+        let state = version.recorded.state();
+        let digest = state.and_then(|state| state.digest);
+        let several = state.is_some_and(|state| state.nlink > 1 && state.kind != super::Kind::Directory);
+        let traits = [
+            (version.exact, Self::EXACT),
+            (version.note == BASELINE, Self::BASELINE),
+            (digest.is_some(), Self::CONTENT),
+            (several, Self::SEVERAL_NAMES),
+        ];
+        Self {
+            place,
+            digest: digest.map_or(0, |digest| digest.prefix()),
+            unix_ns: version.unix_ns,
+            flags: state.map_or(0, |state| state.flags).to_le_bytes()[0],
+            traits: traits.into_iter().filter(|(is, _)| *is).map(|(_, bit)| bit).sum(),
+        }
+    }
+
+    /// What became of it after its record was written.
+    pub(super) fn amend(self, mut version: Version) -> Version {
+        version.exact = self.traits & Self::EXACT != 0;
+        if let Recorded::State(state) = &mut version.recorded {
+            state.flags = u32::from(self.flags);
+        }
+        version
+    }
+}
+
+/// One version: in memory, or on disk alone.
+#[derive(Clone, Debug)]
+pub(super) enum Entry {
+    Here(Box<Slot>),
+    Resting(Resting),
+}
+
+impl Entry {
+    fn here(&self) -> Option<&Slot> {
+        match self {
+            Self::Here(slot) => Some(slot),
+            Self::Resting(_) => None,
+        }
+    }
+
+    fn is_baseline(&self) -> bool {
+        match self {
+            Self::Here(slot) => slot.version.note == BASELINE,
+            Self::Resting(resting) => resting.traits & Resting::BASELINE != 0,
+        }
+    }
+
+    /// Settled, and older than that.
+    fn is_before(&self, unix_ns: i64) -> bool {
+        match self {
+            Self::Here(slot) => !slot.pending && slot.version.unix_ns < unix_ns,
+            Self::Resting(resting) => resting.unix_ns < unix_ns,
+        }
+    }
+
+    fn digest(&self) -> Option<u64> {
+        match self {
+            Self::Here(slot) => slot.version.recorded.state()?.digest.map(|digest| digest.prefix()),
+            Self::Resting(resting) => (resting.traits & Resting::CONTENT != 0).then_some(resting.digest),
+        }
+    }
+}
+
+/// The note of a version that was there when protection began.
+pub(super) const BASELINE: &str = "baseline";
 
 /// What a touch may have changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,7 +137,13 @@ pub(super) enum Touch {
 impl Slot {
     fn new(version: Version, since: Timestamp) -> Self {
         let captured = Timestamp(0);
-        Self { version, pending: true, since, captured, touched: None, touched_attributes: None, gated: false }
+        let place = None;
+        Self { version, pending: true, since, captured, touched: None, touched_attributes: None, gated: false, place }
+    }
+
+    /// Nothing stands there, by a version that is settled.
+    pub(super) fn is_absent(&self) -> bool {
+        !self.pending && self.version.recorded.state().is_some_and(|state| !state.exists())
     }
 
     /// The first touch that its reading, which ended at `end`, may have seen the effect of.
@@ -63,7 +162,7 @@ pub(super) struct Held {
 
 #[derive(Debug, Default)]
 pub(super) struct Index {
-    slots: BTreeMap<VersionId, Slot>,
+    entries: BTreeMap<VersionId, Entry>,
     chains: BTreeMap<HostPath, Vec<VersionId>>,
     last: u64,
     /// Ids up to here are on disk as given out.
@@ -113,15 +212,46 @@ impl Index {
         self.standing.get(path).is_some_and(|standing| *standing != Some(inode))
     }
 
-    /// Takes over what the log holds.
-    pub(super) fn load(&mut self, version: Version) {
-        self.last = self.last.max(version.id.0);
-        let slot = Slot::new(version.clone(), Timestamp(0));
-        let slot = Slot { pending: false, ..slot };
-        if self.slots.insert(version.id, slot).is_none() {
-            let chain = self.chains.entry(version.path).or_default();
-            let at = chain.partition_point(|id| *id < version.id);
-            chain.insert(at, version.id);
+    /// Takes over what the log holds at that place; `None`: the record does not say what it is by now.
+    pub(super) fn load(&mut self, version: Version, place: Option<Place>) {
+        let id = version.id;
+        self.last = self.last.max(id.0);
+        let path = self.shared(&version.path);
+        let slot = Slot { pending: false, place, ..Slot::new(Version { path: path.clone(), ..version }, Timestamp(0)) };
+        if self.entries.insert(id, Entry::Here(Box::new(slot))).is_none() {
+            let chain = self.chains.entry(path).or_default();
+            let at = chain.partition_point(|known| *known < id);
+            chain.insert(at, id);
+            let before = at.checked_sub(1).map(|at| chain[at]);
+            self.rest(id);
+            before.into_iter().for_each(|before| self.rest(before));
+        }
+    }
+
+    /// The same path as one that is known has its bytes in common with it.
+    fn shared(&self, path: &HostPath) -> HostPath {
+        self.chains.get_key_value(path).map_or_else(|| path.clone(), |(known, _)| known.clone())
+    }
+
+    /// The record of that version was written there.
+    pub(super) fn placed(&mut self, id: VersionId, place: Place) {
+        match self.entries.get_mut(&id) {
+            Some(Entry::Here(slot)) => {
+                slot.place = Some(place);
+                self.rest(id);
+            }
+            Some(Entry::Resting(resting)) => resting.place = place,
+            None => {}
+        }
+    }
+
+    /// Keeps it on disk alone, if it is there and nothing that happens to the path changes it any more.
+    fn rest(&mut self, id: VersionId) {
+        let Some(Entry::Here(slot)) = self.entries.get(&id) else { return };
+        let Some(place) = slot.place.filter(|_| !slot.pending) else { return };
+        if slot.is_absent() || self.chain(&slot.version.path).last() != Some(&id) {
+            let resting = Resting::of(&slot.version, place);
+            self.entries.insert(id, Entry::Resting(resting));
         }
     }
 
@@ -138,9 +268,10 @@ impl Index {
     pub(super) fn allocate(&mut self, fresh: Fresh<'_>) -> VersionId {
         self.last += 1;
         let id = VersionId(self.last);
+        let path = self.shared(fresh.path);
         let version = Version {
             id,
-            path: fresh.path.clone(),
+            path: path.clone(),
             recorded: Recorded::Missing("not captured yet".into()),
             exact: false,
             writer: fresh.writer,
@@ -149,22 +280,47 @@ impl Index {
             note: fresh.note.into(),
         };
         let slot = Slot::new(version, fresh.time);
-        self.slots.insert(id, slot);
-        self.chains.entry(fresh.path.clone()).or_default().push(id);
+        self.entries.insert(id, Entry::Here(Box::new(slot)));
+        let chain = self.chains.entry(path).or_default();
+        let before = chain.last().copied();
+        chain.push(id);
+        before.into_iter().for_each(|before| self.rest(before));
         id
     }
 
+    pub(super) fn entry(&self, id: VersionId) -> Option<&Entry> {
+        self.entries.get(&id)
+    }
+
+    /// A version that is in memory: one that is pending, or the newest of a path where something stands.
     pub(super) fn slot(&self, id: VersionId) -> Option<&Slot> {
-        self.slots.get(&id)
+        self.entries.get(&id).and_then(Entry::here)
     }
 
     pub(super) fn slot_mut(&mut self, id: VersionId) -> Option<&mut Slot> {
-        self.slots.get_mut(&id)
+        match self.entries.get_mut(&id)? {
+            Entry::Here(slot) => Some(slot),
+            Entry::Resting(_) => None,
+        }
     }
 
     pub(super) fn set_flags(&mut self, id: VersionId, flags: u32) {
-        if let Some(Recorded::State(state)) = self.slots.get_mut(&id).map(|slot| &mut slot.version.recorded) {
-            state.flags = flags;
+        match self.entries.get_mut(&id) {
+            Some(Entry::Here(slot)) => {
+                if let Recorded::State(state) = &mut slot.version.recorded {
+                    state.flags = flags;
+                }
+            }
+            Some(Entry::Resting(resting)) => resting.flags = flags.to_le_bytes()[0],
+            None => {}
+        }
+    }
+
+    pub(super) fn set_inexact(&mut self, id: VersionId) {
+        match self.entries.get_mut(&id) {
+            Some(Entry::Here(slot)) => slot.version.exact = false,
+            Some(Entry::Resting(resting)) => resting.traits &= !Resting::EXACT,
+            None => {}
         }
     }
 
@@ -172,15 +328,23 @@ impl Index {
         self.chains.get(path).map_or(&[], Vec::as_slice)
     }
 
+    /// What stands at the path, as far as it is known; `None` where nothing does, or nothing is known.
     pub(super) fn latest(&self, path: &HostPath) -> Option<&Slot> {
-        self.chain(path).last().and_then(|id| self.slots.get(id))
+        self.chain(path).last().and_then(|id| self.slot(*id))
+    }
+
+    /// The newest version of a path, and whether it says that nothing is there.
+    pub(super) fn newest_of(&self, path: &HostPath) -> Option<(VersionId, bool)> {
+        let id = *self.chain(path).last()?;
+        // The newest one of a path rests only where nothing is there.
+        Some((id, self.entries.get(&id)?.here().is_none_or(Slot::is_absent)))
     }
 
     /// The path was opened for writing, or changed, at `time`. Gives the latest version when a reading that already
     /// ended may have seen that change.
     pub(super) fn touch(&mut self, path: &HostPath, time: Timestamp, what: Touch) -> Option<VersionId> {
         let id = *self.chains.get(path)?.last()?;
-        let slot = self.slots.get_mut(&id).filter(|slot| time > slot.since)?;
+        let slot = self.slot_mut(id).filter(|slot| time > slot.since)?;
         slot.touched.get_or_insert(time);
         if what == Touch::Attributes {
             slot.touched_attributes.get_or_insert(time);
@@ -188,13 +352,30 @@ impl Index {
         (!slot.pending && slot.version.exact && slot.doubted_by(slot.captured).is_some()).then_some(id)
     }
 
-    pub(super) fn slots(&self) -> impl ExactSizeIterator<Item = &Slot> {
-        self.slots.values()
+    pub(super) fn count(&self) -> usize {
+        self.entries.len()
     }
 
-    /// Every path that has a version, in order, with the newest.
+    /// Up to `limit` versions after that one, in the order of their ids.
+    pub(super) fn after(&self, id: VersionId, limit: usize) -> impl Iterator<Item = (VersionId, &Entry)> {
+        let range = self.entries.range((Bound::Excluded(id), Bound::Unbounded));
+        range.map(|(id, entry)| (*id, entry)).take(limit)
+    }
+
+    /// Versions of inodes that had several names; of a resting one the id alone is known.
+    pub(super) fn several_names(&self) -> impl Iterator<Item = (VersionId, Option<&Version>)> {
+        self.entries.iter().filter_map(|(id, entry)| match entry {
+            Entry::Here(slot) => {
+                let several = slot.version.recorded.state().is_some_and(|state| state.nlink > 1);
+                several.then_some((*id, Some(&slot.version)))
+            }
+            Entry::Resting(resting) => (resting.traits & Resting::SEVERAL_NAMES != 0).then_some((*id, None)),
+        })
+    }
+
+    /// Every path at which something stands, in order, with its newest version.
     pub(super) fn newest(&self) -> impl Iterator<Item = (&HostPath, &Slot)> {
-        self.chains.iter().filter_map(|(path, chain)| Some((path, self.slots.get(chain.last()?)?)))
+        self.chains.iter().filter_map(|(path, chain)| Some((path, self.slot(*chain.last()?)?)))
     }
 
     /// Known paths strictly below `tree`, at most `limit` and whether there were more.
@@ -247,43 +428,34 @@ impl Index {
         self.moved.get(&inode).cloned()
     }
 
-    /// Drops versions; a chain never loses its newest one.
+    /// Drops versions; a chain never loses its newest one while something stands there.
     pub(super) fn drop_versions(&mut self, ids: &BTreeSet<VersionId>) {
-        for id in ids {
-            if let Some(slot) = self.slots.remove(id)
-                && let Some(chain) = self.chains.get_mut(&slot.version.path)
-            {
-                chain.retain(|other| other != id);
-            }
-        }
-        self.chains.retain(|_, chain| !chain.is_empty());
+        ids.iter().for_each(|id| {
+            self.entries.remove(id);
+        });
+        self.chains.retain(|_, chain| {
+            chain.retain(|id| !ids.contains(id));
+            !chain.is_empty()
+        });
     }
 
     /// What retention may drop: older than `before_ns`, superseded, not of a baseline, not pinned. Of a path that is gone, all.
     pub(super) fn droppable(&self, before_ns: i64) -> BTreeSet<VersionId> {
         let mut ids = BTreeSet::new();
-        for (path, chain) in &self.chains {
-            if self.pins.contains(path) {
-                continue;
-            }
-            let slots: Vec<&Slot> = chain.iter().filter_map(|id| self.slots.get(id)).collect();
-            let gone_for_long = slots.last().is_some_and(|last| {
-                !last.pending
-                    && last.version.unix_ns < before_ns
-                    && last.version.recorded.state().is_some_and(|state| !state.exists())
-            });
-            let count = if gone_for_long { slots.len() } else { slots.len().saturating_sub(1) };
-            let old = slots.into_iter().take(count).filter(|slot| {
-                !slot.pending && slot.version.unix_ns < before_ns && (gone_for_long || slot.version.note != "baseline")
-            });
-            ids.extend(old.map(|slot| slot.version.id));
+        let is_before = |id: &VersionId| self.entries.get(id).is_some_and(|entry| entry.is_before(before_ns));
+        for (path, chain) in self.chains.iter().filter(|(path, _)| !self.pins.contains(*path)) {
+            let Some((newest, earlier)) = chain.split_last() else { continue };
+            let gone_for_long = self.newest_of(path).is_some_and(|(_, absent)| absent) && is_before(newest);
+            let is_baseline = |id: &&VersionId| self.entries.get(*id).is_some_and(Entry::is_baseline);
+            let old = earlier.iter().filter(|id| is_before(id) && (gone_for_long || !is_baseline(id)));
+            ids.extend(old.chain(gone_for_long.then_some(newest)));
         }
         ids
     }
 
-    pub(super) fn live(&self) -> BTreeSet<Digest> {
-        let of_state = |state: &State| state.digest;
-        let versions = self.slots.values().filter_map(|slot| slot.version.recorded.state().and_then(of_state));
-        versions.chain(self.kept.keys().copied()).collect()
+    /// The beginnings of all digests that versions name.
+    pub(super) fn live(&self) -> BTreeSet<u64> {
+        let versions = self.entries.values().filter_map(Entry::digest);
+        versions.chain(self.kept.keys().map(Digest::prefix)).collect()
     }
 }

@@ -10,7 +10,7 @@ use super::store::Store;
 use super::{Digest, Error, Version, Window};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, BufReader, Read};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use thymus_engine::id::VersionId;
@@ -79,59 +79,102 @@ fn next_check(before: &Check, length: &[u8], body: &[u8]) -> Check {
     first_half(&hasher.finalize())
 }
 
+/// Where a record is in the file, and what its body hashes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    offset: u64,
+    body: u64,
+}
+
+impl Place {
+    fn of(offset: u64, body: &[u8]) -> Self {
+        Self { offset, body: Digest::of(body).prefix() }
+    }
+}
+
 /// What a file of records holds.
 #[derive(Debug)]
 pub(super) struct Parsed {
-    pub(super) records: Vec<Record>,
+    records: u64,
     /// Bytes that hold whole records.
-    end: usize,
+    end: u64,
     head: Check,
     /// Why what stands at `end` is not the beginning of a record; `None` when nothing stands there, or a torn one.
     altered: Option<String>,
 }
 
-/// Total: any bytes give records and the place where they end.
-pub(super) fn parse(bytes: &[u8]) -> Parsed {
-    let mut parsed = Parsed { records: Vec::new(), end: 0, head: first_check(), altered: None };
-    let Some(start) = bytes.get(..MAGIC.len()) else {
-        parsed.altered = (!MAGIC.starts_with(bytes)).then(|| "expected the vault's records".into());
-        return parsed;
-    };
-    if start != MAGIC {
-        parsed.altered = Some("expected the vault's records".into());
-        return parsed;
+/// As many bytes as there are, at most as many as fit.
+fn fill(source: &mut impl Read, bytes: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match source.read(&mut bytes[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
     }
-    parsed.end = MAGIC.len();
-    while let Some(frame) = bytes.get(parsed.end..parsed.end + FRAME_BYTES) {
+    Ok(filled)
+}
+
+/// Hands on each whole record with its place. Total: any bytes give records and the place where they end.
+fn parse(source: &mut impl Read, each: &mut dyn FnMut(Record, Place)) -> io::Result<Parsed> {
+    let mut parsed = Parsed { records: 0, end: 0, head: first_check(), altered: None };
+    let mut magic = MAGIC;
+    let filled = fill(source, &mut magic)?;
+    if magic[..filled] != MAGIC[..filled] {
+        parsed.altered = Some("expected the vault's records".into());
+    }
+    if filled < MAGIC.len() || parsed.altered.is_some() {
+        return Ok(parsed);
+    }
+    parsed.end = size(MAGIC.len());
+    let mut body = Vec::new();
+    loop {
+        let mut frame = [0; FRAME_BYTES];
+        if fill(source, &mut frame)? < FRAME_BYTES {
+            return Ok(parsed);
+        }
         let length = &frame[..4];
-        let size = length.iter().rev().fold(0usize, |size, byte| size << 8 | usize::from(*byte));
-        // A disk that lost power may end in zeros.
-        let altered = |reason: &str| {
-            let zeros = bytes[parsed.end..].iter().all(|byte| *byte == 0);
-            (!zeros).then(|| reason.to_owned())
-        };
-        if frame[4..8] != length_check(&parsed.head, length) || size > BODY_BYTES_MAX {
-            parsed.altered = altered("its length does not check");
-            return parsed;
+        let bytes = length.iter().rev().fold(0usize, |size, byte| size << 8 | usize::from(*byte));
+        if frame[4..8] != length_check(&parsed.head, length) || bytes > BODY_BYTES_MAX {
+            parsed.altered = unless_zeros(&[&frame], source, "its length does not check")?;
+            return Ok(parsed);
         }
-        let start = parsed.end + FRAME_BYTES;
-        let Some(body) = bytes.get(start..start + size) else { break };
-        let check = next_check(&parsed.head, length, body);
+        body.resize(bytes, 0);
+        if fill(source, &mut body)? < bytes {
+            return Ok(parsed);
+        }
+        let check = next_check(&parsed.head, length, &body);
         if frame[8..] != check {
-            parsed.altered = altered("its checksum does not fit");
-            return parsed;
+            parsed.altered = unless_zeros(&[&frame, &body], source, "its checksum does not fit")?;
+            return Ok(parsed);
         }
-        match postcard::take_from_bytes(body) {
-            Ok((record, [])) => parsed.records.push(record),
+        match postcard::take_from_bytes(&body) {
+            Ok((record, [])) => each(record, Place::of(parsed.end, &body)),
             Ok(_) | Err(_) => {
                 parsed.altered = Some("it checks but is no record of this version of Thymus".into());
-                return parsed;
+                return Ok(parsed);
             }
         }
         parsed.head = check;
-        parsed.end = start + size;
+        parsed.records += 1;
+        parsed.end += size(FRAME_BYTES + bytes);
     }
-    parsed
+}
+
+/// A disk that lost power may end in zeros: that is torn, not altered.
+fn unless_zeros(read: &[&[u8]], rest: &mut impl Read, reason: &str) -> io::Result<Option<String>> {
+    let mut zeros = read.concat().iter().all(|byte| *byte == 0);
+    let mut block = [0; 4_096];
+    while zeros {
+        let filled = fill(rest, &mut block)?;
+        if filled == 0 {
+            break;
+        }
+        zeros = block[..filled].iter().all(|byte| *byte == 0);
+    }
+    Ok((!zeros).then(|| reason.to_owned()))
 }
 
 #[derive(Debug)]
@@ -148,24 +191,23 @@ fn size(bytes: usize) -> u64 {
 }
 
 impl Log {
-    /// Opens or makes the file; gives its records and the torn bytes cut off.
-    pub(super) fn open(path: &Path) -> Result<(Self, Vec<Record>, u64), Error> {
+    /// Opens or makes the file and hands on its records; gives the torn bytes cut off.
+    pub(super) fn open(path: &Path, each: &mut dyn FnMut(Record, Place)) -> Result<(Self, u64), Error> {
         let failed = |what: &'static str| move |source| Error::Io { what, path: path.to_owned(), source };
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
         let file = file.map_err(failed("open"))?;
-        let mut bytes = Vec::new();
-        io::Read::read_to_end(&mut &file, &mut bytes).map_err(failed("read"))?;
-        let parsed = parse(&bytes);
+        let parsed = parse(&mut BufReader::with_capacity(64 << 10, &file), each).map_err(failed("read"))?;
         if let Some(reason) = parsed.altered {
             return Err(Error::Altered {
                 path: path.to_owned(),
-                offset: size(parsed.end),
-                record: size(parsed.records.len()) + 1,
+                offset: parsed.end,
+                record: parsed.records + 1,
                 reason,
             });
         }
-        let mut log = Self { path: path.to_owned(), file, end: size(parsed.end), head: parsed.head, unsynced: false };
-        let torn = size(bytes.len()) - log.end;
+        let length = file.metadata().map_err(failed("read"))?.len();
+        let mut log = Self { path: path.to_owned(), file, end: parsed.end, head: parsed.head, unsynced: false };
+        let torn = length.saturating_sub(log.end);
         if torn > 0 {
             log.file.set_len(log.end).map_err(failed("cut the torn end of"))?;
         }
@@ -173,7 +215,31 @@ impl Log {
             log.file.write_all_at(&MAGIC, 0).map_err(failed("write"))?;
             log.end = size(MAGIC.len());
         }
-        Ok((log, parsed.records, torn))
+        Ok((log, torn))
+    }
+
+    /// The record at that place. `Ok(None)`: another one stands there, or none; the file was replaced since, or altered.
+    pub(super) fn read(&self, place: Place) -> Result<Option<Record>, Error> {
+        let failed = |source| Error::Io { what: "read", path: self.path.clone(), source };
+        let mut frame = [0; FRAME_BYTES];
+        if place.offset + size(FRAME_BYTES) > self.end {
+            return Ok(None);
+        }
+        self.file.read_exact_at(&mut frame, place.offset).map_err(failed)?;
+        let bytes = frame[..4].iter().rev().fold(0usize, |size, byte| size << 8 | usize::from(*byte));
+        let start = place.offset + size(FRAME_BYTES);
+        if bytes > BODY_BYTES_MAX || start + size(bytes) > self.end {
+            return Ok(None);
+        }
+        let mut body = vec![0; bytes];
+        self.file.read_exact_at(&mut body, start).map_err(failed)?;
+        Ok((Place::of(place.offset, &body) == place).then(|| postcard::from_bytes(&body).ok()).flatten())
+    }
+
+    /// The error for a place that does not hold what was written there.
+    pub(super) fn altered_at(&self, place: Place) -> Error {
+        let reason = "it is not what was written there".into();
+        Error::Altered { path: self.path.clone(), offset: place.offset, record: 0, reason }
     }
 
     /// The check of the last record: whoever knows it can tell whether records are missing.
@@ -186,13 +252,14 @@ impl Log {
         self.end
     }
 
-    /// All of `records`, in one write. On error none of them is in the file.
-    pub(super) fn append(&mut self, records: &[Record], store: &Store) -> Result<(), Error> {
+    /// All of `records`, in one write; gives where each is. On error none of them is in the file.
+    pub(super) fn append(&mut self, records: &[Record], store: &Store) -> Result<Vec<Place>, Error> {
         let failed = |path: &Path| {
             let path = path.to_owned();
             move |source| Error::Io { what: "write", path, source }
         };
         let (mut frames, mut head) = (Vec::new(), self.head);
+        let mut places = Vec::with_capacity(records.len());
         for record in records {
             let body =
                 postcard::to_stdvec(record).map_err(|error| failed(&self.path)(io::Error::other(error.to_string())))?;
@@ -200,6 +267,7 @@ impl Log {
             if body.len() > BODY_BYTES_MAX {
                 return Err(failed(&self.path)(io::Error::other("a record is too long")));
             }
+            places.push(Place::of(self.end + size(frames.len()), &body));
             frames.extend_from_slice(&length);
             frames.extend_from_slice(&length_check(&head, &length));
             head = next_check(&head, &length, &body);
@@ -214,7 +282,7 @@ impl Log {
         self.end += size(frames.len());
         self.head = head;
         self.unsynced = true;
-        Ok(())
+        Ok(places)
     }
 
     pub(super) fn sync(&mut self) -> Result<(), Error> {
@@ -225,17 +293,25 @@ impl Log {
         Ok(())
     }
 
-    /// Replaces all records by these: a new file takes the old one's place, or nothing changes.
-    pub(super) fn replace(&mut self, records: &[Record], store: &Store) -> Result<(), Error> {
+    /// A new file beside this one, to take its place by [`Log::replace_by`].
+    pub(super) fn beside(&self, store: &Store) -> Result<Self, Error> {
         let aside = self.path.with_extension("new");
         let _ = std::fs::remove_file(&aside);
-        let (mut fresh, _, _) = Self::open(&aside)?;
+        let (fresh, _) = Self::open(&aside, &mut |_, _| {})?;
         store.charge_record(fresh.end);
-        for batch in records.chunks(1_024) {
-            fresh.append(batch, store)?;
-        }
+        Ok(fresh)
+    }
+
+    /// Gives up what [`Log::beside`] began.
+    pub(super) fn discard(self, store: &Store) {
+        store.refund(self.end);
+        let _ = std::fs::remove_file(&self.path);
+    }
+
+    /// Takes the place of this one, or nothing changes.
+    pub(super) fn replace_by(&mut self, mut fresh: Self, store: &Store) -> Result<(), Error> {
         fresh.sync()?;
-        std::fs::rename(&aside, &self.path).map_err(|source| Error::Io {
+        std::fs::rename(&fresh.path, &self.path).map_err(|source| Error::Io {
             what: "replace",
             path: self.path.clone(),
             source,
@@ -250,21 +326,28 @@ impl Log {
     }
 }
 
+/// All records of these bytes, for the fuzzer and the tests.
+fn collect(mut bytes: &[u8]) -> (Vec<Record>, Parsed) {
+    let mut records = Vec::new();
+    let parsed = parse(&mut bytes, &mut |record, _| records.push(record));
+    (records, parsed.expect("memory can be read"))
+}
+
 /// Called by the fuzzer and by the tests: any bytes are read without a panic, and what is accepted is whole.
 pub(crate) fn fuzz_log(bytes: &[u8]) {
-    let parsed = parse(bytes);
-    assert!(parsed.end <= bytes.len());
+    let (records, parsed) = collect(bytes);
+    assert!(parsed.end <= size(bytes.len()));
     if parsed.altered.is_none() {
-        let again = parse(&bytes[..parsed.end]);
-        assert_eq!((again.records, again.end), (parsed.records, parsed.end));
+        let (again, same) = collect(&bytes[..usize::try_from(parsed.end).unwrap_or(bytes.len())]);
+        assert_eq!((again, same.end), (records, parsed.end));
     }
     // The same bytes behind checks that hold.
     let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes();
     let head = first_check();
     let check = next_check(&head, &length, bytes);
     let framed = [MAGIC.as_slice(), &length, &length_check(&head, &length), &check, bytes].concat();
-    let parsed = parse(&framed);
-    assert!(parsed.records.len() == 1 || parsed.altered.is_some());
+    let (records, parsed) = collect(&framed);
+    assert!(records.len() == 1 || parsed.altered.is_some());
 }
 
 pub(crate) fn log_seeds() -> Vec<Vec<u8>> {
@@ -308,7 +391,7 @@ mod tests {
         let directory = tempfile::Builder::new().prefix("thymus-log").tempdir().unwrap();
         let (store, _) = Store::open(&directory.path().join("packs"), 1 << 20).unwrap();
         let path = directory.path().join("versions");
-        let (mut log, _, _) = Log::open(&path).unwrap();
+        let (mut log, _) = Log::open(&path, &mut |_, _| {}).unwrap();
         let records: Vec<Record> = (0..6u64)
             .map(|n| match n % 3 {
                 0 => Record::Reserved(VersionId(n)),
@@ -316,12 +399,20 @@ mod tests {
                 _ => Record::Kept { digest: Digest::of(b"x"), unix_ns: -1 },
             })
             .collect();
-        log.append(&records[..2], &store).unwrap();
-        log.append(&records[2..], &store).unwrap();
+        let mut places = log.append(&records[..2], &store).unwrap();
+        places.extend(log.append(&records[2..], &store).unwrap());
         let before = log.head();
         drop(log);
-        let (log, read, torn) = Log::open(&path).unwrap();
-        assert_eq!((read, torn, log.head()), (records.clone(), 0, before));
+        let mut read = Vec::new();
+        let (log, torn) = Log::open(&path, &mut |record, place| read.push((record, place))).unwrap();
+        assert_eq!((torn, log.head()), (0, before));
+        let written: Vec<_> = records.iter().cloned().zip(places).collect();
+        assert_eq!(read, written);
+        for (record, place) in written {
+            assert_eq!(log.read(place).unwrap(), Some(record));
+            assert_eq!(log.read(Place { body: place.body ^ 1, ..place }).unwrap(), None, "another record");
+            assert_eq!(log.read(Place { offset: place.offset + 1, ..place }).unwrap(), None, "between records");
+        }
         (std::fs::read(path).unwrap(), records)
     }
 
@@ -329,9 +420,9 @@ mod tests {
     fn cut_anywhere_it_keeps_what_was_whole() {
         let (bytes, records) = written();
         for cut in 0..bytes.len() {
-            let parsed = parse(&bytes[..cut]);
+            let (read, parsed) = collect(&bytes[..cut]);
             assert_eq!(parsed.altered, None, "cut at {cut}");
-            assert_eq!(parsed.records, records[..parsed.records.len()], "cut at {cut}");
+            assert_eq!(read, records[..read.len()], "cut at {cut}");
         }
     }
 
@@ -345,7 +436,7 @@ mod tests {
             let mut altered = bytes.clone();
             altered[at] ^= 1;
             std::fs::write(&path, &altered).unwrap();
-            match Log::open(&path) {
+            match Log::open(&path, &mut |_, _| {}) {
                 Err(Error::Altered { path: named, offset, record, .. }) => {
                     assert_eq!(named, path);
                     assert!(record >= 2 && usize::try_from(offset).unwrap() <= at, "byte {at}: record {record}");

@@ -4,7 +4,7 @@
 //! What it asks the kernel (one `openat2` as a path only, one `statx`) causes no permission event and reads no content.
 
 use super::capture;
-use super::index::{Fresh, Held, Index, Slot, Touch};
+use super::index::{Fresh, Held, Index, Touch};
 use super::worker::Job;
 use super::{Inner, Kind, Recorded, State, Version};
 use rustix::fd::AsFd;
@@ -189,7 +189,7 @@ impl Inner {
         use FileActivityId as Id;
         let created_by_name = matches!(noted.activity.activity, Id::Create | Id::Rename | Id::Link);
         self.insert_before(index, noted, path, after);
-        let before = index.latest(path).map(|slot| (slot.version.id, is_absent(slot)));
+        let before = index.newest_of(path);
         let absent_before = before.map_or(created_by_name || index.baseline_done, |(_, absent)| absent);
         self.touch(index, path, noted, after);
         let id = index.allocate(Fresh {
@@ -252,7 +252,7 @@ impl Inner {
         after: &mut Aftermath,
     ) -> Change {
         self.insert_last_of_log(index, noted, path, after);
-        let before = index.latest(path).map(|slot| (slot.version.id, is_absent(slot)));
+        let before = index.newest_of(path);
         self.touch(index, path, noted, after);
         let fresh = Fresh { path, writer: noted.activity.actor, time: noted.time, unix_ns: noted.unix_ns, note };
         let id = self.settle_at_once(index, fresh, State::absent(), after);
@@ -270,10 +270,10 @@ impl Inner {
     pub(super) fn restored(&self, paths: &[(&HostPath, VersionId)], writer: ProcessKey) {
         let (now, mut after) = (super::boot_now(), Aftermath::default());
         let unix_ns = self.unix(now);
+        let known = |(_, base): &(_, VersionId)| self.known(*base).ok()?.recorded.state().cloned();
+        let states: Vec<State> = paths.iter().map(|restored| known(restored).unwrap_or_default()).collect();
         let mut index = self.index();
-        for (path, base) in paths {
-            let known = index.slot(*base).and_then(|slot| slot.version.recorded.state()).cloned();
-            let state = known.unwrap_or_else(State::absent);
+        for ((path, _), state) in paths.iter().zip(states) {
             index.stands_unknown(path);
             index.touch(path, now, Touch::Content);
             let fresh = Fresh { path, writer, time: now, unix_ns, note: "restored" };
@@ -285,10 +285,21 @@ impl Inner {
     }
 
     fn settle_at_once(&self, index: &mut Index, fresh: Fresh<'_>, state: State, after: &mut Aftermath) -> VersionId {
+        self.settle_as_seen(index, fresh, state, true, after)
+    }
+
+    fn settle_as_seen(
+        &self,
+        index: &mut Index,
+        fresh: Fresh<'_>,
+        state: State,
+        exact: bool,
+        after: &mut Aftermath,
+    ) -> VersionId {
         let id = index.allocate(fresh);
         if let Some(slot) = index.slot_mut(id) {
             slot.version.recorded = Recorded::State(state);
-            slot.version.exact = true;
+            slot.version.exact = exact;
             slot.pending = false;
             after.settled.push(slot.version.clone());
         }
@@ -337,7 +348,7 @@ impl Inner {
             Fresh { path, writer: noted.activity.actor, time: noted.time, unix_ns: noted.unix_ns, note }
         }
         for child in &children {
-            let Some(latest) = index.latest(child).filter(|slot| !is_absent(slot)) else { continue };
+            let Some(latest) = index.latest(child).filter(|slot| !slot.is_absent()) else { continue };
             let known = latest.version.recorded.state().filter(|_| !latest.pending).cloned();
             self.settle_at_once(index, fresh(noted, child, "its directory was renamed away"), State::absent(), after);
             let Some(to) = to else { continue };
@@ -386,11 +397,9 @@ impl Inner {
             return;
         }
         let fresh = Fresh { path, writer: ProcessKey::default(), time: image.end, unix_ns: self.unix(image.end), note };
-        let (captured, stable, gated) = (image.end, image.stable, image.gated);
-        let id = self.settle_at_once(index, fresh, image.state, after);
+        let id = self.settle_as_seen(index, fresh, image.state, image.stable, after);
         if let Some(slot) = index.slot_mut(id) {
-            (slot.captured, slot.gated) = (captured, gated);
-            slot.version.exact = stable;
+            (slot.captured, slot.gated) = (image.end, image.gated);
         }
     }
 
@@ -424,10 +433,6 @@ const fn kind_of(kind: Kind) -> Option<FileKind> {
         Kind::Symlink => Some(FileKind::Symlink),
         Kind::CharacterDevice | Kind::BlockDevice | Kind::Fifo | Kind::Socket => Some(FileKind::Other),
     }
-}
-
-fn is_absent(slot: &Slot) -> bool {
-    !slot.pending && slot.version.recorded.state().is_some_and(|state| !state.exists())
 }
 
 const fn word(activity: FileActivityId) -> &'static str {

@@ -97,12 +97,29 @@ impl Header {
     }
 }
 
-/// Where an entry's body lies.
+/// Where an entry's body lies, and what its header says but its digest.
 #[derive(Clone, Copy, Debug)]
 struct Place {
-    pack: u32,
     offset: u64,
-    header: Header,
+    pack: u32,
+    raw: u32,
+    stored: u32,
+    form: Form,
+}
+
+impl Place {
+    const fn of(header: Header, pack: u32, entry: u64) -> Self {
+        let Header { form, raw, stored, .. } = header;
+        Self { offset: entry + HEADER_BYTES, pack, raw, stored, form }
+    }
+
+    const fn header(self, digest: Digest) -> Header {
+        Header { form: self.form, raw: self.raw, stored: self.stored, digest }
+    }
+
+    const fn bytes(self) -> u64 {
+        HEADER_BYTES + self.stored as u64
+    }
 }
 
 #[derive(Debug, Default)]
@@ -237,7 +254,7 @@ impl Store {
         let place = self.packs().index.get(digest).copied();
         match place {
             None => false,
-            Some(place) if place.header.form == Form::List => self.body(place).is_ok_and(|list| {
+            Some(place) if place.form == Form::List => self.body(digest, place).is_ok_and(|list| {
                 let packs = self.packs();
                 pieces(&list).is_some_and(|pieces| pieces.iter().all(|piece| packs.index.contains_key(piece)))
             }),
@@ -338,14 +355,14 @@ impl Store {
         }
         self.unsynced.store(true, Ordering::Relaxed);
         packs.growing = Some((number, offset + size));
-        packs.index.insert(header.digest, Place { pack: number, offset: offset + HEADER_BYTES, header });
+        packs.index.insert(header.digest, Place::of(header, number, offset));
         Ok(())
     }
 
-    fn body(&self, place: Place) -> Result<Vec<u8>, Error> {
+    fn body(&self, digest: &Digest, place: Place) -> Result<Vec<u8>, Error> {
         let file = self.packs().files.get(&place.pack).map(Arc::clone);
-        let file = file.ok_or(Error::NoContent(place.header.digest))?;
-        let mut body = vec![0; usize::try_from(place.header.stored).unwrap_or(0)];
+        let file = file.ok_or(Error::NoContent(*digest))?;
+        let mut body = vec![0; usize::try_from(place.stored).unwrap_or(0)];
         file.read_exact_at(&mut body, place.offset).map_err(self.failed("read a pack of"))?;
         Ok(body)
     }
@@ -353,12 +370,12 @@ impl Store {
     /// The bytes with that digest; checked.
     pub(super) fn get(&self, digest: &Digest) -> Result<Vec<u8>, Error> {
         let place = self.packs().index.get(digest).copied().ok_or(Error::NoContent(*digest))?;
-        let body = self.body(place)?;
-        let bytes = match place.header.form {
+        let body = self.body(digest, place)?;
+        let bytes = match place.form {
             Form::Plain => body,
             Form::Zstd => {
-                let raw = usize::try_from(place.header.raw).unwrap_or(0);
-                if u64::from(place.header.raw) > ENTRY_BYTES_MAX {
+                let raw = usize::try_from(place.raw).unwrap_or(0);
+                if u64::from(place.raw) > ENTRY_BYTES_MAX {
                     return Err(Error::BadContent(*digest)); // larger than anything that was ever packed
                 }
                 zstd::bulk::decompress(&body, raw).map_err(|_| Error::BadContent(*digest))?
@@ -367,7 +384,7 @@ impl Store {
                 let mut bytes = Vec::new();
                 for piece in pieces(&body).ok_or(Error::BadContent(*digest))? {
                     let place = self.packs().index.get(&piece).copied().ok_or(Error::NoContent(piece))?;
-                    if place.header.form == Form::List {
+                    if place.form == Form::List {
                         return Err(Error::BadContent(*digest));
                     }
                     bytes.extend_from_slice(&self.get(&piece)?);
@@ -392,21 +409,26 @@ impl Store {
         })
     }
 
-    /// Drops what is not `live`: packs without a live entry are unlinked, packs that are mostly dead are rewritten first.
-    /// The caller makes sure that nothing is being stored meanwhile that `live` does not name.
-    pub(super) fn retain(&self, live: &BTreeSet<Digest>) -> Result<(), Error> {
+    /// Drops what has none of these beginnings: packs without a live entry are unlinked, packs that are mostly dead are
+    /// rewritten first. The caller makes sure that nothing is being stored meanwhile that `live` does not name.
+    pub(super) fn retain(&self, live: &BTreeSet<u64>) -> Result<(), Error> {
+        let lists: Vec<(Digest, Place)> = {
+            let packs = self.packs();
+            let lists = packs.index.iter().filter(|(_, place)| place.form == Form::List);
+            lists
+                .filter(|(digest, _)| live.contains(&digest.prefix()))
+                .map(|(digest, place)| (*digest, *place))
+                .collect()
+        };
         let mut keep = live.clone();
-        for digest in live {
-            let place = self.packs().index.get(digest).copied();
-            if let Some(place) = place.filter(|place| place.header.form == Form::List) {
-                keep.extend(pieces(&self.body(place)?).unwrap_or_default());
-            }
+        for (digest, list) in lists {
+            keep.extend(pieces(&self.body(&digest, list)?).unwrap_or_default().iter().map(Digest::prefix));
         }
-        let mut places: BTreeMap<u32, Vec<Place>> = BTreeMap::new();
+        let mut places: BTreeMap<u32, Vec<(Digest, Place)>> = BTreeMap::new();
         let growing = {
             let packs = self.packs();
-            for place in packs.index.values() {
-                places.entry(place.pack).or_default().push(*place);
+            for (digest, place) in &packs.index {
+                places.entry(place.pack).or_default().push((*digest, *place));
             }
             for number in packs.files.keys() {
                 places.entry(*number).or_default();
@@ -414,15 +436,14 @@ impl Store {
             packs.growing.map(|(number, _)| number)
         };
         for (number, places) in places {
-            let size =
-                |places: &[Place]| -> u64 { places.iter().map(|p| HEADER_BYTES + u64::from(p.header.stored)).sum() };
-            let living: Vec<Place> =
-                places.iter().filter(|place| keep.contains(&place.header.digest)).copied().collect();
+            let size = |places: &[(Digest, Place)]| -> u64 { places.iter().map(|(_, place)| place.bytes()).sum() };
+            let living: Vec<(Digest, Place)> =
+                places.iter().filter(|(digest, _)| keep.contains(&digest.prefix())).copied().collect();
             if Some(number) == growing || size(&living) * 2 > size(&places) {
                 continue;
             }
-            for place in living {
-                self.append(place.header, &self.body(place)?, Budget::Moved)?;
+            for (digest, place) in living {
+                self.append(place.header(digest), &self.body(&digest, place)?, Budget::Moved)?;
             }
             self.packs().index.retain(|_, place| place.pack != number);
             let path = Self::path_of(&self.directory, number);
@@ -460,7 +481,7 @@ fn scan(file: &File, pack: u32, size: u64, index: &mut BTreeMap<Digest, Place>) 
         if end > size {
             break;
         }
-        index.insert(header.digest, Place { pack, offset: offset + HEADER_BYTES, header });
+        index.insert(header.digest, Place::of(header, pack, offset));
         offset = end;
     }
     Ok(offset)
@@ -480,7 +501,7 @@ pub(crate) fn fuzz_pack(bytes: &[u8]) {
         let Some((file, size)) = unnamed(bytes) else { return };
         let mut index = BTreeMap::new();
         let end = scan(&file, 0, size, &mut index).unwrap_or(0);
-        assert!(end <= size && index.values().all(|place| place.offset + u64::from(place.header.stored) <= end));
+        assert!(end <= size && index.values().all(|place| place.offset + u64::from(place.stored) <= end));
         let digests: Vec<Digest> = index.keys().copied().collect();
         let packs = Packs { index, files: BTreeMap::from([(0, Arc::new(file))]), growing: None };
         let store = Store {
@@ -613,7 +634,7 @@ mod tests {
         let digests: Vec<Digest> =
             contents.iter().map(|bytes| store.put(&mut bytes.as_slice(), u64::MAX).unwrap().unwrap().0).collect();
         let before = store.bytes();
-        let live: BTreeSet<Digest> = digests.iter().step_by(8).copied().collect();
+        let live: BTreeSet<u64> = digests.iter().step_by(8).map(Digest::prefix).collect();
         store.retain(&live).unwrap();
         assert!(store.bytes() < before / 2, "{} of {before}", store.bytes());
         let on_disk: u64 =

@@ -830,3 +830,42 @@ fn killed_at_any_instant_what_is_there_is_right_or_said_to_be_missing() {
     }
     assert!(versions > 100, "{versions}");
 }
+
+#[test]
+fn what_was_superseded_is_read_from_disk_as_it_was_before_and_after_retention_and_a_restart() {
+    let disk = Disk::new(16);
+    disk.write("/etc/f", "0");
+    let vault = disk.vault_with(Options { retention: Duration::ZERO, ..options() });
+    vault.baseline().unwrap();
+    let path = HostPath::from("/etc/f");
+    for round in 1..40u32 {
+        disk.write("/etc/f", round.to_string());
+        std::fs::set_permissions(disk.at("/etc/f"), PermissionsExt::from_mode(0o600 + round % 8)).unwrap();
+        let _ = vault.renew(&path, ProcessKey::default(), "close");
+    }
+    vault.pin(std::slice::from_ref(&path));
+    let states = |vault: &Vault| -> Vec<(Vec<u8>, u16, bool)> {
+        let versions = vault.chain(&path).into_iter().map(|id| (id, vault.version(id).unwrap()));
+        versions.map(|(id, version)| (content_of(vault, id), state_of(vault, id).mode, version.exact)).collect()
+    };
+    vault.sync().unwrap();
+    let before = states(&vault);
+    assert_eq!(before.len(), 40);
+    assert_eq!(before[17], (b"17".to_vec(), 0o601, true));
+    let in_memory = |vault: &Vault| {
+        let index = vault.0.inner.index();
+        index.chain(&path).iter().filter(|id| index.slot(**id).is_some()).count()
+    };
+    assert_eq!(in_memory(&vault), 1);
+    disk.write("/etc/other", "x");
+    for _ in 0..3 {
+        let _ = vault.renew(&HostPath::from("/etc/other"), ProcessKey::default(), "close");
+    }
+    vault.retain().unwrap();
+    assert!(vault.counters().dropped > 0);
+    assert_eq!(states(&vault), before, "after the log was written anew");
+    drop(vault);
+    let vault = disk.vault();
+    assert_eq!(states(&vault), before, "after a restart");
+    assert_eq!(in_memory(&vault), 1);
+}

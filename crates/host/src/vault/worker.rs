@@ -3,8 +3,8 @@
 
 use super::capture::{self, Captured, Failure};
 use super::gate::Image;
-use super::index::{Fresh, Held, TICK_NS};
-use super::log::Record;
+use super::index::{Entry, Fresh, Held, TICK_NS};
+use super::log::{Log, Place, Record};
 use super::shape::Samples;
 use super::{Digest, Error, Inner, Kind, NAMED_MAX, Recorded, State, Window, boot_now};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -28,6 +28,8 @@ const HELD_MAX: usize = 256;
 /// Tails of logs up to this size are captured each second when they grew, larger ones each [`TAIL_SECONDS`].
 const TAIL_BYTES: u64 = 4 << 20;
 const TAIL_SECONDS: u64 = 10;
+/// Versions that are written anew at a time.
+const REWRITE_AT_ONCE: usize = 1_024;
 /// How often the vault looks for what retention may drop, seconds.
 const RETENTION_SECONDS: u64 = 600;
 
@@ -158,15 +160,15 @@ impl Inner {
         if !matches!(after.form, Form::Opaque | Form::Sealed | Form::Empty | Form::Blank) {
             return;
         }
-        let (version, digest) = {
+        let Ok(version) = self.known(id) else { return };
+        let before = {
             let index = self.index();
-            let Some(version) = index.slot(id).map(|slot| slot.version.clone()) else { return };
             let chain = index.chain(&version.path);
             let at = chain.iter().position(|other| *other == id).unwrap_or(0);
-            let before = at.checked_sub(1).and_then(|at| index.slot(chain[at]));
-            let before = before.and_then(|slot| slot.version.recorded.state()).and_then(|state| state.digest);
-            (version, before)
+            at.checked_sub(1).map(|at| chain[at])
         };
+        let before = before.and_then(|before| self.known(before).ok());
+        let digest = before.and_then(|before| before.recorded.state().and_then(|state| state.digest));
         let Some(uid) = version.recorded.state().map(|state| state.uid) else { return };
         let before = digest.and_then(|digest| self.store.get(&digest).ok()).map(|bytes| Samples::of(&bytes).shape());
         // The first content of a new file is no loss, unless nobody can read it.
@@ -317,10 +319,81 @@ impl Inner {
         if records.is_empty() {
             return;
         }
-        let written = self.log().append(records, &self.store);
-        if let Err(error) = written {
-            self.tally.quota_stops.fetch_add(1, Ordering::Relaxed);
-            tracing::warn!(error = %super::described(&error), records = records.len(), "not recorded");
+        let mut log = self.log();
+        match log.append(records, &self.store) {
+            Ok(places) => {
+                // With the log locked: it is not replaced before its places are known.
+                let mut index = self.index();
+                for (record, place) in records.iter().zip(places) {
+                    if let Record::Version(version) = record {
+                        index.placed(version.id, place);
+                    }
+                }
+            }
+            Err(error) => {
+                self.tally.quota_stops.fetch_add(1, Ordering::Relaxed);
+                tracing::warn!(error = %super::described(&error), records = records.len(), "not recorded");
+            }
+        }
+    }
+
+    /// The log anew, for what the index holds.
+    fn rewrite(&self) -> Result<(), Error> {
+        let mut log = self.log();
+        let mut fresh = log.beside(&self.store)?;
+        match self.write_anew(&log, &mut fresh) {
+            Ok(moved) => {
+                log.replace_by(fresh, &self.store)?;
+                let mut index = self.index();
+                moved.into_iter().for_each(|(id, place)| index.placed(id, place));
+                Ok(())
+            }
+            Err(error) => {
+                fresh.discard(&self.store);
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes everything into `fresh`, some at a time; gives where each version is in it.
+    fn write_anew(&self, log: &Log, fresh: &mut Log) -> Result<Vec<(VersionId, Place)>, Error> {
+        let first: Vec<Record> = {
+            let index = self.index();
+            let reserved = Record::Reserved(VersionId(index.reserved.max(index.last_id())));
+            let kept = index.kept.iter().map(|(digest, unix_ns)| Record::Kept { digest: *digest, unix_ns: *unix_ns });
+            let pins = index.pins.iter().cloned().map(Record::Pinned);
+            let windows = index.coverage.windows.iter().cloned().map(Record::Window);
+            std::iter::once(reserved).chain(kept).chain(pins).chain(windows).collect()
+        };
+        for some in first.chunks(REWRITE_AT_ONCE) {
+            fresh.append(some, &self.store)?;
+        }
+        let (mut last, mut moved) = (VersionId(0), Vec::new());
+        loop {
+            let some: Vec<(VersionId, Entry)> = {
+                let index = self.index();
+                index.after(last, REWRITE_AT_ONCE).map(|(id, entry)| (id, entry.clone())).collect()
+            };
+            let Some((newest, _)) = some.last() else { return Ok(moved) };
+            last = *newest;
+            let mut records = Vec::new();
+            for (_, entry) in some {
+                let version = match entry {
+                    // What is pending is appended when it is settled.
+                    Entry::Here(slot) if slot.pending => continue,
+                    Entry::Here(slot) => slot.version,
+                    Entry::Resting(resting) => match log.read(resting.place)? {
+                        Some(Record::Version(version)) => resting.amend(version),
+                        Some(_) | None => return Err(log.altered_at(resting.place)),
+                    },
+                };
+                records.extend(Record::of_version(version));
+            }
+            let places = fresh.append(&records, &self.store)?;
+            moved.extend(records.iter().zip(places).filter_map(|(record, place)| match record {
+                Record::Version(version) => Some((version.id, place)),
+                _ => None,
+            }));
         }
     }
 
@@ -474,7 +547,7 @@ impl Inner {
         let before_ns = self.unix(boot_now()).saturating_sub(retention);
         // Nothing may be on its way into the store while it is decided what lives.
         let _alone = self.usage.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let (records, live, dropped) = {
+        let (live, dropped) = {
             let mut index = self.index();
             let ids = index.droppable(before_ns);
             if ids.is_empty() {
@@ -483,11 +556,11 @@ impl Inner {
             index.drop_versions(&ids);
             index.kept.retain(|_, unix_ns| *unix_ns >= before_ns);
             let mut live = index.live();
-            live.extend(self.gate().digests());
-            live.insert(Digest::of(b""));
-            (super::records_of(&index), live, ids.len())
+            live.extend(self.gate().digests().map(|digest| digest.prefix()));
+            live.insert(Digest::of(b"").prefix());
+            (live, ids.len())
         };
-        self.log().replace(&records, &self.store)?;
+        self.rewrite()?;
         self.store.retain(&live)?;
         self.tally.dropped.fetch_add(u64::try_from(dropped).unwrap_or(0), Ordering::Relaxed);
         Ok(())
