@@ -488,12 +488,13 @@ impl Case {
 
     /// Begins what can be begun; true when no file waits or is worked on.
     fn order_files(&mut self, desk: &mut Desk<'_>) -> bool {
+        let crowd = self.objects.len() >= CROWD_MIN;
         let ripe: Vec<HostPath> = self
             .plan
             .later
             .iter()
             .filter(|path| self.objects.get(path).is_none_or(|object| object.not_before <= desk.now))
-            .take(IN_FLIGHT_MAX)
+            .take(if crowd { FILES_MAX } else { IN_FLIGHT_MAX })
             .cloned()
             .collect();
         for path in ripe {
@@ -501,7 +502,6 @@ impl Case {
             let directory = self.directories.contains(&path);
             self.plan.enqueue(place(&path, &net, directory));
         }
-        let crowd = self.objects.len() >= CROWD_MIN;
         if crowd && !self.is_gathered() {
             return false;
         }
@@ -886,7 +886,7 @@ impl Case {
                 step.outcome = Some(Outcome::Reverted(why.to_owned()));
                 step.state = Progressing::Superseded;
             });
-            self.one_by_one(desk, &action, Timestamp(desk.now.0 + RETRY_NS));
+            action.paths().for_each(|path| self.once_more(desk, path, Timestamp(desk.now.0 + RETRY_NS)));
             return;
         }
         let object = action.path().and_then(|path| self.objects.get_mut(path));
@@ -991,7 +991,7 @@ impl Case {
                 };
                 for file in files.iter() {
                     if not_done.contains(&file.path) {
-                        self.alone(desk, &file.path, Timestamp(desk.now.0 + RETRY_NS));
+                        self.once_more(desk, &file.path, Timestamp(desk.now.0 + RETRY_NS));
                     } else {
                         self.undone(desk, &Action::RestoreFile(file.clone()), &file.path, decided);
                     }

@@ -17,6 +17,9 @@ use std::collections::BTreeSet;
 pub const CROWD_MIN: usize = 64;
 /// LIMIT: actions on many files that the hands have at one time: one is captured while the other is carried out.
 pub const CROWDS_IN_FLIGHT_MAX: usize = 2;
+/// So often a file is put in order together with others before it is planned by itself: an agent that ended in the midst
+/// of it says nothing against the file.
+const TOGETHER_MAX: u32 = 2;
 /// While more may come, files of a crowd wait for others until so many ticks have passed without a new one.
 const GATHERING_TICKS: u32 = 4;
 
@@ -40,7 +43,7 @@ impl Case {
             }
             Net::Changed { .. } | Net::Nothing | Net::Pending | Net::Unprotected | Net::Unknown(_) => return None,
         };
-        let first = object.attempts == 0 && object.commits == 0;
+        let first = object.undone.is_none() && object.attempts < TOGETHER_MAX;
         let plain = place(path, net, false).0 > 0 && service_of(path, created).is_none();
         (first && plain && !later.is_empty() && !later.iter().any(|authored| authored.version == VersionId::UNKNOWN))
             .then(|| RestoreFile { path: path.clone(), base, later, append_only: false, again: false })
@@ -68,23 +71,24 @@ impl Case {
                 desk.out.push(Effect::Drop { action: id, verdict: Verdict { decision: Decision::Deny, reasons } });
             }
             self.forget(desk, id);
-            self.one_by_one(desk, &action, Timestamp(0));
+            action.paths().for_each(|path| self.alone(desk, path, Timestamp(0)));
             return false;
         }
         state == Progressing::Preparing
     }
 
-    /// Files of an action on many that are planned by themselves from now on.
-    pub(super) fn one_by_one(&mut self, desk: &Desk<'_>, action: &Action, not_before: Timestamp) {
-        for path in action.paths() {
-            self.alone(desk, path, not_before);
+    /// The file is planned by itself from now on.
+    pub(super) fn alone(&mut self, desk: &Desk<'_>, path: &HostPath, not_before: Timestamp) {
+        if let Some(object) = self.objects.get_mut(path) {
+            object.alone = true;
         }
+        self.once_more(desk, path, not_before);
     }
 
-    pub(super) fn alone(&mut self, desk: &Desk<'_>, path: &HostPath, not_before: Timestamp) {
+    /// It was not put in order: it is planned again, with others where it may be.
+    pub(super) fn once_more(&mut self, desk: &Desk<'_>, path: &HostPath, not_before: Timestamp) {
         let Some(object) = self.objects.get_mut(path) else { return };
-        (object.alone, object.action, object.progress) = (true, None, Progress::Todo);
-        object.not_before = not_before;
+        (object.action, object.progress, object.not_before) = (None, Progress::Todo, not_before);
         if not_before > desk.now {
             self.plan.later.insert(path.clone());
         } else {

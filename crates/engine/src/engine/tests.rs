@@ -741,6 +741,23 @@ fn files_of_a_crowd_that_do_not_fit_are_put_in_order_by_themselves() {
 }
 
 #[test]
+fn what_an_ended_agent_left_of_a_crowd_is_put_in_order_together() {
+    let mut world = World::new(Mode::Autonomous);
+    let shell = world.login(ALICE, None);
+    for number in 0..2_000 {
+        world.write(shell, &format!("/home/alice/{number}"));
+    }
+    world.cut_short = 4;
+    world.find(shell, "impact/encryption", Confidence::High);
+    world.settle();
+    let incident = only(&world);
+    assert_eq!(incident.stage, Stage::Healed, "{}", incident.why);
+    let of_files = incident.actions.iter().filter(|record| record.action.paths().next().is_some());
+    let sizes: Vec<usize> = of_files.map(|record| record.action.paths().count()).collect();
+    assert!(sizes.len() <= 12, "{sizes:?}");
+}
+
+#[test]
 fn a_directory_waits_for_what_is_in_it_however_often_that_is_begun_anew() {
     let mut world = World::new(Mode::Autonomous);
     let shell = world.login(ALICE, None);
