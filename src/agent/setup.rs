@@ -172,6 +172,7 @@ impl House {
             quota_bytes: config.vault.quota_mb.get() << 20,
             file_bytes_max: config.vault.file_mb_max.get() << 20,
             retention: Duration::from_secs(config.vault.retention_hours.get() * 3600),
+            superseded_max: vault::SUPERSEDED_MAX,
         }
     }
 

@@ -54,6 +54,9 @@ pub const FILE_BYTES_MAX_DEFAULT: u64 = 64 << 20;
 /// Versions younger than this are never dropped by retention unless configured.
 pub const RETENTION_DEFAULT: Duration = Duration::from_secs(72 * 3600);
 
+/// LIMIT: superseded versions, some 120 bytes of memory each; beyond it the oldest go, however young.
+pub const SUPERSEDED_MAX: usize = 300_000;
+
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     #[error("cannot {what} `{path}`")]
@@ -95,8 +98,10 @@ pub struct Options {
     pub quota_bytes: u64,
     /// Larger files are recorded by name and reason only.
     pub file_bytes_max: u64,
-    /// Versions younger than this are never dropped.
+    /// Versions younger than this are not dropped.
     pub retention: Duration,
+    /// More superseded versions are not kept, whatever their age.
+    pub superseded_max: usize,
 }
 
 impl Options {
@@ -110,6 +115,7 @@ impl Options {
             quota_bytes: QUOTA_BYTES_DEFAULT,
             file_bytes_max: FILE_BYTES_MAX_DEFAULT,
             retention: RETENTION_DEFAULT,
+            superseded_max: SUPERSEDED_MAX,
         }
     }
 }
@@ -184,8 +190,9 @@ pub struct Counters {
     pub stored_bytes: u64,
     /// Captures waiting now.
     pub queued: u64,
-    /// Versions dropped by retention.
+    /// Versions dropped by retention, of them those that were younger than it says, because there were too many.
     pub dropped: u64,
+    pub dropped_early: u64,
 }
 
 /// What a thread is about to do to the file it opens or touches, by its current system call.
@@ -230,6 +237,7 @@ struct Tally {
     children_skipped: AtomicU64,
     sightings_dropped: AtomicU64,
     dropped: AtomicU64,
+    dropped_early: AtomicU64,
     torn_bytes: u64,
 }
 
@@ -613,6 +621,7 @@ impl Vault {
             stored_bytes: inner.store.bytes(),
             queued: u64::try_from(inner.queued()).unwrap_or(u64::MAX),
             dropped: read(&tally.dropped),
+            dropped_early: read(&tally.dropped_early),
         }
     }
 

@@ -356,6 +356,11 @@ impl Index {
         self.entries.len()
     }
 
+    /// Versions that are not the newest of their path.
+    pub(super) fn superseded(&self) -> usize {
+        self.entries.len() - self.chains.len()
+    }
+
     /// Up to `limit` versions after that one, in the order of their ids.
     pub(super) fn after(&self, id: VersionId, limit: usize) -> impl Iterator<Item = (VersionId, &Entry)> {
         let range = self.entries.range((Bound::Excluded(id), Bound::Unbounded));

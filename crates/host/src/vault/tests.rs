@@ -772,6 +772,35 @@ fn retention_drops_the_old_and_keeps_the_pinned_the_newest_and_the_baseline() {
     assert!(change.after > next, "an id is never given out twice");
 }
 
+#[test]
+fn beyond_the_limit_the_oldest_superseded_versions_go_early_and_are_counted() {
+    let disk = Disk::new(16);
+    for name in ["busy", "pinned", "gone"] {
+        disk.write(&format!("/etc/{name}"), "baseline");
+    }
+    let vault = disk.vault_with(Options { superseded_max: 40, ..options() });
+    vault.baseline().unwrap();
+    let path = |name: &str| HostPath::from(format!("/etc/{name}").as_str());
+    vault.pin(&[path("pinned")]);
+    std::fs::remove_file(disk.at("/etc/gone")).unwrap();
+    let mut versions = BTreeMap::new();
+    for name in ["gone", "pinned", "busy"] {
+        for _ in 0..30 {
+            let id = vault.renew(&path(name), ADMINISTRATOR, "close");
+            versions.entry(name).or_insert_with(Vec::new).push(id);
+        }
+    }
+    vault.retain().unwrap();
+    let counters = vault.counters();
+    assert_eq!((counters.dropped, counters.dropped_early), (54, 54));
+    let known = |name: &str| versions[name].iter().filter(|id| vault.version(**id).is_ok()).count();
+    assert_eq!((known("gone"), known("pinned"), known("busy")), (0, 30, 7));
+    assert_eq!(content_of(&vault, vault.latest(&path("busy")).unwrap()), b"baseline");
+    assert!(vault.version(*versions["busy"].last().unwrap()).is_ok(), "the newest stays");
+    vault.retain().unwrap();
+    assert_eq!(vault.counters().dropped_early, 54, "once");
+}
+
 /// Not a test of its own: the child that the next test kills. It does nothing unless it is told where.
 #[test]
 fn child_that_captures_until_it_is_killed() {

@@ -487,7 +487,8 @@ impl Inner {
                 self.tally.quota_stops.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(error = %super::described(&error), "not flushed");
             }
-            if seconds.is_multiple_of(RETENTION_SECONDS)
+            let crowded = self.index().superseded() > self.options.superseded_max;
+            if (crowded || seconds.is_multiple_of(RETENTION_SECONDS))
                 && let Err(error) = self.retain()
             {
                 tracing::warn!(error = %super::described(&error), "retention stopped");
@@ -549,7 +550,16 @@ impl Inner {
         let _alone = self.usage.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         let (live, dropped) = {
             let mut index = self.index();
-            let ids = index.droppable(before_ns);
+            let mut ids = index.droppable(before_ns);
+            let left = index.superseded().saturating_sub(ids.len());
+            if left > self.options.superseded_max {
+                // A tenth at once, so that this is seldom.
+                let too_many = left - self.options.superseded_max / 10 * 9;
+                let young: Vec<VersionId> =
+                    index.droppable(i64::MAX).difference(&ids).take(too_many).copied().collect();
+                self.tally.dropped_early.fetch_add(u64::try_from(young.len()).unwrap_or(0), Ordering::Relaxed);
+                ids.extend(young);
+            }
             if ids.is_empty() {
                 return Ok(());
             }
