@@ -39,6 +39,9 @@ struct Call {
     flags: u32,
 }
 
+/// As in `file/file.bpf.h`: the thread has been in such calls, and is in none now.
+const NR_NONE: u32 = u32::MAX;
+
 /// What a host with 1,000 processes needs; beyond it the list allocates.
 const MEMBERS_BYTES: usize = 24 << 10;
 
@@ -212,7 +215,7 @@ impl WriteIntent {
     #[must_use]
     pub fn flags(&self, tid: u32) -> Option<OpenIntent> {
         let bytes = self.running.as_ref()?.lookup(&tid.to_ne_bytes(), MapFlags::ANY).ok()??;
-        let (call, _) = Call::read_from_prefix(&bytes).ok()?;
+        let call = Call::read_from_prefix(&bytes).ok().map(|(call, _)| call).filter(|call| call.nr != NR_NONE)?;
         Some(OpenIntent { nr: call.nr, flags: call.flags, cgroup: call.cgroup, since: Timestamp(call.enter) })
     }
 }

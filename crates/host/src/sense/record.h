@@ -88,13 +88,16 @@ static __always_inline bool in_scope(void)
     return false;
 }
 
+// What the verifier knows the type of (a task and what it leads to) is read directly: a load, where BPF_CORE_READ is a call.
+// Each system call that we look at pays for it.
+
 // Number of a process or thread in the agent's own pid namespace; 0 when it has none there.
 static __always_inline u32 pid_of(struct task_struct *task)
 {
     if (config.agent_pid_namespace == INITIAL_PID_NAMESPACE)
-        return BPF_CORE_READ(task, pid);
-    struct pid *pid = BPF_CORE_READ(task, thread_pid);
-    u32 level = BPF_CORE_READ(pid, level);
+        return task->pid;
+    struct pid *pid = task->thread_pid;
+    u32 level = pid->level;
     for (u32 i = 0; i < 8; i++) {
         if (i > level)
             break;
@@ -112,11 +115,13 @@ static __always_inline u32 pid_of(struct task_struct *task)
 
 static __always_inline void fill_user(struct record *record, struct task_struct *task)
 {
-    const struct cred *cred = BPF_CORE_READ(task, cred);
-    record->uid = BPF_CORE_READ(cred, uid.val);
-    record->euid = BPF_CORE_READ(cred, euid.val);
-    record->gid = BPF_CORE_READ(cred, gid.val);
-    record->login_uid = bpf_core_field_exists(task->loginuid) ? BPF_CORE_READ(task, loginuid.val) : (u32)-1;
+    const struct cred *cred = task->cred;
+    if (cred) {
+        record->uid = cred->uid.val;
+        record->euid = cred->euid.val;
+        record->gid = cred->gid.val;
+    }
+    record->login_uid = bpf_core_field_exists(task->loginuid) ? task->loginuid.val : (u32)-1;
 }
 
 // Who did it: the head of a record about `task`.
@@ -127,22 +132,22 @@ static __always_inline struct record *begin_for(struct task_struct *task, u32 ki
     if (!record)
         return 0;
     __builtin_memset(record, 0, RECORD_HEAD);
-    struct task_struct *leader = BPF_CORE_READ(task, group_leader);
+    struct task_struct *leader = task->group_leader;
     record->time = bpf_ktime_get_boot_ns();
     record->enter = record->time;
     record->kind = kind;
-    record->start = BPF_CORE_READ(leader, start_boottime);
+    record->start = leader->start_boottime;
     record->pid = pid_of(leader);
     record->tid = leader == task ? record->pid : pid_of(task);
-    record->cgroup = BPF_CORE_READ(task, cgroups, dfl_cgrp, kn, id);
+    record->cgroup = task->cgroups->dfl_cgrp->kn->id;
     fill_user(record, task);
     return record;
 }
 
 static __always_inline void fill_parent(struct record *record, struct task_struct *task)
 {
-    struct task_struct *parent = BPF_CORE_READ(task, group_leader, real_parent, group_leader);
-    record->parent_start = BPF_CORE_READ(parent, start_boottime);
+    struct task_struct *parent = task->group_leader->real_parent->group_leader;
+    record->parent_start = parent->start_boottime;
     record->parent_pid = pid_of(parent);
 }
 
@@ -213,12 +218,12 @@ static __always_inline void fill_inode(struct record *record, struct inode *inod
 
 static __always_inline struct file *file_at(struct task_struct *task, u32 fd)
 {
-    struct fdtable *table = BPF_CORE_READ(task, files, fdt);
-    struct file **slots = BPF_CORE_READ(table, fd);
+    struct files_struct *files = task->files;
+    struct fdtable *table = files ? files->fdt : 0;
     struct file *file = 0;
-    if (fd >= BPF_CORE_READ(table, max_fds))
+    if (!table || fd >= table->max_fds)
         return 0;
-    bpf_probe_read_kernel(&file, sizeof file, slots + fd);
+    bpf_probe_read_kernel(&file, sizeof file, (void *)table->fd + fd * sizeof file);
     return file;
 }
 

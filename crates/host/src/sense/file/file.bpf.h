@@ -10,7 +10,9 @@ enum class {
     CLASS_URING,
 };
 struct call { u64 enter; u64 cgroup; u32 nr; u32 flags; };
-// Running calls that may change a file, by thread. The vault's permission thread reads it too.
+#define NR_NONE 0xffffffff // the thread is in no such call
+// Running calls that may change a file, by thread. The vault's permission thread reads it too. A thread that is pushed out, or
+// whose number another has by now, is one whose call is not known.
 struct { __uint(type, BPF_MAP_TYPE_LRU_HASH); __uint(max_entries, 16384); __type(key, u32); __type(value, struct call); } running SEC(".maps");
 
 struct written { u64 device, inode; u32 pid, generation; };
@@ -60,21 +62,21 @@ static __always_inline bool decode(struct pt_regs *regs, long nr, struct argumen
         arguments->nr = config.numbers_32[nr & (NR_MAX - 1)];
         if (!arguments->class)
             return false;
-        arguments->a = (u32)BPF_CORE_READ(regs, bx);
-        arguments->b = (u32)BPF_CORE_READ(regs, cx);
-        arguments->c = (u32)BPF_CORE_READ(regs, dx);
-        arguments->d = (u32)BPF_CORE_READ(regs, si);
-        arguments->e = (u32)BPF_CORE_READ(regs, di);
+        arguments->a = (u32)regs->bx;
+        arguments->b = (u32)regs->cx;
+        arguments->c = (u32)regs->dx;
+        arguments->d = (u32)regs->si;
+        arguments->e = (u32)regs->di;
     } else {
         arguments->class = config.classes[nr & (NR_MAX - 1)];
         arguments->nr = nr;
         if (!arguments->class)
             return false;
-        arguments->a = BPF_CORE_READ(regs, di);
-        arguments->b = BPF_CORE_READ(regs, si);
-        arguments->c = BPF_CORE_READ(regs, dx);
-        arguments->d = BPF_CORE_READ(regs, r10);
-        arguments->e = BPF_CORE_READ(regs, r8);
+        arguments->a = regs->di;
+        arguments->b = regs->si;
+        arguments->c = regs->dx;
+        arguments->d = regs->r10;
+        arguments->e = regs->r8;
     }
     return in_scope();
 }
@@ -109,16 +111,22 @@ int BPF_PROG(sys_enter, struct pt_regs *regs, long nr)
         }
     }
     u32 tid = pid_of((struct task_struct *)bpf_get_current_task_btf());
-    bpf_map_update_elem(&running, &tid, &call, BPF_ANY);
+    // A thread keeps its element from call to call: to make and to delete one costs more than all the rest here.
+    struct call *found = bpf_map_lookup_elem(&running, &tid);
+    if (found)
+        *found = call;
+    else
+        bpf_map_update_elem(&running, &tid, &call, BPF_ANY);
     return 0;
 }
 
 static __always_inline bool is_real(struct inode *inode)
 {
+    if ((BPF_CORE_READ(inode, i_mode) & S_IFMT) != S_IFREG)
+        return false;
     u64 magic = BPF_CORE_READ(inode, i_sb, s_magic);
     // procfs, sysfs, cgroup2, cgroup: their regular files are switches of the kernel, not content.
-    return (BPF_CORE_READ(inode, i_mode) & S_IFMT) == S_IFREG && magic != 0x9fa0 && magic != 0x62656572 &&
-           magic != 0x63677270 && magic != 0x27e0eb;
+    return magic != 0x9fa0 && magic != 0x62656572 && magic != 0x63677270 && magic != 0x27e0eb;
 }
 
 static __always_inline void opened(struct task_struct *task, struct arguments *arguments, struct call *call, long fd)
@@ -198,10 +206,12 @@ static __always_inline void wrote(struct task_struct *task, struct arguments *ar
         .device = BPF_CORE_READ(inode, i_sb, s_dev),
         .inode = BPF_CORE_READ(inode, i_ino),
         .generation = BPF_CORE_READ(inode, i_generation),
-        .pid = pid_of(BPF_CORE_READ(task, group_leader)),
+        .pid = pid_of(task->group_leader),
     };
     u8 one = 1;
-    if (key.pid == config.agent_pid || bpf_map_update_elem(&first_writes, &key, &one, BPF_NOEXIST))
+    // Asked first: an update makes an element before it finds that there is one.
+    if (key.pid == config.agent_pid || bpf_map_lookup_elem(&first_writes, &key) ||
+        bpf_map_update_elem(&first_writes, &key, &one, BPF_NOEXIST))
         return; // ours, or not the first
     struct record *record = begin_for(task, KIND_WRITE);
     if (!record || !record->pid)
@@ -242,7 +252,7 @@ SEC("tp_btf/sys_exit")
 int BPF_PROG(sys_exit, struct pt_regs *regs, long result)
 {
     struct arguments arguments = {};
-    if (!decode(regs, (long)BPF_CORE_READ(regs, orig_ax), &arguments))
+    if (!decode(regs, (long)regs->orig_ax, &arguments))
         return 0;
     struct task_struct *task = (struct task_struct *)bpf_get_current_task_btf();
     if (arguments.class == CLASS_WRITE) {
@@ -267,9 +277,10 @@ int BPF_PROG(sys_exit, struct pt_regs *regs, long result)
     u32 tid = pid_of(task);
     struct call call = {};
     struct call *found = bpf_map_lookup_elem(&running, &tid);
-    if (found)
+    if (found) {
         call = *found;
-    bpf_map_delete_elem(&running, &tid);
+        found->nr = NR_NONE;
+    }
     if (result < 0 || arguments.class == CLASS_EXEC || arguments.class == CLASS_URING)
         return 0;
     if (!call.enter || call.nr != arguments.nr) {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR GPL-2.0-only
 // Processes: fork, exec, exit.
 #pragma once
-#include "../record.h"
+#include "../file/file.bpf.h"
 
 #define PF_KTHREAD 0x00200000
 #define SIGNAL_GROUP_EXIT 4
@@ -19,11 +19,11 @@ int BPF_PROG(sched_process_fork, struct task_struct *parent, struct task_struct 
     if (!record || !record->pid)
         return 0;
     record->other_pid = pid_of(child);
-    record->other_start = BPF_CORE_READ(child, start_boottime);
+    record->other_start = child->start_boottime;
     fill_user(record, child);
-    struct task_struct *real = BPF_CORE_READ(child, real_parent, group_leader);
+    struct task_struct *real = child->real_parent->group_leader;
     record->parent_pid = pid_of(real);
-    record->parent_start = BPF_CORE_READ(real, start_boottime);
+    record->parent_start = real->start_boottime;
     submit(record, 0);
     return 0;
 }
@@ -62,6 +62,9 @@ int BPF_PROG(sched_process_exec, struct task_struct *task, int old_pid, struct l
 {
     if (!in_scope())
         return 0;
+    u32 old = old_pid;
+    if (old != task->pid && config.agent_pid_namespace == INITIAL_PID_NAMESPACE)
+        bpf_map_delete_elem(&running, &old); // it takes the number of its group's leader, and its own goes to another
     struct record *record = begin_for(task, KIND_EXEC);
     if (!record || !record->pid)
         return 0;
@@ -112,14 +115,18 @@ int BPF_PROG(sched_process_exec, struct task_struct *task, int old_pid, struct l
 SEC("tp_btf/sched_process_exit")
 int BPF_PROG(sched_process_exit, struct task_struct *task)
 {
-    if (BPF_CORE_READ(task, signal, live.counter) != 0 || !in_scope())
+    if (!in_scope())
+        return 0;
+    u32 tid = pid_of(task);
+    bpf_map_delete_elem(&running, &tid); // its number goes to another
+    if (task->signal->live.counter != 0)
         return 0;
     struct record *record = begin_for(task, KIND_EXIT);
     if (!record || !record->pid)
         return 0;
-    u32 code = BPF_CORE_READ(task, signal, group_exit_code);
-    if (!code && !(BPF_CORE_READ(task, signal, flags) & SIGNAL_GROUP_EXIT))
-        code = BPF_CORE_READ(task, group_leader, exit_code);
+    u32 code = task->signal->group_exit_code;
+    if (!code && !(task->signal->flags & SIGNAL_GROUP_EXIT))
+        code = task->group_leader->exit_code;
     record->value = code;
     submit(record, 0);
     return 0;
