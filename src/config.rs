@@ -191,6 +191,10 @@ pub(crate) struct Health {
     /// The file that the packet filter (nftables) is loaded from. It is loaded again when rules were in force and none is
     /// any more. Default `/etc/nftables.conf`.
     pub(crate) firewall: Tree,
+    /// Directories in which archives of packages (`.deb`) lie, such as a mirror's. What a failing service needs of an
+    /// installed package, and is gone or damaged, comes from an archive of exactly the installed version where the vault
+    /// has no version of it. Nothing is installed or fetched. Default `/var/cache/apt/archives`; none: `[]`.
+    pub(crate) packages: Vec<Directory>,
 }
 
 impl Default for Health {
@@ -201,6 +205,7 @@ impl Default for Health {
             least_free_mb: FreeMb::default(),
             freeable: Vec::new(),
             firewall: Tree("/etc/nftables.conf".into()),
+            packages: vec![Directory("/var/cache/apt/archives".into())],
         }
     }
 }

@@ -16,6 +16,7 @@ use thymus_engine::input::{Configuration, Mode};
 use thymus_engine::{HostPath, ProcessKey};
 use thymus_host::decoy::Decoys;
 use thymus_host::journal::{self, Journal};
+use thymus_host::package::Dpkg;
 use thymus_host::perform::{Hands, VaultContents, VaultVersions};
 use thymus_host::probe::{Questions, Shown, Wanted};
 use thymus_host::recover::Watch;
@@ -205,12 +206,13 @@ impl House {
         Ok((Some(reflex.context("cannot open the ring of reflexes")?), slow))
     }
 
-    pub(super) fn hands<'a>(&'a self, vault: &'a Vault, remedies: Remedies) -> Result<Option<Hands<'a>>> {
+    pub(super) fn hands<'a>(&'a self, vault: &'a Vault, questions: &Questions) -> Result<Option<Hands<'a>>> {
         let Some(system) = self.system()? else { return Ok(None) };
         let system = system.upon(Box::new(VaultContents(vault.clone())));
         let versions = VaultVersions::new(vault);
         let hands = Hands::new(Box::new(system), self.journal.clone(), Box::new(versions), self.leases.clone());
-        Ok(Some(hands.with_remedies(remedies)))
+        let dpkg = Dpkg::new(&self.scope, questions.archives.clone());
+        Ok(Some(hands.with_remedies(questions.remedies.clone()).with_packages(Box::new(dpkg))))
     }
 
     /// This agent, as the engine knows it.
@@ -395,6 +397,7 @@ pub(super) fn questions(config: &Config) -> Questions {
         firewall: Some(config.health.firewall.get().clone()),
         certificates: config.certificate.iter().map(shown).collect(),
         remedies,
+        archives: config.health.packages.iter().map(|directory| directory.get().clone()).collect(),
     }
 }
 

@@ -9,6 +9,7 @@ mod learn;
 
 use crate::glob;
 use crate::inventory::below::{Below, FILE_BYTES_MAX};
+use crate::package::{Dpkg, Merged, Remembered};
 use crate::recover::remedy::Remedies;
 use crate::scope::Scope;
 use crate::system::{Probe, Ran, room, services};
@@ -16,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use thymus_engine::HostPath;
+use thymus_engine::action::Packaged;
 use thymus_engine::event::FileKind;
 use thymus_engine::health::{
     Certificate, Disk, FREEABLE_MAX, Firewall, Health, LOG_LINE_BYTES_MAX, LOG_LINES_MAX, Service, WATCHES_MAX,
@@ -36,6 +38,10 @@ const AFTER: Duration = Duration::from_secs(60);
 /// Between two looks for services to learn, and at what changes slowly.
 const LEARN_EVERY: Duration = Duration::from_secs(60);
 const SLOW_EVERY: Duration = Duration::from_secs(4);
+/// Between two looks at what a service that is not well should have of its packages; what those need is looked at too when
+/// it has not been well for so long.
+const PACKAGES_EVERY: Duration = Duration::from_secs(5);
+const NEEDED_AFTER: Duration = Duration::from_secs(12);
 /// Who answers later than that does not answer.
 const ASK_LIMIT: Duration = Duration::from_secs(2);
 const SHOW_LIMIT: Duration = Duration::from_secs(10);
@@ -74,6 +80,8 @@ pub struct Questions {
     pub firewall: Option<HostPath>,
     pub certificates: Vec<Shown>,
     pub remedies: Remedies,
+    /// Directories in which archives of packages may lie.
+    pub archives: Vec<HostPath>,
 }
 
 /// Asks round after round until `stop`. `offer` must not wait; false: there was no room, it is told again next time.
@@ -84,6 +92,9 @@ pub fn run(scope: &Scope, questions: &Questions, stop: &AtomicBool, offer: &dyn 
         learned: BTreeMap::new(),
         known: BTreeMap::new(),
         programs: BTreeSet::new(),
+        merged: Merged::read(&Below::new(scope, Instant::now() + SHOW_LIMIT)),
+        packages: BTreeMap::new(),
+        remembered: Remembered::default(),
         last: BTreeMap::new(),
     };
     let (mut learned, mut slow) = (None::<Instant>, None::<Instant>);
@@ -118,7 +129,17 @@ struct Prober<'a> {
     known: BTreeMap<String, Vec<HostPath>>,
     /// Programs that were there once.
     programs: BTreeSet<HostPath>,
+    merged: Merged,
+    /// Of units that are not well: since when, when it was last looked, and what was found.
+    packages: BTreeMap<String, Looked>,
+    remembered: Remembered,
     last: BTreeMap<String, Told>,
+}
+
+struct Looked {
+    unwell: Instant,
+    last: Instant,
+    found: Vec<Packaged>,
 }
 
 struct Told {
@@ -223,11 +244,10 @@ impl Prober<'_> {
             .programs
             .iter()
             .filter(|path| self.programs.contains(*path) && !room::exists(root, path))
-            .cloned()
+            .map(|path| self.merged.canonical(path))
             .collect();
-        let mut watches = state.programs.clone();
-        watches.extend(state.files.iter().cloned());
-        watches.extend(wanted.configuration.iter().cloned());
+        let made_of = state.programs.iter().chain(&state.files).chain(&wanted.configuration);
+        let mut watches: Vec<HostPath> = made_of.map(|path| self.merged.canonical(path)).collect();
         watches.dedup();
         watches.truncate(WATCHES_MAX);
         self.known.insert(wanted.unit.clone(), watches.clone());
@@ -241,8 +261,26 @@ impl Prober<'_> {
         if !is_well(&Health::Service(Box::new(service.clone()))) {
             service.test = self.questions.remedies.tests.get(&wanted.unit).and_then(|test| self.test(test));
             service.log = self.log(&wanted.unit);
+            service.packaged = self.packaged(&wanted.unit, &service.watches);
+        } else {
+            self.packages.remove(&wanted.unit);
         }
         service
+    }
+
+    /// What of a service that is not well is other than its packages shipped it.
+    fn packaged(&mut self, unit: &str, watches: &[HostPath]) -> Vec<Packaged> {
+        let now = Instant::now();
+        let unwell = match self.packages.get(unit) {
+            Some(looked) if looked.last.elapsed() < PACKAGES_EVERY => return looked.found.clone(),
+            Some(looked) => looked.unwell,
+            None => now,
+        };
+        let needed = unwell.elapsed() >= NEEDED_AFTER;
+        let dpkg = Dpkg::new(self.scope, self.questions.archives.clone());
+        let found = dpkg.differing(watches, needed, &mut self.remembered);
+        self.packages.insert(unit.to_owned(), Looked { unwell, last: Instant::now(), found: found.clone() });
+        found
     }
 
     fn ask(&self, probe: &Probe) -> Check {

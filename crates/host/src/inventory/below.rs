@@ -82,7 +82,7 @@ impl<'a> Below<'a> {
     }
 
     /// Where a symbolic link points; `None`: there is none.
-    pub(super) fn link(&self, path: &[u8]) -> Result<Option<Vec<u8>>> {
+    pub(crate) fn link(&self, path: &[u8]) -> Result<Option<Vec<u8>>> {
         let Some(link) = self.open(path, OFlags::PATH | OFlags::NOFOLLOW)? else { return Ok(None) };
         match rustix::fs::readlinkat(&link, "", Vec::new()) {
             Ok(target) => Ok(Some(target.into_bytes())),
@@ -92,10 +92,40 @@ impl<'a> Below<'a> {
     }
 }
 
+/// The file behind it is root's, and nobody else may write it.
+#[derive(Debug)]
+pub(crate) struct Trusted(pub(crate) File);
+
+impl Below<'_> {
+    /// A regular file that the owner of the root directory alone may write, in a directory of which the same is true.
+    pub(crate) fn trusted(&self, directory: &[u8], name: &[u8]) -> Result<Option<Trusted>> {
+        let owner = rustix::fs::fstat(self.root).map_err(failed(b"/"))?.st_uid;
+        let Some(held) = self.open(directory, OFlags::PATH | OFlags::DIRECTORY)? else { return Ok(None) };
+        let path = join(directory, name);
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = match rustix::fs::openat2(&held, name, flags, Mode::empty(), resolve) {
+            Ok(file) => file,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+            Err(errno) => return Err(failed(&path)(errno)),
+        };
+        let stat = rustix::fs::fstat(&file).map_err(failed(&path))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(Error::Kind { path: HostPath::new(&path).to_string() });
+        }
+        let held = rustix::fs::fstat(&held).map_err(failed(directory))?;
+        let only_owner = |stat: &rustix::fs::Stat| stat.st_uid == owner && stat.st_mode & 0o022 == 0;
+        if !only_owner(&stat) || !only_owner(&held) {
+            return Err(Error::Missing("an archive of a package that others than root may write is not used"));
+        }
+        Ok(Some(Trusted(File::from(file))))
+    }
+}
+
 fn failed(path: &[u8]) -> impl Fn(Errno) -> Error {
     move |errno| Error::File { path: HostPath::new(path).to_string(), source: errno.into() }
 }
 
-pub(super) fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
+pub(crate) fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
     [directory, b"/", name].concat()
 }
