@@ -99,7 +99,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
     let no_pre_images = protection.as_ref().and_then(|protection| protection.refused.clone());
 
     let watched = setup::watched(&options.config);
-    let questions = setup::questions(&options.config);
+    let questions = setup::questions(&options.config, &house.path("supervised.json"));
     let quit = AtomicBool::new(false);
 
     std::thread::scope(|threads| {

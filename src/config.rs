@@ -233,6 +233,17 @@ pub(crate) struct Service {
     /// run before each restart by Thymus, and to find out why it failed. Known by themselves: as above.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) test: Vec<String>,
+    /// Program and arguments that are this service, where no systemd runs: Thymus starts it, and starts it again when it
+    /// ends or hangs, in a session of its own with a clean environment. It must stay in the foreground. `unit` is then a name
+    /// of your own, with the ending `.service`. Default none: systemd is asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) start: Vec<String>,
+    /// User that it runs as. Default `root`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) user: Option<UserName>,
+    /// File that its output and errors are appended to. Default none: they are thrown away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) log: Option<Tree>,
 }
 
 /// `[[certificate]]`: one that a service shows. Repeat for each.

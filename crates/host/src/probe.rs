@@ -12,6 +12,7 @@ use crate::inventory::below::{Below, FILE_BYTES_MAX};
 use crate::package::{Dpkg, Merged, Remembered};
 use crate::recover::remedy::Remedies;
 use crate::scope::Scope;
+use crate::system::supervise::Supervisor;
 use crate::system::{Probe, Ran, room, services};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -58,6 +59,9 @@ pub struct Wanted {
     pub configuration: Vec<HostPath>,
 }
 
+/// Lines of a supervised service's log are looked for in so many bytes at its end.
+const LOG_TAIL_BYTES: u64 = 8 << 10;
+
 /// What is declared about one certificate.
 #[derive(Clone, Debug)]
 pub struct Shown {
@@ -82,6 +86,8 @@ pub struct Questions {
     pub remedies: Remedies,
     /// Directories in which archives of packages may lie.
     pub archives: Vec<HostPath>,
+    /// Services that no service manager knows.
+    pub supervisor: Supervisor,
 }
 
 /// Asks round after round until `stop`. `offer` must not wait; false: there was no room, it is told again next time.
@@ -203,18 +209,26 @@ impl Prober<'_> {
         let declared = self.questions.services.iter().map(|wanted| (wanted.clone(), true));
         let all: Vec<(Wanted, bool)> =
             declared.chain(self.learned.values().map(|wanted| (wanted.clone(), false))).take(UNITS_MAX).collect();
+        let (own, all): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|(wanted, _)| self.questions.supervisor.of(&wanted.unit).is_some());
+        let mut found = Vec::new();
+        for (wanted, declared) in &own {
+            match self.supervised(&wanted.unit) {
+                Ok(state) => found.push(Health::Service(Box::new(self.service(wanted, *declared, &state)))),
+                Err(error) => tracing::debug!(error = error.in_words(), "processes could not be looked at"),
+            }
+        }
         let units: Vec<&str> = all.iter().map(|(wanted, _)| wanted.unit.as_str()).collect();
         if units.is_empty() {
-            return Vec::new();
+            return found;
         }
         let states = match show(self.scope, &units) {
             Ok(states) => states,
             Err(error) => {
                 tracing::debug!(error = error.in_words(), "the service manager did not answer");
-                return Vec::new();
+                return found;
             }
         };
-        let mut found = Vec::new();
         for ((wanted, declared), state) in all.iter().zip(states) {
             if state.load == "not-found" && !self.known.contains_key(&wanted.unit) {
                 continue; // it was never there
@@ -222,6 +236,27 @@ impl Prober<'_> {
             found.push(Health::Service(Box::new(self.service(wanted, *declared, &state))));
         }
         found
+    }
+
+    /// As a service manager would say it of what is supervised here.
+    fn supervised(&self, unit: &str) -> crate::system::Result<State> {
+        let supervisor = &self.questions.supervisor;
+        let process = supervisor.process(self.scope, unit)?;
+        let command = supervisor.of(unit).map(|declared| declared.command.as_slice()).unwrap_or_default();
+        let (active, sub, result) = match process {
+            Some(_) => ("active", "running", "success"),
+            None => ("failed", "failed", "gone"),
+        };
+        Ok(State {
+            load: "loaded".to_owned(),
+            active: active.to_owned(),
+            sub: sub.to_owned(),
+            result: result.to_owned(),
+            // Differs with each process.
+            turn: process.map_or(0, |process| process.key.start_time.0 ^ u64::from(process.key.pid)),
+            programs: named_programs(command.first().map(String::as_str), command.iter().skip(1).map(String::as_str)),
+            ..State::default()
+        })
     }
 
     fn service(&mut self, wanted: &Wanted, declared: bool, state: &State) -> Service {
@@ -316,6 +351,13 @@ impl Prober<'_> {
     }
 
     fn log(&self, unit: &str) -> Vec<String> {
+        if let Some(declared) = self.questions.supervisor.of(unit) {
+            let path = declared.log.as_ref().map(HostPath::as_bytes);
+            let tail = path.and_then(|path| self.below().tail(path, LOG_TAIL_BYTES).ok().flatten()).unwrap_or_default();
+            let text = String::from_utf8_lossy(&tail);
+            let lines: Vec<String> = text.lines().filter(|line| !line.trim().is_empty()).map(line).collect();
+            return lines[lines.len().saturating_sub(LOG_LINES_MAX)..].to_vec();
+        }
         let count = LOG_LINES_MAX.to_string();
         // Its own words; those about it where it said none.
         let own = format!("_SYSTEMD_UNIT={unit}");
@@ -487,10 +529,14 @@ fn state(text: &str) -> State {
 
 /// The program of an `ExecStart`, and what it names that is a program's too: an interpreter's script.
 fn programs(value: &str) -> Vec<HostPath> {
-    const TREES: [&str; 7] = ["/usr/", "/opt/", "/srv/", "/bin/", "/sbin/", "/lib/", "/lib64/"];
     let program = value.split("path=").nth(1).and_then(|rest| rest.split(" ;").next());
     let arguments = value.split("argv[]=").nth(1).and_then(|rest| rest.split(" ;").next()).unwrap_or_default();
-    let named = arguments.split_whitespace().filter(|word| TREES.iter().any(|tree| word.starts_with(tree)));
+    named_programs(program, arguments.split_whitespace())
+}
+
+fn named_programs<'w>(program: Option<&'w str>, arguments: impl Iterator<Item = &'w str>) -> Vec<HostPath> {
+    const TREES: [&str; 7] = ["/usr/", "/opt/", "/srv/", "/bin/", "/sbin/", "/lib/", "/lib64/"];
+    let named = arguments.filter(|word| TREES.iter().any(|tree| word.starts_with(tree)));
     let mut found: Vec<HostPath> = Vec::new();
     for path in program.into_iter().chain(named).filter(|path| path.starts_with('/')).map(HostPath::from) {
         if !found.contains(&path) {

@@ -230,6 +230,7 @@ impl Patient {
         let ended = match service.result.as_str() {
             "exit-code" => format!("it ended with status {}", service.status),
             "signal" | "core-dump" => format!("it was ended by signal {}", service.status),
+            "gone" => "its process is gone".to_owned(),
             other => format!("result {other}, status {}", service.status),
         };
         match service.active.as_str() {

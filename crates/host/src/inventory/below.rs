@@ -62,6 +62,21 @@ impl<'a> Below<'a> {
         Ok(Some(bytes))
     }
 
+    /// The last bytes of a regular file; `None`: there is none.
+    pub(crate) fn tail(&self, path: &[u8], bytes: u64) -> Result<Option<Vec<u8>>> {
+        use std::io::{Seek, SeekFrom};
+        let Some(file) = self.open(path, OFlags::RDONLY)? else { return Ok(None) };
+        let stat = rustix::fs::fstat(&file).map_err(failed(path))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(Error::Kind { path: HostPath::new(path).to_string() });
+        }
+        let from = u64::try_from(stat.st_size).unwrap_or(0).saturating_sub(bytes);
+        let (mut file, mut tail) = (File::from(file), Vec::new());
+        let read = file.seek(SeekFrom::Start(from)).and_then(|_| file.take(bytes).read_to_end(&mut tail));
+        read.map_err(|source| Error::File { path: HostPath::new(path).to_string(), source })?;
+        Ok(Some(tail))
+    }
+
     /// Names in a directory with their kinds, sorted; none when there is no directory.
     pub(crate) fn list(&self, path: &[u8]) -> Result<Vec<(Vec<u8>, FileType)>> {
         let Some(directory) = self.open(path, OFlags::RDONLY | OFlags::DIRECTORY)? else { return Ok(Vec::new()) };
