@@ -99,7 +99,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
     let no_pre_images = protection.as_ref().and_then(|protection| protection.refused.clone());
 
     let watched = setup::watched(&options.config);
-    let questions = setup::questions(&options.config);
+    let questions = setup::questions(&options.config, &house.path("supervised.json"));
     let quit = AtomicBool::new(false);
 
     std::thread::scope(|threads| {
@@ -145,7 +145,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
             searching: false,
             health: None,
         };
-        let hands = house.hands(&vault, questions.remedies.clone())?;
+        let hands = house.hands(&vault, &questions)?;
         let (watched, vault) = (&watched, &vault);
         let (answered, health) = sync_channel(HEALTH_MAX);
         agent.health = Some(health);
@@ -206,6 +206,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
 enum Placing {
     One(HostPath),
     Many(Files),
+    Each(Vec<HostPath>),
 }
 
 /// What the hot thread owns.
@@ -344,6 +345,10 @@ impl Hot<'_> {
             Effect::Prepare { action, incident, what } => {
                 match &what {
                     Action::RestoreFiles { files } => drop(self.placing.insert(action, Placing::Many(files.clone()))),
+                    Action::RestorePackaged { .. } => {
+                        let paths = what.paths().cloned().collect();
+                        drop(self.placing.insert(action, Placing::Each(paths)));
+                    }
                     one => {
                         if let Some(path) = one.path() {
                             self.placing.insert(action, Placing::One(path.clone()));
@@ -443,6 +448,7 @@ impl Hot<'_> {
         match self.placing.remove(&action) {
             Some(Placing::One(path)) => self.placed(&path),
             Some(Placing::Many(files)) => self.placed_many(&files, outcome),
+            Some(Placing::Each(paths)) => paths.iter().for_each(|path| self.placed(path)),
             None => {}
         }
         if self.adopting.remove(&action)

@@ -191,6 +191,10 @@ pub(crate) struct Health {
     /// The file that the packet filter (nftables) is loaded from. It is loaded again when rules were in force and none is
     /// any more. Default `/etc/nftables.conf`.
     pub(crate) firewall: Tree,
+    /// Directories in which archives of packages (`.deb`) lie, such as a mirror's. What a failing service needs of an
+    /// installed package, and is gone or damaged, comes from an archive of exactly the installed version where the vault
+    /// has no version of it. Nothing is installed or fetched. Default `/var/cache/apt/archives`; none: `[]`.
+    pub(crate) packages: Vec<Directory>,
 }
 
 impl Default for Health {
@@ -201,6 +205,7 @@ impl Default for Health {
             least_free_mb: FreeMb::default(),
             freeable: Vec::new(),
             firewall: Tree("/etc/nftables.conf".into()),
+            packages: vec![Directory("/var/cache/apt/archives".into())],
         }
     }
 }
@@ -228,6 +233,17 @@ pub(crate) struct Service {
     /// run before each restart by Thymus, and to find out why it failed. Known by themselves: as above.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) test: Vec<String>,
+    /// Program and arguments that are this service, where no systemd runs: Thymus starts it, and starts it again when it
+    /// ends or hangs, in a session of its own with a clean environment. It must stay in the foreground. `unit` is then a name
+    /// of your own, with the ending `.service`. Default none: systemd is asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) start: Vec<String>,
+    /// User that it runs as. Default `root`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) user: Option<UserName>,
+    /// File that its output and errors are appended to. Default none: they are thrown away.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) log: Option<Tree>,
 }
 
 /// `[[certificate]]`: one that a service shows. Repeat for each.

@@ -16,6 +16,7 @@ use thymus_engine::input::{Configuration, Mode};
 use thymus_engine::{HostPath, ProcessKey};
 use thymus_host::decoy::Decoys;
 use thymus_host::journal::{self, Journal};
+use thymus_host::package::Dpkg;
 use thymus_host::perform::{Hands, VaultContents, VaultVersions};
 use thymus_host::probe::{Questions, Shown, Wanted};
 use thymus_host::recover::Watch;
@@ -25,6 +26,7 @@ use thymus_host::scope::Scope;
 use thymus_host::sense::{self, OpenIntent};
 use thymus_host::system::Probe;
 use thymus_host::system::linux::Linux;
+use thymus_host::system::supervise::{Supervised, Supervisor};
 use thymus_host::vault::{self, Intent, Vault};
 use thymus_host::warden::{Leases, Warden};
 
@@ -206,12 +208,13 @@ impl House {
         Ok((Some(reflex.context("cannot open the ring of reflexes")?), slow))
     }
 
-    pub(super) fn hands<'a>(&'a self, vault: &'a Vault, remedies: Remedies) -> Result<Option<Hands<'a>>> {
+    pub(super) fn hands<'a>(&'a self, vault: &'a Vault, questions: &Questions) -> Result<Option<Hands<'a>>> {
         let Some(system) = self.system()? else { return Ok(None) };
-        let system = system.upon(Box::new(VaultContents(vault.clone())));
+        let system = system.upon(Box::new(VaultContents(vault.clone()))).with_supervisor(questions.supervisor.clone());
         let versions = VaultVersions::new(vault);
         let hands = Hands::new(Box::new(system), self.journal.clone(), Box::new(versions), self.leases.clone());
-        Ok(Some(hands.with_remedies(remedies)))
+        let dpkg = Dpkg::new(&self.scope, questions.archives.clone());
+        Ok(Some(hands.with_remedies(questions.remedies.clone()).with_packages(Box::new(dpkg))))
     }
 
     /// This agent, as the engine knows it.
@@ -360,8 +363,8 @@ const KNOWN: [(&str, &[&str], &[&str]); 4] = [
     ("rsyslog.service", &["/etc/rsyslog.conf", "/etc/rsyslog.d"], &["/usr/sbin/rsyslogd", "-N1"]),
 ];
 
-/// What the probes ask about, and what may be done about the answers.
-pub(super) fn questions(config: &Config) -> Questions {
+/// What the probes ask about, and what may be done about the answers. `processes`: where it is kept which process is whose.
+pub(super) fn questions(config: &Config, processes: &Path) -> Questions {
     let known = |unit: &str| KNOWN.iter().find(|known| known.0 == unit);
     let wanted = |service: &crate::config::Service| {
         let unit = service.unit.get();
@@ -396,7 +399,18 @@ pub(super) fn questions(config: &Config) -> Questions {
         firewall: Some(config.health.firewall.get().clone()),
         certificates: config.certificate.iter().map(shown).collect(),
         remedies,
+        supervisor: Supervisor::open(processes, supervised(config)),
+        archives: config.health.packages.iter().map(|directory| directory.get().clone()).collect(),
     }
+}
+
+fn supervised(config: &Config) -> std::collections::BTreeMap<String, Supervised> {
+    let one = |service: &crate::config::Service| {
+        let user = service.user.as_ref().map(|user| user.get().clone()).unwrap_or_default();
+        let log = service.log.as_ref().map(|path| path.get().clone());
+        (service.unit.get().clone(), Supervised { command: service.start.clone(), user, log })
+    };
+    config.service.iter().filter(|service| !service.start.is_empty()).map(one).collect()
 }
 
 /// Services that must answer before an incident counts as healed.

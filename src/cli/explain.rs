@@ -194,6 +194,10 @@ pub(super) fn what(action: &Action) -> String {
         },
         Action::LoadFirewall { path } => format!("load the packet filter from {path}"),
         Action::RenewCertificate { path } => format!("renew the certificate {path}"),
+        Action::RestorePackaged { files } => match files.as_slice() {
+            [one] => format!("restore {} from the archive of {} {}", one.path, one.package, one.version),
+            many => format!("restore {} files from archives of packages", many.len()),
+        },
     }
 }
 

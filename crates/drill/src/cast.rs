@@ -6,7 +6,7 @@ use crate::run::Tell;
 use crate::scenario::{Actor, Plan, Step};
 use crate::session::{Answer, Keys, Session};
 use crate::twin::Twin;
-use crate::{Error, Result, interrupt};
+use crate::{Error, Result, archive, interrupt};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -33,6 +33,9 @@ impl<'a> Cast<'a> {
         self.keys.plant(twin)?;
         for (path, content, mode, owner) in &self.plan.planted {
             twin.plant(path, content.as_bytes(), *mode, *owner)?;
+        }
+        for path in &self.plan.archived {
+            archive::plant(twin, path)?;
         }
         if let Some(crowd) = &self.plan.crowd {
             crowd.plant(twin)?;

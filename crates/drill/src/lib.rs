@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+mod archive;
 mod attached;
 pub mod base;
 mod cast;

@@ -360,6 +360,7 @@ fn line(record: &thymus_engine::incident::ActionRecord, undo_differs: Option<&[H
         Action::RemoveUnit { unit } | Action::ReloadService { unit } | Action::RestartService { unit } => unit.clone(),
         Action::FreeSpace { paths } => paths.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
         Action::LoadFirewall { path } | Action::RenewCertificate { path } => path.to_string(),
+        Action::RestorePackaged { .. } => record.action.paths().map(ToString::to_string).collect::<Vec<_>>().join(" "),
     };
     let verdict = match record.verdict.decision {
         Decision::Permit => "permit",

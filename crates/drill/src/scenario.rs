@@ -62,6 +62,8 @@ pub struct Step {
 pub struct Plan {
     /// In the base state of all twins: files planted before the boot (path, content, mode, owner).
     pub planted: Vec<(String, String, u32, u32)>,
+    /// Files whose package's archive lies in the cache of apt.
+    pub archived: Vec<String>,
     /// Files of people and services, planted too.
     pub crowd: Option<Crowd>,
     /// Whether the agent lays decoys: without them it must see what becomes of the contents.

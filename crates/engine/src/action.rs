@@ -34,6 +34,35 @@ pub enum Action {
     LoadFirewall { path: HostPath },
     /// Run the command that is declared to renew this certificate.
     RenewCertificate { path: HostPath },
+    /// D3-RF for files that an installed package ships and nothing else has: each becomes what the package's record says,
+    /// out of the package's own archive. At most [`FILES_MAX`].
+    RestorePackaged { files: Vec<Packaged> },
+}
+
+/// A file of an installed package that is not as the package's record has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Packaged {
+    pub path: HostPath,
+    /// Name, version and architecture of the package that is installed, as its record has them.
+    pub package: String,
+    pub version: String,
+    pub architecture: String,
+    /// The name that the record has the file under, where a link of the host's (`/lib` to `/usr/lib`) leads to `path`.
+    pub shipped: HostPath,
+    /// MD5 of its content by the record, 32 hexadecimal digits; `None` for links and directories.
+    pub wanted: Option<String>,
+    /// MD5 of what is there; `None`: nothing is.
+    pub found: Option<String>,
+    /// Shipped to be edited (a conffile).
+    pub configuration: bool,
+}
+
+impl Packaged {
+    /// What is there may be somebody's own settings.
+    #[must_use]
+    pub const fn is_edited(&self) -> bool {
+        self.configuration && self.found.is_some()
+    }
 }
 
 /// Files of one action, at most [`FILES_MAX`], shared by all who look at it.
@@ -110,7 +139,8 @@ impl Action {
             | Self::RestartService { .. }
             | Self::FreeSpace { .. }
             | Self::LoadFirewall { .. }
-            | Self::RenewCertificate { .. } => Tactic::Restore,
+            | Self::RenewCertificate { .. }
+            | Self::RestorePackaged { .. } => Tactic::Restore,
         }
     }
 
@@ -130,6 +160,7 @@ impl Action {
             Self::FreeSpace { .. } => "free_space",
             Self::LoadFirewall { .. } => "load_firewall",
             Self::RenewCertificate { .. } => "renew_certificate",
+            Self::RestorePackaged { .. } => "restore_packaged",
         }
     }
 
@@ -148,7 +179,8 @@ impl Action {
             | Self::RemoveUnit { .. }
             | Self::ReloadService { .. }
             | Self::RestartService { .. }
-            | Self::LoadFirewall { .. } => true,
+            | Self::LoadFirewall { .. }
+            | Self::RestorePackaged { .. } => true,
         }
     }
 
@@ -167,7 +199,8 @@ impl Action {
             | Self::RestartService { .. }
             | Self::FreeSpace { .. }
             | Self::LoadFirewall { .. }
-            | Self::RenewCertificate { .. } => None,
+            | Self::RenewCertificate { .. }
+            | Self::RestorePackaged { .. } => None,
         }
     }
 
@@ -177,7 +210,12 @@ impl Action {
             Self::RestoreFiles { files } => &**files,
             _ => &[],
         };
-        self.path().into_iter().chain(many.iter().map(|file| &file.path))
+        let packaged = match self {
+            Self::RestorePackaged { files } => files.as_slice(),
+            _ => &[],
+        };
+        let many = many.iter().map(|file| &file.path);
+        self.path().into_iter().chain(many).chain(packaged.iter().map(|file| &file.path))
     }
 
     /// How many objects it names.
@@ -189,6 +227,7 @@ impl Action {
             | Self::EndSession { processes, .. } => processes.len(),
             Self::FreeSpace { paths } => paths.len(),
             Self::RestoreFiles { files } => files.len(),
+            Self::RestorePackaged { files } => files.len(),
             Self::RestoreFile(_)
             | Self::QuarantineFile { .. }
             | Self::RemoveUnit { .. }

@@ -17,7 +17,7 @@ use crate::action::{Action, Expected, Facts, Merge, Outcome, RestoreFile};
 use crate::decide::{Desk, JUDGEMENT_UNITS, Progressing, Step};
 use crate::event::{Confidence, Finding, IncidentFinding};
 use crate::guard::{self, Attempts, Request};
-use crate::health::Health;
+use crate::health::{Health, WATCHES_MAX};
 use crate::id::{ActionId, EventId, FindingId, IncidentId, ProcessKey, Timestamp, VersionId};
 use crate::incident::{
     Decision, FindingSummary, Incident, InvocationKind, Milestone, Object, ObjectClass, Root, Stage, Verdict,
@@ -88,6 +88,10 @@ pub(crate) struct Ailment {
     starts: u32,
     /// Paths put back so far.
     put_back: BTreeSet<HostPath>,
+    /// Paths restored from a package's archive so far.
+    unpacked: BTreeSet<HostPath>,
+    /// The file that is being put back can be had from a package too.
+    packaged: bool,
     /// The declared test refused the configuration when a restart was prepared, in its words.
     refused: Option<String>,
     proving: bool,
@@ -106,14 +110,20 @@ impl Ward {
         units
     }
 
-    /// One answer of a probe.
-    pub(crate) fn hear(&mut self, health: Health, now: Timestamp) {
+    /// One answer of a probe. True: what somebody is made of is otherwise than before.
+    pub(crate) fn hear(&mut self, health: Health, now: Timestamp) -> bool {
         let name = health.name();
         if !self.patients.contains_key(&name) && self.patients.len() >= PATIENTS_MAX {
             self.refused += 1;
-            return;
+            return false;
         }
-        self.patients.entry(name).or_default().hear(health, now);
+        self.patients.entry(name).or_default().hear(health, now)
+    }
+
+    /// At most [`PATIENTS_MAX`] times [`WATCHES_MAX`] paths.
+    pub(crate) fn made_of(&self) -> BTreeSet<HostPath> {
+        let watches = |patient: &Patient| patient.service().map(|service| service.watches.clone()).unwrap_or_default();
+        self.patients.values().flat_map(|patient| watches(patient).into_iter().take(WATCHES_MAX)).collect()
     }
 
     /// Looks at everybody: opens what is new, goes on with what is open. `attacked`: a confirmed attack is being undone,
@@ -234,6 +244,8 @@ impl Ailment {
             fresh_start: false,
             starts: 0,
             put_back: BTreeSet::new(),
+            unpacked: BTreeSet::new(),
+            packaged: false,
             refused: None,
             proving: false,
             proofs: 0,
@@ -282,7 +294,8 @@ impl Ailment {
         let root = match blamed {
             Some(change) => {
                 let reason = format!("changed just before {} failed: {}", self.patient, change.title);
-                self.touch(&change.path, change.restore.base, reason);
+                let version = change.restore.as_ref().map_or(VersionId::UNKNOWN, |restore| restore.base);
+                self.touch(&change.path, version, reason);
                 Root {
                     kind: change.kind.clone(),
                     leader: change.writer,
@@ -419,6 +432,13 @@ impl Ailment {
                 if let Action::RestoreFile(restore) = &action {
                     let version = restore.base;
                     self.touch(&restore.path, version, why.clone());
+                    let archives = patient.service().map_or(&[][..], |service| service.packaged.as_slice());
+                    self.packaged = archives.iter().any(|file| file.path == restore.path);
+                }
+                if let Action::RestorePackaged { files } = &action {
+                    for file in files {
+                        self.touch(&file.path, VersionId::UNKNOWN, why.clone());
+                    }
                 }
                 self.propose(desk, action);
             }
@@ -447,16 +467,17 @@ impl Ailment {
         }
         self.pass(desk, Milestone::Contained, why.clone());
         self.pass(desk, Milestone::Restored, why);
-        let done = |step: &Step| step.state == Progressing::Settled && !step.failed() && step.action.path().is_some();
+        let done =
+            |step: &Step| step.state == Progressing::Settled && !step.failed() && step.action.paths().next().is_some();
         let mut last: BTreeMap<&HostPath, ActionId> = BTreeMap::new();
         for (id, step) in self.steps.iter().filter(|(_, step)| done(step)) {
-            last.extend(step.action.path().map(|path| (path, *id)));
+            last.extend(step.action.paths().map(|path| (path, *id)));
         }
         // What somebody wrote there since is theirs.
         last.retain(|path, _| desk.graph.file(path).is_none_or(|file| file.writes.is_empty()));
         let what = Proof {
             processes: Vec::new(),
-            actions: last.into_values().collect(),
+            actions: last.into_values().collect::<BTreeSet<_>>().into_iter().collect(),
             again: Vec::new(),
             others: Vec::new(),
             paths: Vec::new(),
@@ -594,6 +615,14 @@ impl Ailment {
             self.settle(desk, id, Outcome::Reverted(why));
             return;
         }
+        if let (Merge::Missing(why), true) = (&facts.merge, self.packaged) {
+            // The vault lacks it after all: its package's archive comes next, as an action of its own.
+            let why = why.clone();
+            let reasons = vec![format!("a version is missing: {why}")];
+            desk.out.push(Effect::Drop { action: id, verdict: Verdict { decision: Decision::Deny, reasons } });
+            self.settle(desk, id, Outcome::Reverted(why));
+            return;
+        }
         let state = match verdict.decision {
             Decision::Permit => {
                 desk.out.push(Effect::Commit { action: id, verdict: verdict.clone() });
@@ -653,6 +682,16 @@ impl Ailment {
                 self.fresh_start = self.refused.is_none();
                 self.starts += 1;
                 self.not_before = Timestamp(desk.now.0 + pause);
+            }
+            Action::RestorePackaged { files } => {
+                self.refused = None;
+                self.fresh_start = false;
+                for file in files {
+                    if worked {
+                        desk.graph.settle_writes(&file.path, decided);
+                    }
+                    self.unpacked.insert(file.path);
+                }
             }
             Action::FreeSpace { .. } | Action::LoadFirewall { .. } | Action::RenewCertificate { .. } => {}
             Action::SuspendProcesses { .. }

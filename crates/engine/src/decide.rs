@@ -124,7 +124,8 @@ fn processes_of(action: &Action) -> &[ProcessKey] {
         | Action::RestartService { .. }
         | Action::FreeSpace { .. }
         | Action::LoadFirewall { .. }
-        | Action::RenewCertificate { .. } => &[],
+        | Action::RenewCertificate { .. }
+        | Action::RestorePackaged { .. } => &[],
     }
 }
 
@@ -381,7 +382,8 @@ impl Case {
             Action::RestartService { .. }
             | Action::FreeSpace { .. }
             | Action::LoadFirewall { .. }
-            | Action::RenewCertificate { .. } => 0,
+            | Action::RenewCertificate { .. }
+            | Action::RestorePackaged { .. } => 0,
         }
     }
 
@@ -926,7 +928,8 @@ impl Case {
             | Action::RestartService { .. }
             | Action::FreeSpace { .. }
             | Action::LoadFirewall { .. }
-            | Action::RenewCertificate { .. } => action,
+            | Action::RenewCertificate { .. }
+            | Action::RestorePackaged { .. } => action,
         };
         if ends_processes(&next) && live.is_empty() {
             return;
@@ -1021,7 +1024,8 @@ impl Case {
                 | Action::RestartService { .. }
                 | Action::FreeSpace { .. }
                 | Action::LoadFirewall { .. }
-                | Action::RenewCertificate { .. },
+                | Action::RenewCertificate { .. }
+                | Action::RestorePackaged { .. },
                 _,
             ) => {}
         }

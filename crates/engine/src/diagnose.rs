@@ -152,7 +152,8 @@ impl ObjectState {
             | Action::RestartService { .. }
             | Action::FreeSpace { .. }
             | Action::LoadFirewall { .. }
-            | Action::RenewCertificate { .. } => return,
+            | Action::RenewCertificate { .. }
+            | Action::RestorePackaged { .. } => return,
         };
         let before = self.undone.take();
         let returns = before.as_ref().map_or(0, |before| before.returns);

@@ -187,7 +187,9 @@ impl Engine {
             Input::Command(command) => units += self.command(command, out),
             Input::Restarted { settled } => units += self.restarted(settled, out),
             Input::Health(health) => {
-                self.ward.hear(health, self.now);
+                if self.ward.hear(health, self.now) {
+                    self.graph.look_after(self.ward.made_of());
+                }
                 units += self.look_after(out);
             }
         }

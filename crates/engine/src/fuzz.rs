@@ -3,13 +3,14 @@
 //!
 //! In: any bytes. Out: nothing. A target that panics, or does not come back, has found a mistake.
 
-use crate::action::{Action, Expected, Facts, Merge, Outcome};
+use crate::action::{Action, Expected, Facts, Merge, Outcome, Packaged};
 use crate::engine::{Engine, STEP_WORK_MAX};
 use crate::event::{
     Activity, AuthService, Authentication, Change, Endpoint, Event, File, FileActivity, FileActivityId, FileKind, Loss,
     Mode as FileMode, Origin, Process, ProcessActivity, ProcessActivityId, User,
 };
 use crate::guard::Policies;
+use crate::health::{Certificate, Disk, Firewall, Health, Service};
 use crate::input::{Check, Command, Configuration, Effect, Input, Mode};
 use crate::merge::{self, Version};
 use crate::{ActionId, BootId, EventId, FileKey, HostPath, IncidentId, ProcessKey, Timestamp, VersionId};
@@ -104,6 +105,7 @@ impl Dice {
 pub const TARGETS: &[Target] = &[
     Target { name: "inputs", run: inputs, seeds: input_seeds },
     Target { name: "deeds", run: deeds, seeds: deed_seeds },
+    Target { name: "health", run: health, seeds: health_seeds },
     Target { name: "policies", run: policies, seeds: policy_seeds },
     Target { name: "merge", run: merging, seeds: merge_seeds },
     Target { name: "path_text", run: path_text, seeds: || vec![b"/etc/a\\x0ab \xc3\xa9".to_vec()] },
@@ -261,6 +263,88 @@ const DEED_BYTES: usize = 6;
 
 fn who(number: u8) -> ProcessKey {
     ProcessKey { boot: BootId(1), pid: u32::from(number % 24) + 1, start_time: Timestamp(u64::from(number / 24)) }
+}
+
+/// Every probe may say anything of anybody at any time, between deeds that change what services are made of.
+fn health(bytes: &[u8]) {
+    let mut trial = Trial::new(bytes.last().is_none_or(|last| last % 4 != 1));
+    let mut now = 1_000_000_000_u64;
+    for answer in bytes.chunks_exact(DEED_BYTES).take(INPUTS_MAX) {
+        now = now.saturating_add(u64::from(answer[5]) * 50_000_000);
+        if answer[0] & 1 == 0 {
+            trial.input(Timestamp(now), Input::Health(told_of_health(answer)));
+        } else {
+            told(answer).into_iter().for_each(|(_, input)| trial.input(Timestamp(now), input));
+        }
+        trial.input(Timestamp(now), Input::Tick);
+    }
+    trial.end();
+}
+
+fn told_of_health(answer: &[u8]) -> Health {
+    let at = |index: usize| answer.get(index).copied().unwrap_or_default();
+    let (kind, which, state, what, more) = (at(0) >> 1, at(1), at(2), at(3), at(4));
+    let path = |number: u8| HostPath::from(PATHS[usize::from(number) % PATHS.len()]);
+    let one = |name: &str, holds| Check { name: name.to_owned(), holds, detail: path(more).to_string() };
+    let packaged = |number: u8| Packaged {
+        path: path(number),
+        package: "app".to_owned(),
+        version: "1".to_owned(),
+        architecture: "all".to_owned(),
+        shipped: path(number),
+        wanted: (number & 2 == 0).then(|| "0".repeat(32)),
+        found: (number & 4 == 0).then(|| "1".repeat(32)),
+        configuration: number & 8 == 0,
+    };
+    match kind % 8 {
+        0 => Health::Disk(Disk {
+            path: path(which % 2),
+            free_bytes: u64::from(state),
+            least_bytes: 100,
+            freeable: (0..what % 4).map(|number| (path(number), u64::from(more))).collect(),
+        }),
+        1 => Health::Firewall(Firewall { path: path(which), rules: u64::from(state % 2), wanted: u64::from(what % 2) }),
+        2 => Health::Certificate(Certificate {
+            path: path(which % 2),
+            unit: "a.service".to_owned(),
+            shown_expired: [None, Some(false), Some(true)][usize::from(state) % 3],
+            file_expired: what & 1 == 0,
+            renewable: what & 2 == 0,
+        }),
+        _ => Health::Service(Box::new(Service {
+            unit: ["a.service", "b.service", "c.service", "d.service", "", "thymus.service"][usize::from(which) % 6]
+                .to_owned(),
+            declared: which & 8 == 0,
+            active: ["active", "failed", "inactive", "activating", "reloading", ""][usize::from(state) % 6].to_owned(),
+            result: ["success", "exit-code", "gone", "signal"][usize::from(state >> 4) % 4].to_owned(),
+            restarts: u32::from(what % 8),
+            turn: u64::from(what / 8),
+            watches: (0..more % 5).map(path).collect(),
+            missing: (0..u8::from(more & 16 != 0)).map(path).collect(),
+            probes: vec![one("tcp", more & 32 == 0)],
+            test: (more & 64 != 0).then(|| one("test", more & 8 == 0)),
+            log: vec![path(what).to_string()],
+            packaged: (0..more / 64).map(|number| packaged(number.wrapping_mul(5).wrapping_add(what))).collect(),
+            ..Service::default()
+        })),
+    }
+}
+
+/// Well, then failing in one way or another for a while, and well again.
+fn health_seeds() -> Vec<Vec<u8>> {
+    let run = |states: &[(u8, u8)]| {
+        let answers = |(state, more): &(u8, u8)| [6, 0, *state, 8, *more, 20].repeat(12);
+        states.iter().flat_map(answers).collect::<Vec<u8>>()
+    };
+    vec![
+        run(&[(0, 3), (1, 3), (0, 3)]),
+        run(&[(0, 3), (0, 35), (0, 3)]),
+        run(&[(0, 3), (1, 0x13), (1, 0x93), (0, 3)]),
+        run(&[(0, 3), (1, 0x43), (1, 0xc3), (0, 3)]),
+        [2, 0, 0, 3, 9, 20].repeat(20),
+        [&[2, 0, 1, 1, 0, 20].repeat(4)[..], &[2, 0, 0, 1, 0, 20].repeat(20)].concat(),
+        [4, 0, 2, 0, 0, 20].repeat(20),
+    ]
 }
 
 /// Six bytes, one deed: what few processes do to few paths, in any order and against all sense.

@@ -178,6 +178,8 @@ pub struct Graph {
     invocations_begun: u64,
     /// Running starts of units, by the manager that started them and the unit's name.
     units: BTreeMap<(ProcessKey, Box<str>), InvocationId>,
+    /// What services are made of: who takes it away is remembered, though no version of it is.
+    looked_after: BTreeSet<HostPath>,
     pub counters: Counters,
 }
 
@@ -185,6 +187,11 @@ impl Graph {
     #[must_use]
     pub fn with_limits(limits: Limits) -> Self {
         Self { limits, ..Self::default() }
+    }
+
+    /// Whoever asks keeps the number of paths within a limit.
+    pub(crate) fn look_after(&mut self, paths: BTreeSet<HostPath>) {
+        self.looked_after = paths;
     }
 
     #[must_use]
@@ -770,7 +777,7 @@ impl Graph {
         protected: bool,
     ) -> bool {
         let (writer, invocation) = self.author(path, activity.actor);
-        if !self.files.contains(path) && change.removed && !protected {
+        if !self.files.contains(path) && change.removed && !protected && !self.looked_after.contains(path) {
             self.counters.compacted += 1; // outside protected trees, what is gone leaves no trace to follow
             return false;
         }

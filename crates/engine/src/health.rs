@@ -4,6 +4,7 @@
 //! An input of its own, not an event: like [`Proven`](crate::Input::Proven) it answers our own question. What the engine
 //! concludes from it is an event (a finding, an incident) like any other.
 
+use crate::action::Packaged;
 use crate::input::Check;
 use crate::path::HostPath;
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,8 @@ pub const LOG_LINES_MAX: usize = 6;
 pub const LOG_LINE_BYTES_MAX: usize = 240;
 /// LIMIT: paths that one service is made of.
 pub const WATCHES_MAX: usize = 32;
+/// LIMIT: files of packages named that are not as they were shipped.
+pub const PACKAGED_MAX: usize = 64;
 /// LIMIT: files named that may be freed.
 pub const FREEABLE_MAX: usize = 256;
 
@@ -66,6 +69,10 @@ pub struct Service {
     pub test: Option<Check>,
     /// The last lines of its log, oldest first; read only while it is not well. At most [`LOG_LINES_MAX`].
     pub log: Vec<String>,
+    /// What it is made of that is not as its package ships it, and of which an archive is there; looked for only while it
+    /// is not well. A directory comes before what is in it. At most [`PACKAGED_MAX`].
+    #[serde(default)]
+    pub packaged: Vec<Packaged>,
 }
 
 /// Room on a file system.

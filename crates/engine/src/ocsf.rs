@@ -338,7 +338,7 @@ fn countermeasure(action: &Action) -> Value {
         Action::TerminateProcesses { .. } => ("D3-PT", "Process Termination"),
         Action::EndSession { .. } => ("D3-ST", "Session Termination"),
         Action::RestoreFile(_) => ("D3-RF", "Restore File"),
-        Action::RestoreFiles { .. } => ("D3-RF", "Restore File"),
+        Action::RestoreFiles { .. } | Action::RestorePackaged { .. } => ("D3-RF", "Restore File"),
         Action::QuarantineFile { .. } => ("D3-FEV", "File Eviction"),
         Action::RemoveUnit { .. } => ("D3-SCP", "System Configuration Permissions"),
         Action::ReloadService { .. } | Action::LoadFirewall { .. } | Action::RenewCertificate { .. } => {
@@ -364,6 +364,10 @@ fn targets(action: &Action) -> String {
         }
         Action::FreeSpace { paths } => format!("{} files", paths.len()),
         Action::LoadFirewall { path } | Action::RenewCertificate { path } => format!("`{path}`"),
+        Action::RestorePackaged { files } => match files.as_slice() {
+            [one] => format!("`{}`", one.path),
+            many => format!("{} files", many.len()),
+        },
     }
 }
 

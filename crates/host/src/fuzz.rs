@@ -3,6 +3,7 @@
 
 use crate::inventory;
 use crate::journal::{self, ring};
+use crate::package;
 use crate::sense;
 use crate::vault;
 use crate::warden::table;
@@ -20,5 +21,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "journal_checkpoint", run: journal::fuzz::checkpoint, seeds: journal::fuzz::checkpoint_seeds },
     Target { name: "reflex_ring", run: ring::fuzz_slot, seeds: ring::slot_seeds },
     Target { name: "inventory", run: inventory::fuzz, seeds: inventory::seeds },
+    Target { name: "package_archive", run: package::archive::fuzz, seeds: package::archive::seeds },
+    Target { name: "package_records", run: package::records::fuzz, seeds: package::records::seeds },
     Target { name: "leases", run: table::fuzz_leases, seeds: table::lease_seeds },
 ];

@@ -10,6 +10,7 @@ mod glob;
 pub mod inventory;
 pub mod journal;
 pub mod origin;
+pub mod package;
 pub mod perform;
 pub mod probe;
 pub mod recover;

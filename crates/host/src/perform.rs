@@ -9,6 +9,7 @@ mod versions;
 pub use versions::{VaultContents, VaultVersions};
 
 use crate::journal::{self, Intent, Journal, Story};
+use crate::package::{NoPackages, Packages};
 use crate::recover::remedy::{self, Remedies};
 use crate::recover::{self, Watch};
 use crate::respond;
@@ -63,6 +64,7 @@ pub struct Hands<'a> {
     leases: Leases,
     prepared: BTreeMap<ActionId, Prepared>,
     remedies: Remedies,
+    packages: Box<dyn Packages + 'a>,
 }
 
 impl std::fmt::Debug for Hands<'_> {
@@ -90,13 +92,21 @@ impl<'a> Hands<'a> {
         versions: Box<dyn Versions + 'a>,
         leases: Leases,
     ) -> Self {
-        Self { system, journal, versions, leases, prepared: BTreeMap::new(), remedies: Remedies::default() }
+        let packages = Box::new(NoPackages);
+        let (prepared, remedies) = (BTreeMap::new(), Remedies::default());
+        Self { system, journal, versions, leases, prepared, remedies, packages }
     }
 
     /// What the configuration declares about curing; nothing without it.
     #[must_use]
     pub fn with_remedies(self, remedies: Remedies) -> Self {
         Self { remedies, ..self }
+    }
+
+    /// Where files of packages come from; nowhere without it.
+    #[must_use]
+    pub fn with_packages(self, packages: Box<dyn Packages + 'a>) -> Self {
+        Self { packages, ..self }
     }
 
     /// Puts decoys back that somebody wrote or took away.
@@ -127,6 +137,9 @@ impl<'a> Hands<'a> {
             }
             (Action::RestoreFiles { .. }, Before::Files(files)) => {
                 recover::many::settle_open(&mut *self.system, files, ENDED)
+            }
+            (Action::RestorePackaged { .. }, Before::Files(files)) => {
+                recover::packaged::settle_open(&mut *self.system, files, ENDED)
             }
             // Whoever was stopped is held by a lease, which the engine renews by stopping anew, or lets lapse.
             (Action::SuspendProcesses { .. }, _) => Outcome::Success,
@@ -203,6 +216,8 @@ impl<'a> Hands<'a> {
             Action::FreeSpace { paths } => remedy::capture_freeing(system, remedies, paths).map(of_remedy),
             Action::LoadFirewall { path } => remedy::capture_firewall(system, path).map(of_remedy),
             Action::RenewCertificate { path } => remedy::capture_renewal(system, remedies, path).map(of_remedy),
+            Action::RestorePackaged { files } => recover::packaged::capture(system, &*self.packages, files)
+                .map(|(before, facts)| (Before::Files(before), facts)),
         }
     }
 
@@ -265,6 +280,7 @@ impl<'a> Hands<'a> {
             }
             (Action::LoadFirewall { path }, _) => remedy::apply_firewall(system, path),
             (Action::RenewCertificate { path }, _) => remedy::apply_renewal(system, &self.remedies, path),
+            (Action::RestorePackaged { .. }, Before::Files(files)) => recover::packaged::apply(system, files),
             (_, _) => Ok(Outcome::Failed("what was captured does not fit the action".to_owned())),
         }
     }
@@ -295,6 +311,7 @@ impl<'a> Hands<'a> {
                 None => Ok(Outcome::Failed("names no path".to_owned())),
             },
             (Action::RestoreFiles { .. }, Before::Files(files)) => Ok(recover::many::revert(system, files)),
+            (Action::RestorePackaged { .. }, Before::Files(files)) => recover::packaged::revert(system, files),
             (Action::RemoveUnit { unit } | Action::ReloadService { unit }, Before::Unit(before)) => {
                 recover::unit::revert(system, unit, before)
             }

@@ -9,13 +9,16 @@ mod learn;
 
 use crate::glob;
 use crate::inventory::below::{Below, FILE_BYTES_MAX};
+use crate::package::{Dpkg, Merged, Remembered};
 use crate::recover::remedy::Remedies;
 use crate::scope::Scope;
+use crate::system::supervise::Supervisor;
 use crate::system::{Probe, Ran, room, services};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use thymus_engine::HostPath;
+use thymus_engine::action::Packaged;
 use thymus_engine::event::FileKind;
 use thymus_engine::health::{
     Certificate, Disk, FREEABLE_MAX, Firewall, Health, LOG_LINE_BYTES_MAX, LOG_LINES_MAX, Service, WATCHES_MAX,
@@ -36,6 +39,10 @@ const AFTER: Duration = Duration::from_secs(60);
 /// Between two looks for services to learn, and at what changes slowly.
 const LEARN_EVERY: Duration = Duration::from_secs(60);
 const SLOW_EVERY: Duration = Duration::from_secs(4);
+/// Between two looks at what a service that is not well should have of its packages; what those need is looked at too when
+/// it has not been well for so long.
+const PACKAGES_EVERY: Duration = Duration::from_secs(5);
+const NEEDED_AFTER: Duration = Duration::from_secs(12);
 /// Who answers later than that does not answer.
 const ASK_LIMIT: Duration = Duration::from_secs(2);
 const SHOW_LIMIT: Duration = Duration::from_secs(10);
@@ -51,6 +58,9 @@ pub struct Wanted {
     /// Files and trees that it is configured by.
     pub configuration: Vec<HostPath>,
 }
+
+/// Lines of a supervised service's log are looked for in so many bytes at its end.
+const LOG_TAIL_BYTES: u64 = 8 << 10;
 
 /// What is declared about one certificate.
 #[derive(Clone, Debug)]
@@ -74,6 +84,10 @@ pub struct Questions {
     pub firewall: Option<HostPath>,
     pub certificates: Vec<Shown>,
     pub remedies: Remedies,
+    /// Directories in which archives of packages may lie.
+    pub archives: Vec<HostPath>,
+    /// Services that no service manager knows.
+    pub supervisor: Supervisor,
 }
 
 /// Asks round after round until `stop`. `offer` must not wait; false: there was no room, it is told again next time.
@@ -84,6 +98,9 @@ pub fn run(scope: &Scope, questions: &Questions, stop: &AtomicBool, offer: &dyn 
         learned: BTreeMap::new(),
         known: BTreeMap::new(),
         programs: BTreeSet::new(),
+        merged: Merged::read(&Below::new(scope, Instant::now() + SHOW_LIMIT)),
+        packages: BTreeMap::new(),
+        remembered: Remembered::default(),
         last: BTreeMap::new(),
     };
     let (mut learned, mut slow) = (None::<Instant>, None::<Instant>);
@@ -118,7 +135,17 @@ struct Prober<'a> {
     known: BTreeMap<String, Vec<HostPath>>,
     /// Programs that were there once.
     programs: BTreeSet<HostPath>,
+    merged: Merged,
+    /// Of units that are not well: since when, when it was last looked, and what was found.
+    packages: BTreeMap<String, Looked>,
+    remembered: Remembered,
     last: BTreeMap<String, Told>,
+}
+
+struct Looked {
+    unwell: Instant,
+    last: Instant,
+    found: Vec<Packaged>,
 }
 
 struct Told {
@@ -182,18 +209,26 @@ impl Prober<'_> {
         let declared = self.questions.services.iter().map(|wanted| (wanted.clone(), true));
         let all: Vec<(Wanted, bool)> =
             declared.chain(self.learned.values().map(|wanted| (wanted.clone(), false))).take(UNITS_MAX).collect();
+        let (own, all): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|(wanted, _)| self.questions.supervisor.of(&wanted.unit).is_some());
+        let mut found = Vec::new();
+        for (wanted, declared) in &own {
+            match self.supervised(&wanted.unit) {
+                Ok(state) => found.push(Health::Service(Box::new(self.service(wanted, *declared, &state)))),
+                Err(error) => tracing::debug!(error = error.in_words(), "processes could not be looked at"),
+            }
+        }
         let units: Vec<&str> = all.iter().map(|(wanted, _)| wanted.unit.as_str()).collect();
         if units.is_empty() {
-            return Vec::new();
+            return found;
         }
         let states = match show(self.scope, &units) {
             Ok(states) => states,
             Err(error) => {
                 tracing::debug!(error = error.in_words(), "the service manager did not answer");
-                return Vec::new();
+                return found;
             }
         };
-        let mut found = Vec::new();
         for ((wanted, declared), state) in all.iter().zip(states) {
             if state.load == "not-found" && !self.known.contains_key(&wanted.unit) {
                 continue; // it was never there
@@ -201,6 +236,27 @@ impl Prober<'_> {
             found.push(Health::Service(Box::new(self.service(wanted, *declared, &state))));
         }
         found
+    }
+
+    /// As a service manager would say it of what is supervised here.
+    fn supervised(&self, unit: &str) -> crate::system::Result<State> {
+        let supervisor = &self.questions.supervisor;
+        let process = supervisor.process(self.scope, unit)?;
+        let command = supervisor.of(unit).map(|declared| declared.command.as_slice()).unwrap_or_default();
+        let (active, sub, result) = match process {
+            Some(_) => ("active", "running", "success"),
+            None => ("failed", "failed", "gone"),
+        };
+        Ok(State {
+            load: "loaded".to_owned(),
+            active: active.to_owned(),
+            sub: sub.to_owned(),
+            result: result.to_owned(),
+            // Differs with each process.
+            turn: process.map_or(0, |process| process.key.start_time.0 ^ u64::from(process.key.pid)),
+            programs: named_programs(command.first().map(String::as_str), command.iter().skip(1).map(String::as_str)),
+            ..State::default()
+        })
     }
 
     fn service(&mut self, wanted: &Wanted, declared: bool, state: &State) -> Service {
@@ -223,11 +279,10 @@ impl Prober<'_> {
             .programs
             .iter()
             .filter(|path| self.programs.contains(*path) && !room::exists(root, path))
-            .cloned()
+            .map(|path| self.merged.canonical(path))
             .collect();
-        let mut watches = state.programs.clone();
-        watches.extend(state.files.iter().cloned());
-        watches.extend(wanted.configuration.iter().cloned());
+        let made_of = state.programs.iter().chain(&state.files).chain(&wanted.configuration);
+        let mut watches: Vec<HostPath> = made_of.map(|path| self.merged.canonical(path)).collect();
         watches.dedup();
         watches.truncate(WATCHES_MAX);
         self.known.insert(wanted.unit.clone(), watches.clone());
@@ -241,8 +296,26 @@ impl Prober<'_> {
         if !is_well(&Health::Service(Box::new(service.clone()))) {
             service.test = self.questions.remedies.tests.get(&wanted.unit).and_then(|test| self.test(test));
             service.log = self.log(&wanted.unit);
+            service.packaged = self.packaged(&wanted.unit, &service.watches);
+        } else {
+            self.packages.remove(&wanted.unit);
         }
         service
+    }
+
+    /// What of a service that is not well is other than its packages shipped it.
+    fn packaged(&mut self, unit: &str, watches: &[HostPath]) -> Vec<Packaged> {
+        let now = Instant::now();
+        let unwell = match self.packages.get(unit) {
+            Some(looked) if looked.last.elapsed() < PACKAGES_EVERY => return looked.found.clone(),
+            Some(looked) => looked.unwell,
+            None => now,
+        };
+        let needed = unwell.elapsed() >= NEEDED_AFTER;
+        let dpkg = Dpkg::new(self.scope, self.questions.archives.clone());
+        let found = dpkg.differing(watches, needed, &mut self.remembered);
+        self.packages.insert(unit.to_owned(), Looked { unwell, last: Instant::now(), found: found.clone() });
+        found
     }
 
     fn ask(&self, probe: &Probe) -> Check {
@@ -278,6 +351,13 @@ impl Prober<'_> {
     }
 
     fn log(&self, unit: &str) -> Vec<String> {
+        if let Some(declared) = self.questions.supervisor.of(unit) {
+            let path = declared.log.as_ref().map(HostPath::as_bytes);
+            let tail = path.and_then(|path| self.below().tail(path, LOG_TAIL_BYTES).ok().flatten()).unwrap_or_default();
+            let text = String::from_utf8_lossy(&tail);
+            let lines: Vec<String> = text.lines().filter(|line| !line.trim().is_empty()).map(line).collect();
+            return lines[lines.len().saturating_sub(LOG_LINES_MAX)..].to_vec();
+        }
         let count = LOG_LINES_MAX.to_string();
         // Its own words; those about it where it said none.
         let own = format!("_SYSTEMD_UNIT={unit}");
@@ -449,10 +529,14 @@ fn state(text: &str) -> State {
 
 /// The program of an `ExecStart`, and what it names that is a program's too: an interpreter's script.
 fn programs(value: &str) -> Vec<HostPath> {
-    const TREES: [&str; 7] = ["/usr/", "/opt/", "/srv/", "/bin/", "/sbin/", "/lib/", "/lib64/"];
     let program = value.split("path=").nth(1).and_then(|rest| rest.split(" ;").next());
     let arguments = value.split("argv[]=").nth(1).and_then(|rest| rest.split(" ;").next()).unwrap_or_default();
-    let named = arguments.split_whitespace().filter(|word| TREES.iter().any(|tree| word.starts_with(tree)));
+    named_programs(program, arguments.split_whitespace())
+}
+
+fn named_programs<'w>(program: Option<&'w str>, arguments: impl Iterator<Item = &'w str>) -> Vec<HostPath> {
+    const TREES: [&str; 7] = ["/usr/", "/opt/", "/srv/", "/bin/", "/sbin/", "/lib/", "/lib64/"];
+    let named = arguments.filter(|word| TREES.iter().any(|tree| word.starts_with(tree)));
     let mut found: Vec<HostPath> = Vec::new();
     for path in program.into_iter().chain(named).filter(|path| path.starts_with('/')).map(HostPath::from) {
         if !found.contains(&path) {

@@ -3,6 +3,7 @@
 
 pub mod file;
 pub mod many;
+pub mod packaged;
 pub mod proof;
 pub mod remedy;
 pub mod unit;

@@ -15,6 +15,7 @@ mod mend;
 mod processes;
 pub(crate) mod room;
 pub(crate) mod services;
+pub mod supervise;
 mod tree;
 
 pub(crate) use keep::Upstream;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The program of a service is deleted, while it runs or before it is started again.
+//! The program of a service is deleted, while it runs or before it is started again; the vault has it, or only the archive
+//! of the package that ships it.
 
 use super::shop::{DECLARED, accident, plan as shop};
 use super::{Fault, Material, Plan, Scenario};
@@ -20,5 +21,9 @@ fn plan(random: &mut Random, _: Material<'_>) -> Plan {
     };
     let steps = vec![accident("a cleaning script deletes a program", script, &[path])];
     let root = format!("removal of `{path}`");
-    shop(random, Fault { steps, root, configuration: DECLARED.to_owned(), ..Fault::default() })
+    let (configuration, archived) = match random.below(2) {
+        0 => (DECLARED.to_owned(), Vec::new()),
+        _ => (format!("{DECLARED}\n[protect]\nexclude = [\"{path}\"]\n"), vec![path.to_owned()]),
+    };
+    Plan { archived, ..shop(random, Fault { steps, root, configuration, ..Fault::default() }) }
 }

@@ -3,10 +3,11 @@
 
 use super::patient::Patient;
 use super::{Ailment, Kind};
-use crate::action::Action;
+use crate::action::{Action, Packaged};
 use crate::decide::Desk;
 use crate::detect::{self, Context};
-use crate::health::{Certificate, Disk, Health};
+use crate::graph::Write;
+use crate::health::{Certificate, Disk, Health, PACKAGED_MAX};
 use crate::path::HostPath;
 
 /// LIMIT: plain starts of one service in one ailment.
@@ -35,15 +36,27 @@ pub(super) fn next(ailment: &Ailment, desk: &Desk<'_>, patient: &Patient, kind: 
 
 fn of_service(ailment: &Ailment, desk: &Desk<'_>, patient: &Patient, kind: Kind, unit: &str) -> Next {
     let start = || Next::Do { action: Action::RestartService { unit: unit.to_owned() }, why: String::new() };
-    let put_back = |nothing: &str| match patient.suspects(desk.graph, &ailment.put_back).into_iter().next() {
-        Some(change) => {
-            let why = format!("changed just before {unit} failed: {}", change.title);
-            Next::Do { action: Action::RestoreFile(change.restore), why }
+    let put_back = |nothing: &str| {
+        // The vault's versions are the host's own, and nobody but us wrote them down: they go before a package's.
+        let suspects = patient.suspects(desk.graph, &ailment.put_back);
+        let known = suspects.into_iter().find_map(|change| Some((change.restore?, change.title)));
+        if let Some((restore, title)) = known {
+            let why = format!("changed just before {unit} failed: {title}");
+            return Next::Do { action: Action::RestoreFile(restore), why };
         }
-        None => Next::Nothing(nothing.to_owned()),
+        let files = unpacked(ailment, desk, patient);
+        match files.first() {
+            Some(first) => {
+                let why = format!("not as {} {} ships it", first.package, first.version);
+                Next::Do { action: Action::RestorePackaged { files }, why }
+            }
+            None => Next::Nothing(nothing.to_owned()),
+        }
     };
     match kind {
-        Kind::MissingProgram => put_back("no version of the program is known"),
+        Kind::MissingProgram => {
+            put_back("no version of the program is known, and no archive of a package that is installed has it")
+        }
         Kind::BadConfiguration => put_back("nobody is seen to have changed its configuration since it was last good"),
         Kind::Crash | Kind::NoAnswer | Kind::DiskFull | Kind::FirewallEmptied | Kind::CertificateExpired => {
             if ailment.refused.is_some() {
@@ -61,6 +74,23 @@ fn of_service(ailment: &Ailment, desk: &Desk<'_>, patient: &Patient, kind: Kind,
             }
         }
     }
+}
+
+/// Files of packages to put back next: all that only the package writes; then settings that it ships, one at a time, and
+/// only those that are named as the reason.
+fn unpacked(ailment: &Ailment, desk: &Desk<'_>, patient: &Patient) -> Vec<Packaged> {
+    let Some(service) = patient.service() else { return Vec::new() };
+    let open = |file: &&Packaged| {
+        // An attack's own repair takes back what the attack wrote.
+        let attacked = desk.graph.file(&file.path).is_some_and(|known| known.incident.is_some());
+        !attacked && !ailment.unpacked.contains(&file.path)
+    };
+    let (settings, shipped): (Vec<&Packaged>, Vec<&Packaged>) =
+        service.packaged.iter().take(PACKAGED_MAX).filter(open).partition(|file| file.is_edited());
+    if !shipped.is_empty() {
+        return shipped.into_iter().cloned().collect();
+    }
+    settings.into_iter().find(|file| patient.names(&file.path)).into_iter().cloned().collect()
 }
 
 fn of_disk(ailment: &Ailment, disk: &Disk) -> Next {
@@ -98,13 +128,20 @@ fn of_certificate(ailment: &Ailment, certificate: &Certificate) -> Next {
 
 /// Whether a restoration takes back what somebody wrote who may change the host.
 pub(super) fn takes_back_an_authorised_change(desk: &Desk<'_>, action: &Action) -> bool {
-    let Action::RestoreFile(restore) = action else { return false };
-    let Some(file) = desk.graph.file(&restore.path) else { return false };
     let context = Context { configuration: desk.configuration, change_window: desk.change_window };
-    file.writes
-        .iter()
-        .filter(|write| restore.later.iter().any(|later| later.version == write.last))
-        .any(|write| detect::authority(write.writer, desk.graph, &context).is_authorised())
+    let authorised = |write: &Write| detect::authority(write.writer, desk.graph, &context).is_authorised();
+    match action {
+        Action::RestoreFile(restore) => desk.graph.file(&restore.path).is_some_and(|file| {
+            let taken_back = |write: &&Write| restore.later.iter().any(|later| later.version == write.last);
+            file.writes.iter().filter(taken_back).any(authorised)
+        }),
+        // Settings that differ are somebody's own, whether or not it was seen whose.
+        Action::RestorePackaged { files } => files.iter().any(|file| {
+            let written = || desk.graph.file(&file.path).and_then(|known| known.last());
+            file.is_edited() || written().is_some_and(authorised)
+        }),
+        _ => false,
+    }
 }
 
 pub(super) fn in_words(action: &Action) -> String {
@@ -115,6 +152,10 @@ pub(super) fn in_words(action: &Action) -> String {
         Action::FreeSpace { paths } => format!("delete {} files that may be freed", paths.len()),
         Action::LoadFirewall { path } => format!("load the packet filter from `{path}`"),
         Action::RenewCertificate { path } => format!("renew the certificate `{path}`"),
+        Action::RestorePackaged { files } => match files.as_slice() {
+            [one] => format!("put `{}` back as {} {} ships it", one.path, one.package, one.version),
+            many => format!("put {} files back as their packages ship them", many.len()),
+        },
         Action::SuspendProcesses { .. }
         | Action::TerminateProcesses { .. }
         | Action::EndSession { .. }

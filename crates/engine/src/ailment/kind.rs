@@ -38,7 +38,7 @@ pub(crate) enum Kind {
     /// # Why it matters
     /// The service may still run; its next start fails.
     /// # Blind spots
-    /// Libraries and modules that a program loads; programs outside of `/usr`, `/opt` and `/srv` that an argument names.
+    /// Libraries and modules that a program loads are missed only once it fails; programs outside of `/usr`, `/opt` and `/srv` that an argument names.
     /// # False positives
     /// A package whose files are away for longer while its service is not stopped.
     MissingProgram,

@@ -68,7 +68,8 @@ pub(super) struct Patient {
 #[derive(Clone, Debug)]
 pub(super) struct Change {
     pub(super) path: HostPath,
-    pub(super) restore: RestoreFile,
+    /// `None`: the vault has no version of it.
+    pub(super) restore: Option<RestoreFile>,
     pub(super) writer: ProcessKey,
     pub(super) kind: InvocationKind,
     pub(super) src_endpoint: Option<Endpoint>,
@@ -117,7 +118,8 @@ impl Patient {
         self.health.as_ref().is_some_and(|health| matches!(self.sign(health), Sign::Stopped))
     }
 
-    pub(super) fn hear(&mut self, health: Health, now: Timestamp) {
+    /// True: what it is made of is otherwise than before.
+    pub(super) fn hear(&mut self, health: Health, now: Timestamp) -> bool {
         if let Health::Service(service) = &health {
             let before = self.service().map(|before| (before.turn, before.restarts));
             let restarts = service.restarts;
@@ -157,7 +159,13 @@ impl Patient {
                 (self.ill_since, self.ill_answers) = (None, 0);
             }
         }
+        let watches = |health: &Option<Health>| match health {
+            Some(Health::Service(service)) => service.watches.clone(),
+            _ => Vec::new(),
+        };
+        let before = watches(&self.health);
         self.health = Some(health);
+        before != watches(&self.health)
     }
 
     pub(super) fn condition(&self, now: Timestamp) -> Condition {
@@ -222,6 +230,7 @@ impl Patient {
         let ended = match service.result.as_str() {
             "exit-code" => format!("it ended with status {}", service.status),
             "signal" | "core-dump" => format!("it was ended by signal {}", service.status),
+            "gone" => "its process is gone".to_owned(),
             other => format!("result {other}, status {}", service.status),
         };
         match service.active.as_str() {
@@ -287,6 +296,9 @@ impl Patient {
             if self.good.len() >= GOOD_MAX && !self.good.contains_key(path) {
                 self.good.pop_first(); // then what was there before its first change that we know is taken for good
             }
+            if !write.removed && write.last == VersionId::UNKNOWN {
+                continue; // outside of the vault's trees: what it was is not known
+            }
             self.good.insert(path.clone(), if write.removed { VersionId::UNKNOWN } else { write.last });
         }
         let later = |path: &HostPath| {
@@ -303,16 +315,18 @@ impl Patient {
             .filter(|path| !put_back.contains(*path))
             .filter_map(|path| self.change(graph, path))
             .collect();
-        let named = |change: &Change| {
-            let text = change.path.to_string();
-            let told = |line: &String| line.contains(&text);
-            self.service().is_some_and(|service| {
-                service.test.iter().any(|test| told(&test.detail)) || service.log.iter().any(told)
-            })
-        };
+        let named = |change: &Change| self.names(&change.path);
         let missing = |change: &Change| self.service().is_some_and(|service| service.missing.contains(&change.path));
         found.sort_by_key(|change| (!missing(change), !named(change), std::cmp::Reverse(change.time)));
         found
+    }
+
+    /// The test of its configuration, or its log, names this path.
+    pub(super) fn names(&self, path: &HostPath) -> bool {
+        let text = path.to_string();
+        let told = |line: &String| line.contains(&text);
+        self.service()
+            .is_some_and(|service| service.test.iter().any(|test| told(&test.detail)) || service.log.iter().any(told))
     }
 
     fn change(&self, graph: &Graph, path: &HostPath) -> Option<Change> {
@@ -324,7 +338,7 @@ impl Patient {
         let at = file.writes.iter().position(|write| write.until > self.good_until)?;
         let since = file.writes.get(at..)?;
         let (first, last) = (since.first()?, since.last()?);
-        if last.pending || last.last == VersionId::UNKNOWN {
+        if last.pending {
             return None;
         }
         let later: Vec<Authored> = since
@@ -332,21 +346,29 @@ impl Patient {
             .filter(|write| write.last != VersionId::UNKNOWN)
             .map(|write| Authored { version: write.last, attack: true })
             .collect();
-        // One process may have written what is good and what is not.
+        // One process may have written what is good and what is not. `None`: the vault never had what was there.
         let base = match self.good.get(path) {
-            Some(good) => *good,
-            None if first.created => VersionId::UNKNOWN,
-            None => first.before,
+            Some(good) => Some(*good),
+            None if first.created => Some(VersionId::UNKNOWN),
+            None => Some(first.before).filter(|before| *before != VersionId::UNKNOWN),
         };
-        if base == last.last || (base == VersionId::UNKNOWN && last.removed) {
-            return None; // as it was
+        let as_it_was = match (base, last.removed) {
+            (Some(VersionId::UNKNOWN), removed) => removed,
+            (Some(base), _) => base == last.last,
+            (None, _) => false,
+        };
+        if as_it_was {
+            return None;
         }
+        let base = base.filter(|_| last.last != VersionId::UNKNOWN);
+        let restore =
+            base.map(|base| RestoreFile { path: path.clone(), base, later, append_only: false, again: false });
         let invocation = graph.invocation(last.invocation);
         let deed = if last.removed { "removal" } else { "edit" };
         let whose = invocation.map(|found| format!(" in {}", found.title())).unwrap_or_default();
         Some(Change {
             path: path.clone(),
-            restore: RestoreFile { path: path.clone(), base, later, append_only: false, again: false },
+            restore,
             writer: last.writer,
             kind: invocation.map_or(InvocationKind::Other, |found| found.kind.clone()),
             src_endpoint: invocation.and_then(|found| found.src_endpoint.clone()),

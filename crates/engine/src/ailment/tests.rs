@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use super::*;
+use crate::action::Packaged;
 use crate::engine::Engine;
 use crate::engine::world::{ALICE, OPS, World, configuration};
 use crate::health::{Certificate, Disk, Firewall, Service};
@@ -234,6 +235,106 @@ fn a_deleted_program_is_put_back_before_the_service_is_started() {
     assert_eq!(incident.stage, Stage::Healed, "{}", incident.why);
     assert_eq!(world.orders_given()[0], "restore /usr/bin/app");
     assert_eq!(incident.findings[0].analytic, "failure/missing-program");
+}
+
+fn packaged(path: &str, found: Option<&str>, configuration: bool) -> Packaged {
+    Packaged {
+        path: path.into(),
+        package: "app".to_owned(),
+        version: "2.0-1".to_owned(),
+        architecture: "amd64".to_owned(),
+        shipped: path.into(),
+        wanted: Some("0".repeat(32)),
+        found: found.map(str::to_owned),
+        configuration,
+    }
+}
+
+#[test]
+fn a_program_that_the_vault_never_had_comes_from_its_package_and_who_removed_it_is_named() {
+    let made_of = |service: Service| Service { watches: vec!["/srv/app".into(), SETTINGS.into()], ..service };
+    for (mode, healed) in [(Mode::Autonomous, true), (Mode::Guarded, false)] {
+        let mut world = World::new(mode);
+        pass(&mut world, 5, |_| one(made_of(well())));
+        let other = world.there(world.init, "/usr/bin/rm", Some("cleaning.service"));
+        world.remove_unprotected(other, "/srv/app");
+        let gone = Service {
+            missing: vec!["/srv/app".into()],
+            packaged: vec![packaged("/srv/app", None, false)],
+            turn: 5,
+            ..made_of(failed())
+        };
+        pass(&mut world, 40, |given| {
+            let cured = given.iter().any(|order| order == "unpack /srv/app");
+            one(if cured { Service { turn: 6, ..made_of(well()) } } else { gone.clone() })
+        });
+        let incident = only(&world);
+        assert!(incident.roots[0].title.contains("removal of `/srv/app`"), "{}", incident.roots[0].title);
+        assert_eq!(incident.stage == Stage::Healed, healed, "{}", incident.why);
+        if healed {
+            assert_eq!(world.orders_given()[0], "unpack /srv/app");
+        } else {
+            assert!(incident.why.contains("waits for a person"), "{} {:?}", incident.why, world.orders_given());
+        }
+    }
+}
+
+#[test]
+fn the_vaults_version_goes_before_a_packages_and_what_it_lacks_comes_from_there() {
+    for missing in [false, true] {
+        let mut world = World::new(Mode::Autonomous);
+        pass(&mut world, 5, |_| one(well()));
+        let unit = world.there(world.init, "/usr/bin/install", Some("build.service"));
+        world.write(unit, "/usr/bin/app");
+        pass(&mut world, 20, |_| one(Service { turn: 4, ..well() }));
+        let other = world.there(world.init, "/usr/bin/rm", Some("cleaning.service"));
+        world.remove(other, "/usr/bin/app");
+        if missing {
+            let facts = (Expected::Yes, Merge::Missing("it was too large".to_owned()));
+            world.facts.insert("/usr/bin/app".into(), facts);
+        }
+        let gone = Service {
+            missing: vec!["/usr/bin/app".into()],
+            packaged: vec![packaged("/usr/bin/app", None, false)],
+            turn: 5,
+            ..failed()
+        };
+        let cure = if missing { "unpack /usr/bin/app" } else { "restore /usr/bin/app" };
+        pass(&mut world, 40, |given| {
+            let cured = given.iter().any(|order| order == cure);
+            one(if cured { Service { turn: 6, ..well() } } else { gone.clone() })
+        });
+        assert_eq!(only(&world).stage, Stage::Healed, "{} {:?}", only(&world).why, world.orders_given());
+        let unpacked = world.orders_given().iter().any(|order| order.starts_with("unpack"));
+        assert_eq!((world.orders_given()[0].as_str(), unpacked), ("restore /usr/bin/app", missing));
+    }
+}
+
+#[test]
+fn a_damaged_library_is_restored_when_a_start_does_not_help_and_settings_only_when_they_are_named() {
+    let library = packaged("/usr/lib/libapp.so.1", Some("1"), false);
+    let settings = packaged("/etc/app/own.conf", Some("2"), true);
+    let broken = Service { packaged: vec![settings, library], ..failed() };
+    let mut world = World::new(Mode::Autonomous);
+    pass(&mut world, 5, |_| one(well()));
+    pass(&mut world, 40, until(&["unpack /usr/lib/libapp.so.1"], broken.clone()));
+    assert_eq!(only(&world).stage, Stage::Healed, "{}", only(&world).why);
+    assert_eq!(world.orders_given()[..2], ["restart app.service", "unpack /usr/lib/libapp.so.1"]);
+
+    let mut world = World::new(Mode::Autonomous);
+    pass(&mut world, 5, |_| one(well()));
+    pass(&mut world, 120, |_| one(broken.clone()));
+    assert!(!world.orders_given().iter().any(|order| order.contains("own.conf")), "nobody named it");
+
+    // Named as the reason: it is proposed, for it may be what somebody wanted.
+    let log = vec!["cannot parse /etc/app/own.conf".to_owned()];
+    let mut world = World::new(Mode::Autonomous);
+    pass(&mut world, 5, |_| one(well()));
+    pass(&mut world, 120, |_| one(Service { log: log.clone(), ..broken.clone() }));
+    assert!(!world.orders_given().iter().any(|order| order.contains("own.conf")));
+    let incident = only(&world);
+    assert!(incident.why.contains("waits for a person"), "{}", incident.why);
+    assert!(incident.why.contains("put `/etc/app/own.conf` back as app 2.0-1 ships it"), "{}", incident.why);
 }
 
 #[test]

@@ -246,6 +246,11 @@ impl World {
         self.file_event(actor, from, FileActivityId::Rename, FileKind::Regular, Some(change), result);
     }
 
+    /// Outside protected trees, where nothing was seen of the path before.
+    pub(crate) fn remove_unprotected(&mut self, actor: ProcessKey, path: &str) {
+        self.file_event(actor, path, FileActivityId::Delete, FileKind::Regular, None, None);
+    }
+
     /// Outside protected trees: the vault records nothing.
     pub(crate) fn write_unprotected(&mut self, actor: ProcessKey, path: &str) {
         self.file_event(actor, path, FileActivityId::Create, FileKind::Regular, None, None);
@@ -403,7 +408,8 @@ impl World {
                         | Action::RestartService { .. }
                         | Action::FreeSpace { .. }
                         | Action::LoadFirewall { .. }
-                        | Action::RenewCertificate { .. },
+                        | Action::RenewCertificate { .. }
+                        | Action::RestorePackaged { .. },
                     )
                     | None => {}
                 }
@@ -443,6 +449,10 @@ impl World {
                 Action::FreeSpace { paths } => format!("free {}", paths.len()),
                 Action::LoadFirewall { path } => format!("load {path}"),
                 Action::RenewCertificate { path } => format!("renew {path}"),
+                Action::RestorePackaged { files } => {
+                    let paths: Vec<String> = files.iter().map(|file| file.path.to_string()).collect();
+                    format!("unpack {}", paths.join(" "))
+                }
                 Action::SuspendProcesses { processes } => format!("suspend {}", processes.len()),
                 Action::TerminateProcesses { processes } => format!("terminate {}", processes.len()),
                 Action::EndSession { processes, .. } => format!("end session {}", processes.len()),

@@ -50,6 +50,7 @@ fn targets(request: &Request<'_>) -> Option<String> {
         }
         Action::FreeSpace { paths } => count > 0 && paths.iter().all(is_plain),
         Action::LoadFirewall { path } | Action::RenewCertificate { path } => is_plain(path),
+        Action::RestorePackaged { files } => count > 0 && files.iter().all(|file| is_plain(&file.path)),
     };
     if !named {
         Some("K1: no explicit target is named".to_owned())
@@ -130,6 +131,7 @@ fn never_touch(request: &Request<'_>) -> Option<String> {
         }
         Action::FreeSpace { paths } => paths.iter().any(path),
         Action::LoadFirewall { path: at } | Action::RenewCertificate { path: at } => path(at),
+        Action::RestorePackaged { files } => files.iter().any(|file| path(&file.path)),
     };
     (touched || request.facts.is_some_and(|facts| facts.never_touch))
         .then(|| "K9: init, the kernel, the agent and its warden, and their files are never touched".to_owned())

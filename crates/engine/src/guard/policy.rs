@@ -121,19 +121,18 @@ impl Policies {
 
     /// What the policies say, with the reasons: those that hold, or that none does.
     pub(super) fn decide(&self, request: &Request<'_>) -> (Decision, Vec<String>) {
-        let Action::RestoreFiles { files } = request.action else { return self.decide_one(request) };
         // Many files are as many restorations and evictions: each of them must be permitted. Where no policy looks at
         // paths, one of each kind speaks for all.
-        let one = |file: &RestoreFile| match file.base {
-            VersionId::UNKNOWN => {
-                let expected = file.later.last().map(|authored| authored.version).unwrap_or_default();
-                Action::QuarantineFile { path: file.path.clone(), expected }
+        let each: Vec<Action> = match request.action {
+            Action::RestoreFiles { files } => files.iter().map(Self::one).collect(),
+            Action::RestorePackaged { files } => {
+                files.iter().map(|file| Action::RestorePackaged { files: vec![file.clone()] }).collect()
             }
-            _ => Action::RestoreFile(file.clone()),
+            _ => return self.decide_one(request),
         };
         let mut worst: Option<(Decision, Vec<String>)> = None;
         let mut kinds: Vec<&str> = Vec::new();
-        for action in files.iter().map(one) {
+        for action in each {
             if !self.by_path && kinds.contains(&action.name()) {
                 continue;
             }
@@ -144,6 +143,16 @@ impl Policies {
             }
         }
         worst.unwrap_or_else(|| (Decision::Deny, vec!["no file is named".to_owned()]))
+    }
+
+    fn one(file: &RestoreFile) -> Action {
+        match file.base {
+            VersionId::UNKNOWN => {
+                let expected = file.later.last().map(|authored| authored.version).unwrap_or_default();
+                Action::QuarantineFile { path: file.path.clone(), expected }
+            }
+            _ => Action::RestoreFile(file.clone()),
+        }
     }
 
     fn decide_one(&self, request: &Request<'_>) -> (Decision, Vec<String>) {
@@ -206,6 +215,10 @@ impl Policies {
                 context.push(("path".to_owned(), text(path.to_string())));
             }
             Action::FreeSpace { .. } => {}
+            Action::RestorePackaged { files } => {
+                // It is asked of one at a time.
+                context.extend(files.first().map(|file| ("path".to_owned(), text(file.path.to_string()))));
+            }
             Action::RemoveUnit { unit } | Action::ReloadService { unit } | Action::RestartService { unit } => {
                 context.push(("unit".to_owned(), text(unit.clone())));
             }

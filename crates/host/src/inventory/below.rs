@@ -62,6 +62,21 @@ impl<'a> Below<'a> {
         Ok(Some(bytes))
     }
 
+    /// The last bytes of a regular file; `None`: there is none.
+    pub(crate) fn tail(&self, path: &[u8], bytes: u64) -> Result<Option<Vec<u8>>> {
+        use std::io::{Seek, SeekFrom};
+        let Some(file) = self.open(path, OFlags::RDONLY)? else { return Ok(None) };
+        let stat = rustix::fs::fstat(&file).map_err(failed(path))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(Error::Kind { path: HostPath::new(path).to_string() });
+        }
+        let from = u64::try_from(stat.st_size).unwrap_or(0).saturating_sub(bytes);
+        let (mut file, mut tail) = (File::from(file), Vec::new());
+        let read = file.seek(SeekFrom::Start(from)).and_then(|_| file.take(bytes).read_to_end(&mut tail));
+        read.map_err(|source| Error::File { path: HostPath::new(path).to_string(), source })?;
+        Ok(Some(tail))
+    }
+
     /// Names in a directory with their kinds, sorted; none when there is no directory.
     pub(crate) fn list(&self, path: &[u8]) -> Result<Vec<(Vec<u8>, FileType)>> {
         let Some(directory) = self.open(path, OFlags::RDONLY | OFlags::DIRECTORY)? else { return Ok(Vec::new()) };
@@ -82,7 +97,7 @@ impl<'a> Below<'a> {
     }
 
     /// Where a symbolic link points; `None`: there is none.
-    pub(super) fn link(&self, path: &[u8]) -> Result<Option<Vec<u8>>> {
+    pub(crate) fn link(&self, path: &[u8]) -> Result<Option<Vec<u8>>> {
         let Some(link) = self.open(path, OFlags::PATH | OFlags::NOFOLLOW)? else { return Ok(None) };
         match rustix::fs::readlinkat(&link, "", Vec::new()) {
             Ok(target) => Ok(Some(target.into_bytes())),
@@ -92,10 +107,40 @@ impl<'a> Below<'a> {
     }
 }
 
+/// The file behind it is root's, and nobody else may write it.
+#[derive(Debug)]
+pub(crate) struct Trusted(pub(crate) File);
+
+impl Below<'_> {
+    /// A regular file that the owner of the root directory alone may write, in a directory of which the same is true.
+    pub(crate) fn trusted(&self, directory: &[u8], name: &[u8]) -> Result<Option<Trusted>> {
+        let owner = rustix::fs::fstat(self.root).map_err(failed(b"/"))?.st_uid;
+        let Some(held) = self.open(directory, OFlags::PATH | OFlags::DIRECTORY)? else { return Ok(None) };
+        let path = join(directory, name);
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let file = match rustix::fs::openat2(&held, name, flags, Mode::empty(), resolve) {
+            Ok(file) => file,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+            Err(errno) => return Err(failed(&path)(errno)),
+        };
+        let stat = rustix::fs::fstat(&file).map_err(failed(&path))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(Error::Kind { path: HostPath::new(&path).to_string() });
+        }
+        let held = rustix::fs::fstat(&held).map_err(failed(directory))?;
+        let only_owner = |stat: &rustix::fs::Stat| stat.st_uid == owner && stat.st_mode & 0o022 == 0;
+        if !only_owner(&stat) || !only_owner(&held) {
+            return Err(Error::Missing("an archive of a package that others than root may write is not used"));
+        }
+        Ok(Some(Trusted(File::from(file))))
+    }
+}
+
 fn failed(path: &[u8]) -> impl Fn(Errno) -> Error {
     move |errno| Error::File { path: HostPath::new(path).to_string(), source: errno.into() }
 }
 
-pub(super) fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
+pub(crate) fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
     [directory, b"/", name].concat()
 }

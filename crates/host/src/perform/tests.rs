@@ -2,12 +2,14 @@
 //! One harness for all actions: a new one joins by being listed in [`cases`].
 
 use super::*;
+use crate::package::Original;
 use crate::recover::Watch;
 use crate::system::sim::{Crashed, Fault, Sim, State};
 use crate::system::{Life, UnitState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tempfile::TempDir;
-use thymus_engine::action::{Authored, Expected, Merge, RestoreFile};
+use thymus_engine::action::{Authored, Expected, Merge, Packaged, RestoreFile};
+use thymus_engine::event::FileKind;
 use thymus_engine::incident::Decision;
 use thymus_engine::{HostPath, ProcessKey, Timestamp};
 
@@ -51,7 +53,8 @@ impl Case {
     fn new(name: &'static str, build: impl FnOnce(&Sim, &mut Chain) -> Action) -> Self {
         let (sim, mut versions) = (Sim::default(), Chain::default());
         let what = build(&sim, &mut versions);
-        let exact_after_crash = matches!(what, Action::RestoreFile(_) | Action::QuarantineFile { .. });
+        let exact_after_crash =
+            matches!(what, Action::RestoreFile(_) | Action::QuarantineFile { .. } | Action::RestorePackaged { .. });
         Self { name, sim, versions, what, exact_after_crash }
     }
 }
@@ -183,7 +186,73 @@ fn cases() -> Vec<Case> {
             sim.write("/etc/ssl/x.crt", b"expired\n", 0o644);
             Action::RenewCertificate { path: HostPath::from("/etc/ssl/x.crt") }
         }),
+        Case::new("restore from a package", |sim, _| {
+            sim.make_directory("/usr/lib");
+            sim.write("/usr/lib/app-damaged", b"\x7fEL", 0o644);
+            let damaged = crate::package::digest_of(b"\x7fEL");
+            let files = [
+                packaged("/usr/lib/app", None, None),
+                packaged("/usr/lib/app-damaged", Some(PROGRAM), Some(damaged)),
+                packaged("/usr/lib/app-link", None, None),
+                packaged("/usr/lib/app/program", Some(PROGRAM), None),
+            ];
+            Action::RestorePackaged { files: files.into() }
+        }),
     ]
+}
+
+const PROGRAM: &[u8] = b"\x7fELF program";
+
+fn packaged(path: &str, wanted: Option<&[u8]>, found: Option<String>) -> Packaged {
+    Packaged {
+        path: path.into(),
+        package: "app".to_owned(),
+        version: "1.2-3".to_owned(),
+        architecture: "amd64".to_owned(),
+        shipped: path.into(),
+        wanted: wanted.map(crate::package::digest_of),
+        found,
+        configuration: false,
+    }
+}
+
+/// Each file of the cases as it was shipped.
+#[derive(Debug)]
+struct Shipped;
+
+impl Packages for Shipped {
+    fn originals(&self, files: &[Packaged]) -> Result<Vec<Original>, String> {
+        let one = |file: &Packaged| {
+            let (kind, content, target) = match (file.path.file_name(), &file.wanted) {
+                (b"app-link", _) => (FileKind::Symlink, None, Some("app/program".into())),
+                (_, None) => (FileKind::Directory, None, None),
+                (_, Some(_)) => (FileKind::Regular, Some(PROGRAM.to_vec()), None),
+            };
+            Original { kind, mode: 0o755, uid: 0, gid: 0, mtime: 7, content, target }
+        };
+        Ok(files.iter().map(one).collect())
+    }
+}
+
+#[test]
+fn what_is_not_as_the_plan_found_it_is_not_overwritten_by_a_packages_file() {
+    let missing = packaged("/usr/bin/app", Some(PROGRAM), None);
+    let damaged = packaged("/usr/bin/app", Some(PROGRAM), Some(crate::package::digest_of(b"damaged")));
+    let facts = |there: Option<&[u8]>, file: &Packaged| {
+        let case = Case::new("packaged", |sim, _| {
+            there.map(|content| sim.write("/usr/bin/app", content, 0o755));
+            Action::RestorePackaged { files: vec![file.clone()] }
+        });
+        let mut hands = Agent::new().start(&case);
+        let Input::Prepared { facts, .. } = prepare(&mut hands, ACTION, &case.what) else { panic!() };
+        facts.as_expected
+    };
+    assert_eq!(facts(None, &missing), Expected::Yes);
+    assert_eq!(facts(Some(b"damaged"), &damaged), Expected::Yes);
+    assert_eq!(facts(Some(PROGRAM), &damaged), Expected::AlreadyDone, "somebody put it back");
+    assert!(matches!(facts(Some(b"somebody's own"), &missing), Expected::Changed(_)));
+    assert!(matches!(facts(Some(b"somebody's own"), &damaged), Expected::Changed(_)));
+    assert!(matches!(facts(None, &damaged), Expected::Changed(_)));
 }
 
 fn active() -> UnitState {
@@ -204,7 +273,7 @@ impl Agent {
         let (journal, _) = Journal::open(&self.directory.path().join("journal")).unwrap();
         let leases = self.leases();
         let hands = Hands::new(Box::new(case.sim.clone()), journal, Box::new(case.versions.clone()), leases);
-        hands.with_remedies(remedies())
+        hands.with_remedies(remedies()).with_packages(Box::new(Shipped))
     }
 
     fn leases(&self) -> Leases {

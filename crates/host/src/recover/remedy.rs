@@ -4,6 +4,7 @@
 //! What may be run or deleted comes from the configuration alone: an action names a unit or a path, never a command.
 
 use super::unit;
+use crate::system::supervise::SUPERVISED;
 use crate::system::{Digest, Error, FileState, Result, System, UnitState, UnitVerb};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -61,9 +62,9 @@ pub fn capture_restart(system: &mut dyn System, remedies: &Remedies, unit: &str)
 }
 
 pub fn apply_restart(system: &mut dyn System, unit: &str, before: &UnitState) -> Result<Outcome> {
-    system.control(UnitVerb::DaemonReload, "")?;
+    unit::read_units_again(system, before)?;
     match system.control(UnitVerb::Restart, unit) {
-        Err(_) if before.active == "failed" => {
+        Err(_) if before.load != SUPERVISED && before.active == "failed" => {
             // The manager may refuse for its limit of starts alone. Not before: a unit that is neither failed nor active
             // looks like one that was stopped on purpose.
             system.control(UnitVerb::ResetFailed, unit)?;

@@ -3,6 +3,7 @@
 //!
 //! The files and links of a unit are actions of their own, done before. Everything here may be done again without harm.
 
+use crate::system::supervise::SUPERVISED;
 use crate::system::{Result, System, UnitState, UnitVerb};
 use thymus_engine::action::{Expected, Facts, Outcome};
 
@@ -10,6 +11,14 @@ pub fn capture_removal(system: &mut dyn System, unit: &str) -> Result<(UnitState
     let state = system.unit(unit)?;
     let forgotten = state.load == "not-found" && !state.is_active();
     Ok((state, Facts::ready(if forgotten { Expected::AlreadyDone } else { Expected::Yes }, 1)))
+}
+
+/// No service manager has unit files of what we supervise ourselves.
+pub(super) fn read_units_again(system: &mut dyn System, unit: &UnitState) -> Result<()> {
+    if unit.load == SUPERVISED {
+        return Ok(());
+    }
+    system.control(UnitVerb::DaemonReload, "")
 }
 
 /// Stops it while the manager still knows it, then makes the manager read its unit files again.
@@ -33,7 +42,7 @@ pub fn capture_reload(system: &mut dyn System, unit: &str) -> Result<(UnitState,
 
 /// The gentlest way: reload where the unit knows how, else restart.
 pub fn apply_reload(system: &mut dyn System, unit: &str, before: &UnitState) -> Result<Outcome> {
-    system.control(UnitVerb::DaemonReload, "")?;
+    read_units_again(system, before)?;
     let verb = if before.can_reload && before.is_active() { UnitVerb::Reload } else { UnitVerb::Restart };
     system.control(verb, unit)?;
     Ok(Outcome::Success)
@@ -41,9 +50,9 @@ pub fn apply_reload(system: &mut dyn System, unit: &str, before: &UnitState) -> 
 
 /// The manager reads the unit files again; what was active is active again.
 pub fn revert(system: &mut dyn System, unit: &str, before: &UnitState) -> Result<Outcome> {
-    system.control(UnitVerb::DaemonReload, "")?;
+    read_units_again(system, before)?;
     let now = system.unit(unit)?;
-    if before.is_active() && !now.is_active() && now.load == "loaded" {
+    if before.is_active() && !now.is_active() && matches!(now.load.as_str(), "loaded" | SUPERVISED) {
         system.control(UnitVerb::Start, unit)?;
     } else if before.is_active() && now.is_active() && now.can_reload {
         system.control(UnitVerb::Reload, unit)?;

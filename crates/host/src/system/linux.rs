@@ -6,6 +6,7 @@
 //! KERNEL 5.6: openat2; KERNEL 5.3: pidfd_open.
 
 use super::keep::Keep;
+use super::supervise::Supervisor;
 use super::{
     CONTENT_BYTES_MAX, Delivered, Digest, Error, FileState, Life, PROCESSES_MAX, Probe, ProcessState, Ran, Result,
     Signal, System, TICK_NS, UnitState, UnitVerb, processes, room, same_process, services, tree,
@@ -35,6 +36,7 @@ pub struct Linux<'a> {
     never_touch: Vec<ProcessKey>,
     /// By pid; each passed every check after it was opened.
     held: Vec<(ProcessKey, OwnedFd)>,
+    supervisor: Supervisor,
     seen: Vec<ProcessState>,
     #[cfg(test)]
     pub(in crate::system) fault: tree::Fault,
@@ -51,6 +53,7 @@ impl<'a> Linux<'a> {
             own_pid: std::process::id(),
             never_touch: never_touch.to_owned(),
             held: Vec::new(),
+            supervisor: Supervisor::default(),
             seen: Vec::new(),
             #[cfg(test)]
             fault: tree::Fault::default(),
@@ -62,6 +65,12 @@ impl<'a> Linux<'a> {
     pub fn upon(mut self, upstream: Box<dyn super::Upstream>) -> Self {
         self.keep.lean_on(upstream);
         self
+    }
+
+    /// Services that no service manager knows.
+    #[must_use]
+    pub fn with_supervisor(self, supervisor: Supervisor) -> Self {
+        Self { supervisor, ..self }
     }
 
     /// Looks at processes through a kernel program from now on, for those who are in a hurry. The error: why the kernel
@@ -250,11 +259,23 @@ impl System for Linux<'_> {
     }
 
     fn unit(&mut self, unit: &str) -> Result<UnitState> {
-        services::show(self.acting.scope(), unit)
+        match self.supervisor.of(unit) {
+            Some(_) => self.supervisor.state(self.acting.scope(), unit),
+            None => services::show(self.acting.scope(), unit),
+        }
     }
 
     fn control(&mut self, verb: UnitVerb, unit: &str) -> Result<()> {
-        services::control(self.acting.scope(), verb, unit)
+        let scope = self.acting.scope();
+        if self.supervisor.of(unit).is_none() {
+            return services::control(scope, verb, unit);
+        }
+        match verb {
+            UnitVerb::Start => self.supervisor.start(scope, unit),
+            UnitVerb::Stop => self.supervisor.stop(scope, unit),
+            UnitVerb::Restart | UnitVerb::Reload => self.supervisor.restart(scope, unit),
+            UnitVerb::Enable | UnitVerb::Disable | UnitVerb::ResetFailed | UnitVerb::DaemonReload => Ok(()),
+        }
     }
 
     fn probe(&mut self, probe: &Probe) -> Result<String> {
