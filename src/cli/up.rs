@@ -4,8 +4,9 @@ use super::Desk;
 use crate::agent::{self, Options, ScopeChoice};
 use crate::config::{self, AbsolutePath};
 use clap::{Args, ValueEnum};
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 use thymus_engine::input;
 
 /// Guard this host (or one scope of it) until ended.
@@ -61,6 +62,7 @@ fn scope(text: &str) -> Result<ScopeChoice, String> {
 
 impl Up {
     pub(super) fn run(&self, desk: &Desk) -> anyhow::Result<ExitCode> {
+        with_few_arenas();
         let (mut config, mut problems) = config::load_or_last_good(self.config.as_deref(), self.state.as_deref());
         if let Some(mode) = self.mode {
             config.mode = mode.into();
@@ -78,4 +80,21 @@ impl Up {
         }
         agent::run(Options { config, policies, problems, scope: self.scope.clone(), root: self.root.clone() })
     }
+}
+
+/// Begins again with two arenas of glibc's allocator instead of one for almost each thread: what threads free in one
+/// another's stays there, and after an hour of work that was a third of the agent's memory. The number is read once, when a
+/// program begins (mallopt(3)).
+fn with_few_arenas() {
+    const ARENAS: &str = "MALLOC_ARENA_MAX";
+    if std::env::var_os(ARENAS).is_some() {
+        return;
+    }
+    let mut words = std::env::args_os();
+    let name = words.next().unwrap_or_else(|| "thymus".into());
+    let error = match std::env::current_exe() {
+        Ok(program) => Command::new(program).arg0(name).args(words).env(ARENAS, "2").exec(),
+        Err(error) => error,
+    };
+    super::warn(&format!("thymus: warning: cannot begin again with fewer arenas, it may need more memory: {error}\n"));
 }

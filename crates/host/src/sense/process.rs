@@ -15,6 +15,9 @@ use thymus_engine::event::{
 };
 use thymus_engine::{FileKey, HostPath, ProcessKey, Timestamp};
 
+/// What happens so long after a process ended, or after one that no record tells of was looked at, may be another's: numbers
+/// are given out in turn, and what a process closes at its end comes before the next round through all of them.
+const REUSED_AFTER_NS: u64 = 5_000_000_000;
 /// LIMIT: processes remembered, with those that ended not long ago.
 const PROCESSES_MAX: usize = 32_768;
 /// LIMIT: threads remembered.
@@ -53,13 +56,26 @@ impl IdMap {
 #[derive(Clone, Debug)]
 struct Known {
     process: Process,
-    ended: bool,
+    /// When its last thread ended.
+    ended: Option<Timestamp>,
     /// Has been seen in the scope by the kernel's own filter.
     in_scope: bool,
     /// Uses io_uring: its file operations have no records of their own.
     uring: bool,
     /// What is older was told by the inventory.
     since: Timestamp,
+}
+
+impl Known {
+    /// Whoever has its number at `time` may be another, of whose start no record told: one outside the scope.
+    fn is_over(&self, time: Timestamp) -> bool {
+        let last = match self.process.key.pid {
+            own if own == std::process::id() => None,
+            _ if self.in_scope => self.ended,
+            _ => Some(self.since),
+        };
+        last.is_some_and(|last| time.since_ns(last) > REUSED_AFTER_NS)
+    }
 }
 
 /// The process behind a file event.
@@ -144,16 +160,18 @@ impl Processes {
     }
 
     fn know(&mut self, process: &Process, in_scope: bool, uring: bool, since: Timestamp) {
-        let known = Known { process: process.clone(), ended: false, in_scope, uring, since };
+        let known = Known { process: process.clone(), ended: None, in_scope, uring, since };
         self.table.insert(process.key.pid, known);
         self.threads.insert(process.key.pid, process.key);
     }
 
-    /// The process of a thread that fanotify names. One that nobody knows is told first.
+    /// The process of a thread that fanotify names, which did something after `time`. One that nobody knows is told first.
     pub(super) fn of_thread(&mut self, tid: u32, time: Timestamp, mounts: &Mounts, out: &mut Vec<Observed>) -> Actor {
         if let Some(key) = self.threads.get(&tid).copied() {
             let known = self.table.get(&key.pid).filter(|known| known.process.key == key);
-            return Actor { key, recorded: known.is_some_and(|known| known.in_scope && !known.uring) };
+            if let Some(known) = known.filter(|known| !known.is_over(time)) {
+                return Actor { key, recorded: known.in_scope && !known.uring };
+            }
         }
         let status = std::fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
         let group = status.lines().find_map(|line| line.strip_prefix("Tgid:")?.trim().parse::<u32>().ok());
@@ -162,9 +180,10 @@ impl Processes {
         };
         let (key, in_scope) = (process.key, self.holds(process.key.pid));
         self.threads.insert(tid, key);
-        if self.table.get(&key.pid).is_none_or(|known| known.process.key != key) {
+        let unknown = self.table.get(&key.pid).is_none_or(|known| known.process.key != key);
+        self.know(&process, in_scope, false, time);
+        if unknown {
             let actor = process.parent;
-            self.know(&process, in_scope, false, time);
             out.push(told(time, ProcessActivityId::Inventory, actor, process, None));
         }
         Actor { key, recorded: in_scope }
@@ -305,12 +324,12 @@ impl Processes {
             wire::KIND_EXEC => self.exec(record, old.map(|known| known.process), mounts, out),
             wire::KIND_EXIT => {
                 let mut process = old.as_ref().map(|known| known.process.clone()).unwrap_or_default();
-                if old.is_some_and(|known| known.ended) {
+                if old.is_some_and(|known| known.ended.is_some()) {
                     return; // two last threads ended at once
                 }
                 process.key = actor;
                 if let Some(known) = self.table.get_mut(&head.pid) {
-                    known.ended = true;
+                    known.ended = Some(time);
                 }
                 let code = i32::from_ne_bytes(head.value.to_ne_bytes());
                 out.push(told(time, ProcessActivityId::Terminate, actor, process, Some(code)));
@@ -477,6 +496,26 @@ pub(super) fn resolved(directory: &[u8], path: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_number_that_was_used_long_ago_says_nothing_about_who_has_it_now() {
+        let scope = Scope::cgroup(Path::new("/sys/fs/cgroup"), Path::new("/")).expect("a scope");
+        let mut processes = Processes::new(&scope, None);
+        let second = |second: u64| Timestamp(second * 1_000_000_000);
+        // Beyond what the kernel gives out, so that nobody is there to be asked.
+        let [ended, lives, stranger] = [1 << 30, (1 << 30) + 1, (1 << 30) + 2].map(|pid| key(pid, 7));
+        for (key, in_scope) in [(ended, true), (lives, true), (stranger, false)] {
+            let process = Process { key, ..Process::default() };
+            processes.know(&process, in_scope, false, second(10));
+        }
+        processes.table.get_mut(&ended.pid).expect("known").ended = Some(second(10));
+        let mut of = |known: ProcessKey, at: u64| {
+            processes.of_thread(known.pid, second(at), &Mounts::default(), &mut Vec::new()).key == known
+        };
+        assert!(of(ended, 11) && of(lives, 11) && of(stranger, 11));
+        assert!(of(lives, 4_000));
+        assert!(!of(ended, 20) && !of(stranger, 20));
+    }
 
     #[test]
     fn a_shifted_user_is_shown_as_the_namespace_has_it() {
