@@ -384,6 +384,9 @@ fn wiping_is_seen_by_any_means() {
         assert_eq!(by(&world, activity, None), wiped, "{activity:?}");
     }
     assert_eq!(by(&world, FileActivityId::Rename, Some("/var/log/auth.log")), wiped);
+    let stranger = |activity| found(&world, &[Activity::File(on_file(activity, 99, "/var/log/auth.log", ROOT))]);
+    assert_eq!(stranger(FileActivityId::Update), wiped);
+    assert_eq!(stranger(FileActivityId::Close), [], "nobody knows who, and nothing was written");
     world.run(INTRUDER, "/usr/sbin/sshd");
     assert_eq!(by(&world, FileActivityId::Delete, None), wiped, "a bookkeeper only writes");
     let away = FileActivity {
