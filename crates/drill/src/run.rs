@@ -106,8 +106,9 @@ fn one(disk: &Disk, options: &Options, scenario: &Scenario, seed: u64, tell: Tel
     tell(&format!("{} seed {seed}: two reference twins, with the same work and no attack", scenario.name));
     let (one, two) = std::thread::scope(|scope| {
         let other = scope.spawn(|| {
-            // In other seconds than the first, so that what depends on the time of day shows as noise.
-            pause(Duration::from_millis(1_100))?;
+            // In other seconds than the first, however unevenly the two go on, so that what depends on the time of day shows as
+            // noise.
+            pause(Duration::from_millis(3_700))?;
             reference(disk, "second", confinement, cast)
         });
         let one = reference(disk, "first", confinement, cast);

@@ -54,8 +54,8 @@ impl Detector for LogWiping {
             Authority::ChangeWindow | Authority::ChangeTool | Authority::Machinery => return None,
             Authority::Administrator => Confidence::Low,
             Authority::Nobody if look.is_own() => Confidence::Low,
-            // Somebody outside the scope, who is gone, had it open; had he written, an update would say so.
-            Authority::Nobody if look.seen().is_none() && file.activity == FileActivityId::Close => return None,
+            // Somebody outside the scope, gone before it could be looked at, had it open; had he written, an update would say so.
+            Authority::Nobody if look.program().is_none() && file.activity == FileActivityId::Close => return None,
             Authority::Nobody => Confidence::Medium,
         };
         Some(look.claim(confidence, path, what))

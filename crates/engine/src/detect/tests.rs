@@ -30,7 +30,8 @@ fn key(pid: u32) -> ProcessKey {
 impl Lineage for World {
     fn process(&self, key: ProcessKey) -> Option<Seen<'_>> {
         let (parent, program, user) = self.processes.get(&key.pid)?;
-        Some(Seen { parent: super::tests::key(*parent), program: Some(program), user: *user, unit: None })
+        let program = Some(program).filter(|program| !program.as_bytes().is_empty());
+        Some(Seen { parent: super::tests::key(*parent), program, user: *user, unit: None })
     }
     fn invocation(&self, key: ProcessKey) -> Option<Invocation<'_>> {
         let (kind, leader, login) = self.invocations.get(&key.pid)?;
@@ -384,7 +385,8 @@ fn wiping_is_seen_by_any_means() {
         assert_eq!(by(&world, activity, None), wiped, "{activity:?}");
     }
     assert_eq!(by(&world, FileActivityId::Rename, Some("/var/log/auth.log")), wiped);
-    let stranger = |activity| found(&world, &[Activity::File(on_file(activity, 99, "/var/log/auth.log", ROOT))]);
+    world.add(98, 1, "", (ROOT, ROOT), (InvocationKind::Request, Some(ALICE)));
+    let stranger = |activity| found(&world, &[Activity::File(on_file(activity, 98, "/var/log/auth.log", ROOT))]);
     assert_eq!(stranger(FileActivityId::Update), wiped);
     assert_eq!(stranger(FileActivityId::Close), [], "nobody knows who, and nothing was written");
     world.run(INTRUDER, "/usr/sbin/sshd");
