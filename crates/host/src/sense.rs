@@ -163,8 +163,6 @@ pub struct Sensors {
     mounts_read: Timestamp,
     checked: Timestamp,
     told: Losses,
-    /// The last look found something.
-    busy: bool,
 }
 
 /// fanotify's modifications are read this often when nothing asks for them.
@@ -175,9 +173,6 @@ const MOUNTS_EVERY_NS: u64 = 1_000_000_000;
 const LOSSES_EVERY_NS: u64 = 100_000_000;
 /// While something waits for its partner, [`Sensors::poll`] returns after this.
 const JOIN_PAUSE: Duration = Duration::from_millis(2);
-/// After a look that found something, what happens in this time is read together. Each wake-up takes the processor from who
-/// acts, or interrupts another one for him; the first event after a pause still wakes at once.
-const GATHER: Duration = Duration::from_millis(1);
 
 impl Sensors {
     /// Loads, attaches and marks. Records only what happens in the scope; the filter runs in the kernel.
@@ -205,7 +200,6 @@ impl Sensors {
             mounts_read: Timestamp(0),
             checked: time,
             told: Losses::default(),
-            busy: false,
         };
         sensors.follow_mounts(time)?;
         Ok(sensors)
@@ -220,10 +214,6 @@ impl Sensors {
     /// Waits up to `timeout` for something to happen and appends what did, in order.
     pub fn poll(&mut self, timeout: Duration, out: &mut Vec<Observed>) -> Result<(), Error> {
         let timeout = if self.files.is_waiting() { timeout.min(JOIN_PAUSE) } else { timeout };
-        if self.busy {
-            // Nobody waits on the descriptors meanwhile, so nothing that happens wakes anyone. A timeout of zero does not wait.
-            std::thread::sleep(timeout.min(GATHER));
-        }
         let timeout = rustix::event::Timespec::try_from(timeout).ok();
         let mut ready = [const { MaybeUninit::<epoll::Event>::uninit() }; 1];
         match epoll::wait(&self.epoll, &mut ready, timeout.as_ref()) {
@@ -233,7 +223,6 @@ impl Sensors {
         let time = now();
         let first = out.len();
         self.round(time, out)?;
-        self.busy = out.len() > first;
         // Afterwards: what has happened does not wait for it.
         if time.since_ns(self.mounts_read) >= MOUNTS_EVERY_NS {
             self.follow_mounts(time)?;
