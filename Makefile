@@ -8,7 +8,7 @@ SEED ?= 7
 SEEDS ?= 20
 CI_SEEDS ?= 2
 FUZZ_SECONDS ?= 20
-FAULTS = crash-loop wedged-service bad-config deleted-binary full-disk expired-certificate firewall-emptied
+FAULTS = crash-loop wedged-service supervised-service bad-config deleted-binary full-disk expired-certificate firewall-emptied
 MASS = ransomware-in-place ransomware-copy ransomware-slow ransomware-parallel ransomware-service wiper
 
 .PHONY: setup build run test bench drills soak cases fuzz
@@ -52,7 +52,7 @@ soak: setup build  ## half an hour of everything that looks like an attack and i
 
 bench:            ## figures for docs/measured.md; builds for release; 1.5 hours; enables this machine's audit while it compares
 	./drills/setup bench
-	cargo build --workspace --release --locked --examples
+	cargo build --workspace --release --locked --bins --examples
 	target/release/examples/throughput
 	target/release/examples/throughput 1000000 cases/recorded/benign.jsonl.zst
 	target/release/examples/throughput 1000000 cases/recorded/benign.jsonl.zst cases/recorded/intrusion_whole.jsonl.zst

@@ -81,6 +81,10 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
     ending.thread_block().context("cannot block SIGINT and SIGTERM")?;
     let ending = SignalFd::with_flags(&ending, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
         .context("cannot make a signal descriptor")?;
+    let (_log, wrong) = crate::log::begin().context("cannot start the log")?;
+    if let Some(wrong) = wrong {
+        tracing::warn!("{wrong}");
+    }
 
     let house = House::open(&options)?;
     let scope = house.scope();

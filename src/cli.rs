@@ -15,6 +15,7 @@ mod explain;
 mod golden;
 mod hold;
 mod incidents;
+mod inside;
 mod journal;
 mod judge;
 mod man;
@@ -71,6 +72,8 @@ enum Command {
     Journal(journal::Journal),
     Policy(policy::Policy),
     Config(config::Config),
+    #[command(hide = true)]
+    Inside(inside::Inside),
     #[command(hide = true)]
     Warden(warden::Warden),
     #[command(hide = true)]
@@ -143,6 +146,7 @@ pub(crate) fn run(cli: &Cli) -> anyhow::Result<ExitCode> {
         Command::Journal(journal) => journal.run(&desk),
         Command::Policy(policy) => policy.run(&desk),
         Command::Config(config) => config.run(&desk),
+        Command::Inside(inside) => Ok(inside.run()),
         Command::Warden(warden) => warden.run(),
         Command::Man(man) => man.run(),
     }

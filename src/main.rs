@@ -5,6 +5,7 @@
 mod agent;
 mod cli;
 mod config;
+mod log;
 mod wanted;
 
 use clap::Parser;

@@ -20,7 +20,7 @@ use thymus_host::package::Dpkg;
 use thymus_host::perform::{Hands, VaultContents, VaultVersions};
 use thymus_host::probe::{Questions, Shown, Wanted};
 use thymus_host::recover::Watch;
-use thymus_host::recover::remedy::Remedies;
+use thymus_host::recover::remedy::{Remedies, Test};
 use thymus_host::respond::Reflex;
 use thymus_host::scope::Scope;
 use thymus_host::sense::{self, OpenIntent};
@@ -355,12 +355,13 @@ fn remembered(journal: &Journal) -> Result<(Engine, u64)> {
     Ok((engine, next_event))
 }
 
-/// What is known of usual services: their configuration and its test.
-const KNOWN: [(&str, &[&str], &[&str]); 4] = [
-    ("nginx.service", &["/etc/nginx"], &["/usr/sbin/nginx", "-t", "-q"]),
-    ("ssh.service", &["/etc/ssh"], &["/usr/sbin/sshd", "-t"]),
-    ("apache2.service", &["/etc/apache2"], &["/usr/sbin/apache2ctl", "configtest"]),
-    ("rsyslog.service", &["/etc/rsyslog.conf", "/etc/rsyslog.d"], &["/usr/sbin/rsyslogd", "-N1"]),
+/// What is known of usual services: their configuration, its test, and what that may lack before a start (`Test::lacks`).
+const KNOWN: [(&str, &[&str], &[&str], &str); 4] = [
+    ("nginx.service", &["/etc/nginx"], &["/usr/sbin/nginx", "-t", "-q"], ""),
+    // Its unit's RuntimeDirectory goes with the last process; sshd(8) looks for it after the configuration and the keys.
+    ("ssh.service", &["/etc/ssh"], &["/usr/sbin/sshd", "-t"], "Missing privilege separation directory"),
+    ("apache2.service", &["/etc/apache2"], &["/usr/sbin/apache2ctl", "configtest"], ""),
+    ("rsyslog.service", &["/etc/rsyslog.conf", "/etc/rsyslog.d"], &["/usr/sbin/rsyslogd", "-N1"], ""),
 ];
 
 /// What the probes ask about, and what may be done about the answers. `processes`: where it is kept which process is whose.
@@ -376,10 +377,12 @@ pub(super) fn questions(config: &Config, processes: &Path) -> Questions {
         Wanted { unit: unit.clone(), probes, command: service.command.clone(), configuration }
     };
     let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<String>>();
-    let mut tests: std::collections::BTreeMap<String, Vec<String>> =
-        KNOWN.iter().map(|known| (known.0.to_owned(), owned(known.2))).collect();
+    let usual = |known: &(&str, _, &[&str], &'static str)| Test { command: owned(known.2), lacks: known.3 };
+    let mut tests: std::collections::BTreeMap<String, Test> =
+        KNOWN.iter().map(|known| (known.0.to_owned(), usual(known))).collect();
     let declared = config.service.iter().filter(|service| !service.test.is_empty());
-    tests.extend(declared.map(|service| (service.unit.get().clone(), service.test.clone())));
+    let own = |service: &crate::config::Service| Test { command: service.test.clone(), lacks: "" };
+    tests.extend(declared.map(|service| (service.unit.get().clone(), own(service))));
     let renewed = config.certificate.iter().filter(|certificate| !certificate.renew.is_empty());
     let remedies = Remedies {
         tests,

@@ -68,6 +68,15 @@ pub(crate) fn harmed_since(twin: &Twin, cast: Cast<'_>) -> Result<Vec<(String, S
             harmed.push((format!("unit {unit}"), state.trim().to_owned()));
         }
     }
+    for port in &cast.plan.pages {
+        let ask = format!(
+            "exec 3<>/dev/tcp/127.0.0.1/{port} && printf 'GET /health HTTP/1.0\\r\\n\\r\\n' >&3 && head -c 12 <&3"
+        );
+        let answer = twin.inside(&["timeout", "5", "bash", "-c", &ask]).unwrap_or_else(|error| error.to_string());
+        if !answer.ends_with(" 200") {
+            harmed.push((format!("no page comes at port {port}"), answer.trim().to_owned()));
+        }
+    }
     for (actor, source) in [(Actor::Ops, "127.0.0.2"), (Actor::Alice, "127.0.0.3"), (Actor::Bob, "127.0.0.4")] {
         match Session::open(twin, cast.keys, actor.user(), source, "logged-in-again") {
             Ok(session) => session.close(),

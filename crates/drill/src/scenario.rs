@@ -11,6 +11,7 @@ pub mod full_disk;
 mod housekeeping;
 pub mod persistence;
 pub mod ransomware;
+pub mod supervised_service;
 pub mod wedged_service;
 
 mod shop;
@@ -83,6 +84,8 @@ pub struct Plan {
     pub shared: Vec<String>,
     /// Units that must be active at the end.
     pub units: Vec<String>,
+    /// Ports on the twin's loopback at which a page must come at the end.
+    pub pages: Vec<u16>,
     /// What fails although nobody attacks.
     pub fault: Option<Fault>,
 }
@@ -126,7 +129,7 @@ impl std::fmt::Debug for Scenario {
 }
 
 /// Every drill there is.
-pub const SCENARIOS: [Scenario; 16] = [
+pub const SCENARIOS: [Scenario; 17] = [
     persistence::SCENARIO,
     ransomware::IN_PLACE,
     ransomware::COPY,
@@ -138,6 +141,7 @@ pub const SCENARIOS: [Scenario; 16] = [
     benign::SCENARIO,
     crash_loop::SCENARIO,
     wedged_service::SCENARIO,
+    supervised_service::SCENARIO,
     bad_config::SCENARIO,
     deleted_binary::SCENARIO,
     full_disk::SCENARIO,

@@ -11,6 +11,7 @@ mod accounts;
 pub(crate) mod below;
 mod listeners;
 mod packages;
+pub(crate) mod paragraphs;
 mod services;
 mod settings;
 
@@ -119,7 +120,7 @@ fn state<const N: usize>(fields: [(&str, String); N]) -> State {
     fields.into_iter().map(|(field, value)| (field.to_owned(), value)).collect()
 }
 
-fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     bytes.split(|byte| *byte == b'\n')
 }
 

@@ -11,6 +11,7 @@ pub(crate) mod records;
 
 use crate::inventory::below::{Below, join};
 use crate::scope::Scope;
+use crate::sense::resolved;
 use records::{Package, Records, Shipped};
 use rustix::fs::{AtFlags, FileType};
 use std::collections::{BTreeMap, BTreeSet};
@@ -231,7 +232,7 @@ impl Dpkg<'_> {
                 if let Some(file) =
                     names.iter().find_map(|name| below.trusted(&directory, name.as_bytes()).ok().flatten())
                 {
-                    return Some(file.0);
+                    return Some(file);
                 }
                 let entries = below.list(&directory).unwrap_or_default();
                 let deeper = entries.into_iter().filter(|(_, kind)| *kind == FileType::Directory);
@@ -347,23 +348,9 @@ fn objects(below: &Below<'_>, merged: &Merged, path: &HostPath) -> Vec<HostPath>
     for _ in 0..LINKS_MAX {
         let Some(at) = found.last().cloned() else { break };
         let Ok(Some(target)) = below.link(at.as_bytes()) else { break };
-        let target = if target.starts_with(b"/") { target } else { join(at.parent(), &target) };
-        found.push(merged.canonical(&lexical(&target)));
+        found.push(merged.canonical(&HostPath::new(&resolved(at.parent(), &target))));
     }
     found
-}
-
-/// Without `.` and `..`.
-fn lexical(path: &[u8]) -> HostPath {
-    let mut parts: Vec<&[u8]> = Vec::new();
-    for part in path.split(|byte| *byte == b'/') {
-        match part {
-            b"" | b"." => {}
-            b".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    HostPath::new(&[b"/", parts.join(&b'/').as_slice()].concat())
 }
 
 #[cfg(test)]

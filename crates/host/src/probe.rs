@@ -10,7 +10,7 @@ mod learn;
 use crate::glob;
 use crate::inventory::below::{Below, FILE_BYTES_MAX};
 use crate::package::{Dpkg, Merged, Remembered};
-use crate::recover::remedy::Remedies;
+use crate::recover::remedy::{Remedies, Test};
 use crate::scope::Scope;
 use crate::system::supervise::Supervisor;
 use crate::system::{Probe, Ran, room, services};
@@ -345,9 +345,9 @@ impl Prober<'_> {
     }
 
     /// `None`: it could not be run.
-    fn test(&self, words: &[String]) -> Option<Check> {
-        let ran = self.run(words, TEST_LIMIT).filter(|ran| !matches!(ran.status, 126 | 127))?;
-        Some(Check { name: words.join(" "), holds: ran.status == 0, detail: line(&ran.output) })
+    fn test(&self, test: &Test) -> Option<Check> {
+        let ran = self.run(&test.command, TEST_LIMIT)?;
+        Some(Check { name: test.command.join(" "), holds: test.accepts(&ran)?, detail: line(&ran.output) })
     }
 
     fn log(&self, unit: &str) -> Vec<String> {

@@ -5,6 +5,8 @@
 //! [`Acting`] is proof that this scope may be acted upon: nothing that denies, stops or restores can be attached or
 //! done without one, and only [`Scope::acting`] makes it.
 
+pub mod enter;
+
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
 use std::io;

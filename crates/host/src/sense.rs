@@ -17,6 +17,7 @@ pub mod wire;
 
 pub(crate) use kernel::Members;
 pub use kernel::WriteIntent;
+pub(crate) use process::resolved;
 
 use crate::scope::Scope;
 use file::{Around, Files};
@@ -156,8 +157,12 @@ pub struct Sensors {
     names: Names,
     files: Files,
     mounts: Mounts,
+    /// Wakes for everything that the kernel tells.
     epoll: OwnedFd,
+    /// Wakes only for what the first stop may depend on.
+    urgent: OwnedFd,
     records: Vec<u8>,
+    unreadable: u64,
     drained: Timestamp,
     drained_modified: Timestamp,
     mounts_read: Timestamp,
@@ -173,6 +178,9 @@ const MOUNTS_EVERY_NS: u64 = 1_000_000_000;
 const LOSSES_EVERY_NS: u64 = 100_000_000;
 /// While something waits for its partner, [`Sensors::poll`] returns after this.
 const JOIN_PAUSE: Duration = Duration::from_millis(2);
+/// After a look, names are not looked at again for so long, and wake nobody: whoever acts pays for each wake-up, with more
+/// than his act itself takes when the one woken has a real-time priority. What the first stop may depend on does not wait.
+const NAMES_REST: Duration = Duration::from_millis(1);
 
 impl Sensors {
     /// Loads, attaches and marks. Records only what happens in the scope; the filter runs in the kernel.
@@ -181,9 +189,15 @@ impl Sensors {
         let programs = Programs::start(scope.cgroup_id(), options.ring_bytes)?;
         let tasks = TaskIterator::new().inspect_err(|error| tracing::debug!(%error, "no task iterator")).ok();
         let processes = Processes::new(&scope, tasks);
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)
-            .map_err(|error| Error::Kernel { what: "create an epoll descriptor", source: error.into() })?;
-        watch(&epoll, programs.readable())?;
+        let create = || {
+            epoll::create(epoll::CreateFlags::CLOEXEC)
+                .map_err(|error| Error::Kernel { what: "create an epoll descriptor", source: error.into() })
+        };
+        let (epoll, urgent) = (create()?, create()?);
+        // At the edge: a record that was to wake nobody does not do so by lying there.
+        for epoll in [&epoll, &urgent] {
+            watch(epoll, programs.readable(), epoll::EventFlags::IN | epoll::EventFlags::ET)?;
+        }
         let files = Files::new(programs.write_intent(), options.own_writes);
         let time = now();
         let mut sensors = Self {
@@ -194,7 +208,9 @@ impl Sensors {
             files,
             mounts: Mounts::default(),
             epoll,
+            urgent,
             records: Vec::new(),
+            unreadable: 0,
             drained: time,
             drained_modified: time,
             mounts_read: Timestamp(0),
@@ -214,11 +230,9 @@ impl Sensors {
     /// Waits up to `timeout` for something to happen and appends what did, in order.
     pub fn poll(&mut self, timeout: Duration, out: &mut Vec<Observed>) -> Result<(), Error> {
         let timeout = if self.files.is_waiting() { timeout.min(JOIN_PAUSE) } else { timeout };
-        let timeout = rustix::event::Timespec::try_from(timeout).ok();
-        let mut ready = [const { MaybeUninit::<epoll::Event>::uninit() }; 1];
-        match epoll::wait(&self.epoll, &mut ready, timeout.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(Error::Kernel { what: "wait for the sensors", source: error.into() }),
+        let rest = NAMES_REST.saturating_sub(Duration::from_nanos(now().since_ns(self.drained))).min(timeout);
+        if rest.is_zero() || !wait(&self.urgent, rest)? {
+            wait(&self.epoll, timeout - rest)?;
         }
         let time = now();
         let first = out.len();
@@ -258,7 +272,7 @@ impl Sensors {
         };
         for bytes in kernel::each(&self.records) {
             let Some(record) = wire::record(bytes) else {
-                self.told.unreadable += 1;
+                self.unreadable += 1;
                 continue;
             };
             match record.head.kind {
@@ -285,7 +299,7 @@ impl Sensors {
         self.processes.follow(&self.mounts);
         self.names.follow(&self.scope, &self.mounts);
         for group in self.names.readable() {
-            watch(&self.epoll, group.as_fd())?;
+            watch(&self.epoll, group.as_fd(), epoll::EventFlags::IN)?;
         }
         Ok(())
     }
@@ -314,7 +328,7 @@ impl Sensors {
         Losses {
             ring: self.programs.lost(),
             fanotify: self.names.overflows,
-            unreadable: self.names.unreadable + self.files.unreadable,
+            unreadable: self.unreadable + self.names.unreadable + self.files.unreadable,
             evicted: self.processes.evicted() + self.files.evicted(),
         }
     }
@@ -334,8 +348,19 @@ impl Sensors {
     }
 }
 
-fn watch(epoll: &OwnedFd, fd: BorrowedFd<'_>) -> Result<(), Error> {
-    match epoll::add(epoll, fd, epoll::EventData::new_u64(0), epoll::EventFlags::IN) {
+/// Whether anything came in time.
+fn wait(epoll: &OwnedFd, timeout: Duration) -> Result<bool, Error> {
+    let timeout = rustix::event::Timespec::try_from(timeout).ok();
+    let mut ready = [const { MaybeUninit::<epoll::Event>::uninit() }; 1];
+    match epoll::wait(epoll, &mut ready, timeout.as_ref()) {
+        Ok((came, _)) => Ok(!came.is_empty()),
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(error) => Err(Error::Kernel { what: "wait for the sensors", source: error.into() }),
+    }
+}
+
+fn watch(epoll: &OwnedFd, fd: BorrowedFd<'_>, wanted: epoll::EventFlags) -> Result<(), Error> {
+    match epoll::add(epoll, fd, epoll::EventData::new_u64(0), wanted) {
         Ok(()) | Err(rustix::io::Errno::EXIST) => Ok(()),
         Err(error) => Err(Error::Kernel { what: "watch a descriptor", source: error.into() }),
     }
@@ -409,7 +434,7 @@ pub(crate) fn fuzz_text(bytes: &[u8]) {
     // A byte that is not UTF-8 becomes a character of three.
     assert!(arguments.len() <= ARGUMENTS_MAX && arguments.concat().len() <= 3 * ARGUMENT_BYTES_MAX);
     let (one, other) = bytes.split_at(bytes.len() / 2);
-    let path = process::resolved(one, other);
+    let path = resolved(one, other);
     assert!(path.starts_with(b"/") && !path.split(|byte| *byte == b'/').any(|part| part == b".."));
     let _ = crate::origin::runs(one, other);
 }

@@ -145,8 +145,9 @@ pub struct TreeCoverage {
     pub missing_count: u64,
 }
 
-/// LIMIT: other names of one file that are looked at, and versions on disk that are read to find them, newest first.
+/// LIMIT: other names of one file that are looked at.
 pub const LINKS_MAX: usize = 64;
+/// LIMIT: versions on disk that are read to find them, the newest first.
 const SEVERAL_NAMES_MAX: usize = 4_096;
 /// LIMIT: paths named in each list of [`Coverage`]; the rest is counted.
 pub const NAMED_MAX: usize = 256;
@@ -335,26 +336,22 @@ impl Inner {
     fn known(&self, id: VersionId) -> Result<Version, Error> {
         let mut asked = None;
         loop {
-            let place = match self.index().entry(id).ok_or(Error::Unknown(id))? {
+            let resting = match self.index().entry(id).ok_or(Error::Unknown(id))? {
                 Entry::Here(slot) if slot.pending => return Err(Error::Pending(id)),
                 Entry::Here(slot) => return Ok(slot.version.clone()),
-                Entry::Resting(resting) => resting.place,
+                Entry::Resting(resting) => *resting,
             };
             let log = self.log();
-            if let Some(Record::Version(version)) = log.read(place)?
+            if let Some(Record::Version(version)) = log.read(resting.place)?
                 && version.id == id
             {
-                drop(log);
-                return match self.index().entry(id).ok_or(Error::Unknown(id))? {
-                    Entry::Here(slot) => Ok(slot.version.clone()),
-                    Entry::Resting(resting) => Ok(resting.amend(version)),
-                };
+                return Ok(resting.amend(version));
             }
             // The log may have been replaced meanwhile, and the version moved with it.
-            if asked == Some(place) {
-                return Err(log.altered_at(place));
+            if asked == Some(resting.place) {
+                return Err(log.altered_at(resting.place));
             }
-            asked = Some(place);
+            asked = Some(resting.place);
         }
     }
 
@@ -477,9 +474,8 @@ impl Vault {
         let (deadline, mut index) = (Instant::now() + WAIT, inner.index());
         loop {
             match index.entry(id).ok_or(Error::Unknown(id))? {
-                Entry::Here(slot) if !slot.pending => return Ok(slot.version.clone()),
-                Entry::Here(_) => {}
-                Entry::Resting(_) => {
+                Entry::Here(slot) if slot.pending => {}
+                Entry::Here(_) | Entry::Resting(_) => {
                     drop(index);
                     return inner.known(id);
                 }
@@ -696,6 +692,7 @@ impl Loading {
             Record::Unpinned(path) => {
                 index.pins.remove(&path);
             }
+            Record::Window(window) if index.coverage.windows.contains(&window) => {}
             Record::Window(window) => index.coverage.windows.push(window),
             Record::Flags { id, flags } => index.set_flags(id, flags),
         }

@@ -537,3 +537,22 @@ fn users_are_shown_as_their_own_namespace_has_them() {
     let exec = processes(&seen).find(|one| one.activity == ProcessActivityId::Exec).unwrap();
     assert_eq!(exec.process.user.uid, 0);
 }
+
+#[test]
+fn who_makes_many_files_wakes_the_sensors_once_a_millisecond_and_none_is_missed() {
+    let ground = Ground::new("rest");
+    let mut sensors = ground.start();
+    let script = "for my $n (1 .. 5000) { open F, '>', \"f$n\" or die; print F $n; close F }";
+    let mut child = ground.command("perl").arg("-e").arg(script).spawn().unwrap();
+    let (begun, mut looks, mut seen) = (Instant::now(), 0u128, Vec::new());
+    while child.try_wait().unwrap().is_none() {
+        sensors.poll(Duration::from_millis(100), &mut seen).unwrap();
+        looks += 1;
+    }
+    // Programs that start do not wait: the shell and what it becomes.
+    let most = begun.elapsed().as_millis() + 8;
+    assert!(looks <= most, "{looks} looks in {most} ms");
+    seen.extend(collect(&mut sensors, "nothing comes any more", |_| true));
+    let closed = files(&seen).filter(|file| file.activity == FileActivityId::Close).count();
+    assert_eq!((closed, sensors.losses().unreadable), (5_000, 0));
+}

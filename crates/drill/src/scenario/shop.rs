@@ -61,6 +61,7 @@ pub(super) fn plan(random: &mut Random, fault: Fault) -> Plan {
         source: String::new(),
         benign,
         units: ["nginx", "ssh", "cron", "rsyslog", "shopd"].map(str::to_owned).into(),
+        pages: vec![80, 8080],
         fault: Some(fault),
         ..Plan::default()
     }

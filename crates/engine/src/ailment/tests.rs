@@ -220,8 +220,8 @@ fn what_it_was_well_with_is_good_and_only_what_came_after_is_taken_back() {
     assert_eq!(restored, Some(good));
 }
 
-#[test]
-fn a_deleted_program_is_put_back_before_the_service_is_started() {
+/// The program was renewed, ran well, and was taken away by somebody else.
+fn with_its_program_removed() -> World {
     let mut world = World::new(Mode::Autonomous);
     pass(&mut world, 5, |_| one(well()));
     let unit = world.there(world.init, "/usr/bin/install", Some("build.service"));
@@ -229,6 +229,12 @@ fn a_deleted_program_is_put_back_before_the_service_is_started() {
     pass(&mut world, 20, |_| one(Service { turn: 4, ..well() }));
     let other = world.there(world.init, "/usr/bin/rm", Some("cleaning.service"));
     world.remove(other, "/usr/bin/app");
+    world
+}
+
+#[test]
+fn a_deleted_program_is_put_back_before_the_service_is_started() {
+    let mut world = with_its_program_removed();
     let gone = Service { missing: vec!["/usr/bin/app".into()], turn: 5, ..failed() };
     pass(&mut world, 40, until(&["restore /usr/bin/app"], gone));
     let incident = only(&world);
@@ -282,13 +288,7 @@ fn a_program_that_the_vault_never_had_comes_from_its_package_and_who_removed_it_
 #[test]
 fn the_vaults_version_goes_before_a_packages_and_what_it_lacks_comes_from_there() {
     for missing in [false, true] {
-        let mut world = World::new(Mode::Autonomous);
-        pass(&mut world, 5, |_| one(well()));
-        let unit = world.there(world.init, "/usr/bin/install", Some("build.service"));
-        world.write(unit, "/usr/bin/app");
-        pass(&mut world, 20, |_| one(Service { turn: 4, ..well() }));
-        let other = world.there(world.init, "/usr/bin/rm", Some("cleaning.service"));
-        world.remove(other, "/usr/bin/app");
+        let mut world = with_its_program_removed();
         if missing {
             let facts = (Expected::Yes, Merge::Missing("it was too large".to_owned()));
             world.facts.insert("/usr/bin/app".into(), facts);

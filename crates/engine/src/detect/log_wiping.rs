@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 /// # Why it matters
 /// It is how traces disappear (ATT&CK T1070.002).
 /// # Blind spots
-/// What a log daemon is made to write; logs that leave the host are out of reach, which is why they should. A root
+/// What a log daemon is made to write; a close by a process of which nothing is known, without an update; logs that leave the host are out of reach, which is why they should. A root
 /// service that was taken over counts as machinery until something else speaks against it.
 /// # False positives
 /// An administrator who empties a log is shown (low), as is a user who writes the own log. logrotate runs from a timer

@@ -105,15 +105,9 @@ impl<'a> Below<'a> {
             Err(errno) => Err(failed(path)(errno)),
         }
     }
-}
 
-/// The file behind it is root's, and nobody else may write it.
-#[derive(Debug)]
-pub(crate) struct Trusted(pub(crate) File);
-
-impl Below<'_> {
     /// A regular file that the owner of the root directory alone may write, in a directory of which the same is true.
-    pub(crate) fn trusted(&self, directory: &[u8], name: &[u8]) -> Result<Option<Trusted>> {
+    pub(crate) fn trusted(&self, directory: &[u8], name: &[u8]) -> Result<Option<File>> {
         let owner = rustix::fs::fstat(self.root).map_err(failed(b"/"))?.st_uid;
         let Some(held) = self.open(directory, OFlags::PATH | OFlags::DIRECTORY)? else { return Ok(None) };
         let path = join(directory, name);
@@ -133,7 +127,7 @@ impl Below<'_> {
         if !only_owner(&stat) || !only_owner(&held) {
             return Err(Error::Missing("an archive of a package that others than root may write is not used"));
         }
-        Ok(Some(Trusted(File::from(file))))
+        Ok(Some(File::from(file)))
     }
 }
 

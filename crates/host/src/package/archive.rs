@@ -5,6 +5,7 @@
 //! unpacked to a disk and no script of the package is read. Every size is bounded before it is believed.
 
 use super::MEMBERS_MAX;
+use crate::inventory::paragraphs::{paragraphs, value};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use thymus_engine::HostPath;
@@ -183,18 +184,9 @@ fn control(data: impl Read, found: &mut Contents) -> Result<()> {
         entry.take(CONTROL_FILE_BYTES_MAX).read_to_end(&mut text).map_err(reading("its description"))?;
         Ok(false)
     })?;
-    for line in text.split(|byte| *byte == b'\n') {
-        let Some((name, value)) = std::str::from_utf8(line).ok().and_then(|line| line.split_once(':')) else {
-            continue;
-        };
-        let field = match name {
-            "Package" => &mut found.package,
-            "Version" => &mut found.version,
-            "Architecture" => &mut found.architecture,
-            _ => continue,
-        };
-        value.trim().clone_into(field);
-    }
+    let fields = paragraphs(&text).next().unwrap_or_default();
+    let word = |name| String::from_utf8_lossy(value(&fields, name)).into_owned();
+    (found.package, found.version, found.architecture) = (word("Package"), word("Version"), word("Architecture"));
     Ok(())
 }
 

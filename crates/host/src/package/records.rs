@@ -5,6 +5,8 @@
 //! them. Lines that are not in form are left out. The records are no defence against somebody who may write them.
 
 use crate::inventory::below::Below;
+use crate::inventory::lines;
+use crate::inventory::paragraphs::{paragraphs, value};
 use std::collections::{BTreeMap, BTreeSet};
 use thymus_engine::HostPath;
 
@@ -118,10 +120,6 @@ impl<'b, 'r> Records<'b, 'r> {
     }
 }
 
-fn lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
-    bytes.split(|byte| *byte == b'\n')
-}
-
 /// `MD5  usr/bin/x`.
 fn digest(line: &[u8]) -> Option<(HostPath, String)> {
     let (digest, path) = line.split_at_checked(32)?;
@@ -136,54 +134,36 @@ fn is_digest(digest: &[u8]) -> Option<String> {
 
 /// Packages that are installed as a whole, of dpkg's list.
 pub(super) fn installed(status: &[u8]) -> Vec<Package> {
-    let mut found = Vec::new();
-    let (mut package, mut complete, mut field) = (Package::default(), false, String::new());
-    for line in lines(status).chain([&b""[..]]) {
-        let Ok(line) = std::str::from_utf8(line) else { continue };
-        if line.is_empty() {
-            let package = std::mem::take(&mut package);
-            // Names and architectures become names of files.
-            let plain = |text: &str| {
-                !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
-            };
-            if std::mem::take(&mut complete)
-                && plain(&package.name)
-                && plain(&package.architecture)
-                && found.len() < PACKAGES_MAX
-            {
-                found.push(package);
-            }
-            field.clear();
-            continue;
+    // Names and architectures become names of files.
+    let plain = |text: &String| {
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+    };
+    let package = |fields: BTreeMap<&[u8], &[u8]>| {
+        let word = |name| std::str::from_utf8(value(&fields, name)).ok().map(str::to_owned);
+        let (name, architecture) = (word("Package").filter(plain)?, word("Architecture").filter(plain)?);
+        if !value(&fields, "Status").ends_with(b" installed") {
+            return None;
         }
-        if line.starts_with([' ', '\t']) {
-            if field == "Conffiles" {
-                let mut words = line.split_whitespace();
-                if let (Some(path), Some(digest), None) = (words.next(), words.next(), words.next())
-                    && let Some(digest) = is_digest(digest.as_bytes())
-                {
-                    package.conffiles.insert(HostPath::from(path), digest);
-                }
-            }
-            continue;
-        }
-        let Some((name, value)) = line.split_once(':') else { continue };
-        let value = value.trim();
-        name.clone_into(&mut field);
-        match name {
-            "Package" => value.clone_into(&mut package.name),
-            "Status" => complete = value.ends_with(" installed"),
-            "Version" => value.clone_into(&mut package.version),
-            "Architecture" => value.clone_into(&mut package.architecture),
-            "Multi-Arch" => package.same = value == "same",
-            "Depends" | "Pre-Depends" => {
-                let names = value.split([',', '|']).filter_map(|one| one.trim().split([' ', ':', '(']).next());
-                package.needs.extend(names.map(str::to_owned));
-            }
-            _ => {}
-        }
-    }
-    found
+        let needs = [word("Pre-Depends"), word("Depends")].into_iter().flatten();
+        let one =
+            |one: &str| one.trim().split([' ', ':', '(']).next().filter(|name| !name.is_empty()).map(str::to_owned);
+        let needs = needs.flat_map(|all| all.split([',', '|']).filter_map(one).collect::<Vec<_>>()).collect();
+        let conffiles = lines(fields.get(&b"Conffiles"[..]).copied().unwrap_or_default());
+        let conffile = |line: &[u8]| {
+            let mut words = std::str::from_utf8(line).ok()?.split_whitespace();
+            let (path, digest) = (words.next()?, words.next()?);
+            words.next().is_none().then(|| Some((HostPath::from(path), is_digest(digest.as_bytes())?)))?
+        };
+        Some(Package {
+            name,
+            version: word("Version")?,
+            architecture,
+            same: value(&fields, "Multi-Arch") == b"same",
+            needs,
+            conffiles: conffiles.filter_map(conffile).collect(),
+        })
+    };
+    paragraphs(status).filter_map(package).take(PACKAGES_MAX).collect()
 }
 
 /// Owner, group and mode that an administrator gave a file of a package for good.

@@ -4,6 +4,7 @@
 use super::*;
 use crate::package::Original;
 use crate::recover::Watch;
+use crate::recover::remedy::Test;
 use crate::system::sim::{Crashed, Fault, Sim, State};
 use crate::system::{Life, UnitState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -285,7 +286,7 @@ fn remedies() -> Remedies {
     let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<String>>();
     Remedies {
         tests: [("x.service", "accepts"), ("broken.service", "refuses"), ("untested.service", "nothing")]
-            .map(|(unit, test)| (unit.to_owned(), words(test)))
+            .map(|(unit, test)| (unit.to_owned(), Test { command: words(test), lacks: "" }))
             .into(),
         renewals: [(HostPath::from("/etc/ssl/x.crt"), words("renews /etc/ssl/x.crt"))].into(),
         freeable: vec!["/var/log/*.log.*".to_owned()],

@@ -5,7 +5,7 @@
 
 use super::unit;
 use crate::system::supervise::SUPERVISED;
-use crate::system::{Digest, Error, FileState, Result, System, UnitState, UnitVerb};
+use crate::system::{Digest, Error, FileState, Ran, Result, System, UnitState, UnitVerb};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use thymus_engine::HostPath;
@@ -16,12 +16,36 @@ use thymus_engine::event::FileKind;
 /// What the configuration declares about curing.
 #[derive(Clone, Debug, Default)]
 pub struct Remedies {
-    /// A command that accepts or refuses a unit's configuration, by unit.
-    pub tests: BTreeMap<String, Vec<String>>,
+    /// By unit.
+    pub tests: BTreeMap<String, Test>,
     /// A command that renews a certificate, by its file.
     pub renewals: BTreeMap<HostPath, Vec<String>>,
     /// Files that may be deleted when room is short; globs.
     pub freeable: Vec<String>,
+}
+
+/// A command that accepts or refuses a unit's configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Test {
+    pub command: Vec<String>,
+    /// How the last line begins that it says when it has accepted the configuration and lacks only what the unit's start makes,
+    /// such as a runtime directory that went with the last process. Empty: there is nothing like that.
+    pub lacks: &'static str,
+}
+
+impl Test {
+    /// `None`: it could not be run, which says nothing about the configuration.
+    #[must_use]
+    pub fn accepts(&self, ran: &Ran) -> Option<bool> {
+        match ran.status {
+            0 => Some(true),
+            126 | 127 => None,
+            _ => {
+                let last = ran.output.trim_end().lines().next_back().unwrap_or_default();
+                Some(!self.lacks.is_empty() && last.starts_with(self.lacks))
+            }
+        }
+    }
 }
 
 /// What undo needs, or what is left to tell.
@@ -46,10 +70,9 @@ fn first_line(output: &str) -> String {
 /// Why the declared test refuses the unit's configuration; `None`: it accepts it, or there is none that can be run.
 pub fn refusal(system: &mut dyn System, remedies: &Remedies, unit: &str) -> Result<Option<String>> {
     let Some(test) = remedies.tests.get(unit) else { return Ok(None) };
-    let ran = system.run(&words(test), &[])?;
-    // It could not be run: that says nothing about the configuration.
-    let refused = !matches!(ran.status, 0 | 126 | 127);
-    Ok(refused.then(|| format!("`{}` says: {}", test.join(" "), first_line(&ran.output))))
+    let ran = system.run(&words(&test.command), &[])?;
+    let refused = test.accepts(&ran) == Some(false);
+    Ok(refused.then(|| format!("`{}` says: {}", test.command.join(" "), first_line(&ran.output))))
 }
 
 pub fn capture_restart(system: &mut dyn System, remedies: &Remedies, unit: &str) -> Result<(UnitState, Facts)> {
@@ -160,4 +183,25 @@ pub fn apply_renewal(system: &mut dyn System, remedies: &Remedies, path: &HostPa
     }
     let why = format!("`{}` ended with status {}: {}", command.join(" "), ran.status, first_line(&ran.output));
     Ok(Outcome::Failed(why))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_that_lacks_only_what_a_start_makes_has_accepted_the_configuration() {
+        let lacks = "Missing privilege separation directory";
+        let test = Test { command: vec!["sshd".to_owned(), "-t".to_owned()], lacks };
+        let said = |status, output: &str| test.accepts(&Ran { status, output: output.to_owned() });
+        assert_eq!(said(0, ""), Some(true));
+        assert_eq!(said(127, "no such program"), None);
+        assert_eq!(
+            said(255, "line 3: Deprecated option X\nMissing privilege separation directory: /run/sshd\n"),
+            Some(true)
+        );
+        assert_eq!(said(255, "Missing privilege separation directory: /run/sshd\nline 9: Bad option\n"), Some(false));
+        assert_eq!(said(1, ""), Some(false));
+        assert_eq!(Test::default().accepts(&Ran { status: 1, output: String::new() }), Some(false), "says nothing");
+    }
 }

@@ -201,7 +201,12 @@ impl Names {
                 } else {
                     // A write into a directory that is gone by now: its file's close and removal, and the call itself,
                     // were told by others. Anything else is a loss.
-                    self.unreadable += u64::from(event.mask != FAN_MODIFY);
+                    if event.mask != FAN_MODIFY {
+                        self.unreadable += 1;
+                        let point = String::from_utf8_lossy(&self.groups[index].mount.point);
+                        let name = event.entry.as_ref().map(|entry| String::from_utf8_lossy(&entry.name));
+                        tracing::warn!(mount = %point, ?name, mask = event.mask, "a name that cannot be told: its directory is gone");
+                    }
                     at += 1;
                 }
                 continue;

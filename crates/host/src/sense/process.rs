@@ -475,7 +475,7 @@ pub(super) fn arguments(bytes: &[u8]) -> Vec<String> {
 }
 
 /// `path` as seen from `directory`, without `.` and `..`; symbolic links are not looked at.
-pub(super) fn resolved(directory: &[u8], path: &[u8]) -> Vec<u8> {
+pub(crate) fn resolved(directory: &[u8], path: &[u8]) -> Vec<u8> {
     let mut parts: Vec<&[u8]> = Vec::new();
     let from = if path.first() == Some(&b'/') { &b""[..] } else { directory };
     for part in from.split(|byte| *byte == b'/').chain(path.split(|byte| *byte == b'/')) {

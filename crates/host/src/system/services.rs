@@ -4,13 +4,13 @@
 //! `systemctl` runs inside the scope's own namespaces, without a shell, with a clean environment, a deadline and bounded output.
 
 use super::{Error, Probe, Ran, Result, UnitState, UnitVerb};
-use crate::scope::Scope;
+use crate::scope::{Scope, enter};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::File;
 use std::io::{BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::fd::AsFd;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -48,18 +48,8 @@ pub(crate) fn run(scope: &Scope, words: &[&str], input: &[u8], limit: Duration) 
     let Some((program, arguments)) = words.split_first() else {
         return Err(Error::Probe { what: what(), why: "there is no program to run".to_owned() });
     };
-    let mut command = match (scope.is_whole_host(), scope.leader()) {
-        (true, _) => Command::new(program),
-        (false, Some(leader)) => {
-            let mut command = Command::new("nsenter");
-            command.args(["-t", &leader.to_string(), "-a", "--", program]);
-            command
-        }
-        (false, None) => {
-            let why = "the scope has no init process to ask".to_owned();
-            return Err(Error::Probe { what: what(), why });
-        }
-    };
+    let no_leader = || Error::Probe { what: what(), why: "the scope has no init process to ask".to_owned() };
+    let mut command = enter::command(scope, program, None).ok_or_else(no_leader)?;
     command.args(arguments);
     command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LANG", "C").env("SYSTEMD_COLORS", "0");
     command.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -165,7 +155,7 @@ pub(crate) fn active_units(scope: &Scope) -> Result<String> {
 pub(crate) fn packet_filter(scope: &Scope) -> Result<Option<String>> {
     match run(scope, &["nft", "-j", "-s", "list", "ruleset"], &[], SHOW_LIMIT) {
         Ok(Ran { status: 0, output }) => Ok(Some(output)),
-        Ok(Ran { output, .. }) if output.contains("No such file") => Ok(None), // `nsenter` found no program
+        Ok(Ran { output, .. }) if output.contains("No such file") => Ok(None), // there is no such program in the scope
         Ok(Ran { .. }) => Ok(Some("unreadable".to_owned())),                   // such as a kernel without nftables
         Err(Error::Probe { .. }) => Ok(None),
         Err(error) => Err(error),

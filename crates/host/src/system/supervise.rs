@@ -8,7 +8,7 @@
 use super::processes::Reader;
 use super::{Error, Life, ProcessState, Result, UnitState, same_process};
 use crate::inventory::below::Below;
-use crate::scope::Scope;
+use crate::scope::{Scope, enter};
 use rustix::fd::OwnedFd;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -140,12 +140,13 @@ impl Supervisor {
         if self.process(scope, unit)?.is_some() {
             return Ok(());
         }
-        let mut child =
-            self.command(scope, unit, declared)?.spawn().map_err(|error| failed(unit, error.to_string()))?;
-        // What starts it becomes it: the same process, another program.
-        let pid = match scope.is_whole_host() {
-            true => Some(child.id()),
-            false => first_child(child.id(), KILL_LIMIT),
+        let cgroup = (!scope.is_whole_host()).then(|| scope.cgroup_path().join(format!("thymus-{unit}")));
+        let mut command = self.command(scope, unit, declared, cgroup.as_deref())?;
+        let mut child = command.spawn().map_err(|error| failed(unit, error.to_string()))?;
+        let pid = match &cgroup {
+            // What starts it becomes it: the same process, another program.
+            None => Some(child.id()),
+            Some(cgroup) => child_in(cgroup, &mut child, KILL_LIMIT),
         };
         let begun = pid.and_then(|pid| Reader::new(scope).one(pid).ok().flatten());
         if let Some(begun) = begun {
@@ -209,27 +210,20 @@ impl Supervisor {
         }
     }
 
-    fn command(&self, scope: &Scope, unit: &str, declared: &Supervised) -> Result<Command> {
+    /// `cgroup`: where the service is to be found in a scope that is no whole host.
+    fn command(&self, scope: &Scope, unit: &str, declared: &Supervised, cgroup: Option<&Path>) -> Result<Command> {
         let program = declared.command.first().filter(|program| program.starts_with('/'));
         let program = program.ok_or_else(|| failed(unit, "its command is no absolute path"))?;
         let user = if declared.user.is_empty() { "root" } else { &declared.user };
         let (uid, gid, home) =
             account(scope, user).ok_or_else(|| failed(unit, format!("there is no user `{user}`")))?;
-        let mut words: Vec<String> = Vec::new();
-        if !scope.is_whole_host() {
-            let leader = scope.leader().ok_or_else(|| failed(unit, "the scope has no init process"))?;
-            words.extend(["nsenter", "-t", &leader.to_string(), "-a", "--"].map(str::to_owned));
-        }
-        words.push("setsid".to_owned());
+        let no_leader = || failed(unit, "the scope has no init process");
+        let mut command = enter::command(scope, "setsid", cgroup).ok_or_else(no_leader)?;
         if uid != 0 {
             let ids = ["--reuid", &uid.to_string(), "--regid", &gid.to_string(), "--init-groups", "--"];
-            words.push("setpriv".to_owned());
-            words.extend(ids.map(str::to_owned));
+            command.arg("setpriv").args(ids);
         }
-        words.push(program.clone());
-        words.extend(declared.command.iter().skip(1).cloned());
-        let mut command = Command::new(&words[0]);
-        command.args(&words[1..]).current_dir("/").env_clear();
+        command.arg(program).args(&declared.command[1..]).current_dir("/").env_clear();
         command.env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin").env("LANG", "C.UTF-8");
         command.env("USER", user).env("LOGNAME", user).env("HOME", home);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -280,12 +274,23 @@ fn opened(reader: &mut Reader, key: ProcessKey) -> Result<Option<OwnedFd>> {
     Ok(state.filter(|_| reader.in_scope(key.pid)).map(|_| held))
 }
 
-/// proc(5): the sixth field of `stat`; 0 for kernel threads.
+/// 0 for kernel threads, which rustix's `getsid` takes for impossible.
 fn session(pid: u32) -> Option<u32> {
+    number(pid, Number::Session)
+}
+
+/// Places in `/proc/PID/stat`, see proc(5), counted from behind the program's name.
+#[derive(Clone, Copy)]
+enum Number {
+    Parent = 1,
+    Session = 3,
+}
+
+fn number(pid: u32, which: Number) -> Option<u32> {
     let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
     // The program's name may hold anything.
     let after = stat.iter().rposition(|byte| *byte == b')')? + 1;
-    std::str::from_utf8(&stat[after..]).ok()?.split_whitespace().nth(3)?.parse().ok()
+    std::str::from_utf8(&stat[after..]).ok()?.split_whitespace().nth(which as usize)?.parse().ok()
 }
 
 /// The command itself, or behind the interpreter that its first line names.
@@ -304,12 +309,13 @@ fn has_command(pid: u32, command: &[String]) -> bool {
     words.ends_with(&wanted) && before.is_some_and(|before| before <= 2) && words.first() != Some(&&b"setsid"[..])
 }
 
-/// What `nsenter` started in the scope.
-fn first_child(pid: u32, limit: Duration) -> Option<u32> {
-    let deadline = Instant::now() + limit;
-    while Instant::now() < deadline {
-        let text = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
-        if let Some(child) = text.split_whitespace().next().and_then(|child| child.parse().ok()) {
+/// What it started in the scope; `None`: it has ended, or takes too long.
+fn child_in(cgroup: &Path, starter: &mut Child, limit: Duration) -> Option<u32> {
+    let (deadline, parent) = (Instant::now() + limit, starter.id());
+    while Instant::now() < deadline && matches!(starter.try_wait(), Ok(None)) {
+        let members = std::fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+        let mut members = members.lines().filter_map(|line| line.parse().ok());
+        if let Some(child) = members.find(|member| number(*member, Number::Parent) == Some(parent)) {
             return Some(child);
         }
         std::thread::sleep(Duration::from_millis(2));

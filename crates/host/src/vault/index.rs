@@ -3,7 +3,7 @@
 //! waits for the kernel (or for our own permission group) holds nobody up.
 //!
 //! In memory is what stands at a path now. A version that was superseded, or says that nothing is there, rests: its record
-//! is read from the log when it is asked for, and 56 bytes are kept of it, for as long as retention keeps it.
+//! is read from the log when it is asked for. In memory it costs some 120 bytes, with its place among the path's others.
 
 use super::log::Place;
 use super::{Coverage, Digest, Recorded, Version};
@@ -97,6 +97,11 @@ impl Entry {
             Self::Here(slot) => Some(slot),
             Self::Resting(_) => None,
         }
+    }
+
+    /// Nothing is there; asked of the newest one of a path, which rests only then.
+    fn is_absent(&self) -> bool {
+        self.here().is_none_or(Slot::is_absent)
     }
 
     fn is_baseline(&self) -> bool {
@@ -336,8 +341,7 @@ impl Index {
     /// The newest version of a path, and whether it says that nothing is there.
     pub(super) fn newest_of(&self, path: &HostPath) -> Option<(VersionId, bool)> {
         let id = *self.chain(path).last()?;
-        // The newest one of a path rests only where nothing is there.
-        Some((id, self.entries.get(&id)?.here().is_none_or(Slot::is_absent)))
+        Some((id, self.entries.get(&id)?.is_absent()))
     }
 
     /// The path was opened for writing, or changed, at `time`. Gives the latest version when a reading that already
@@ -447,12 +451,12 @@ impl Index {
     /// What retention may drop: older than `before_ns`, superseded, not of a baseline, not pinned. Of a path that is gone, all.
     pub(super) fn droppable(&self, before_ns: i64) -> BTreeSet<VersionId> {
         let mut ids = BTreeSet::new();
-        let is_before = |id: &VersionId| self.entries.get(id).is_some_and(|entry| entry.is_before(before_ns));
-        for (path, chain) in self.chains.iter().filter(|(path, _)| !self.pins.contains(*path)) {
+        for (_, chain) in self.chains.iter().filter(|(path, _)| !self.pins.contains(*path)) {
             let Some((newest, earlier)) = chain.split_last() else { continue };
-            let gone_for_long = self.newest_of(path).is_some_and(|(_, absent)| absent) && is_before(newest);
-            let is_baseline = |id: &&VersionId| self.entries.get(*id).is_some_and(Entry::is_baseline);
-            let old = earlier.iter().filter(|id| is_before(id) && (gone_for_long || !is_baseline(id)));
+            let is = |id: &VersionId, what: &dyn Fn(&Entry) -> bool| self.entries.get(id).is_some_and(what);
+            let gone_for_long = is(newest, &|newest| newest.is_absent() && newest.is_before(before_ns));
+            let old = |entry: &Entry| entry.is_before(before_ns) && (gone_for_long || !entry.is_baseline());
+            let old = earlier.iter().filter(|id| is(id, &old));
             ids.extend(old.chain(gone_for_long.then_some(newest)));
         }
         ids

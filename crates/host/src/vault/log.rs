@@ -94,7 +94,7 @@ impl Place {
 
 /// What a file of records holds.
 #[derive(Debug)]
-pub(super) struct Parsed {
+struct Parsed {
     records: u64,
     /// Bytes that hold whole records.
     end: u64,
@@ -103,58 +103,59 @@ pub(super) struct Parsed {
     altered: Option<String>,
 }
 
-/// As many bytes as there are, at most as many as fit.
-fn fill(source: &mut impl Read, bytes: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < bytes.len() {
-        match source.read(&mut bytes[filled..]) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
+/// How long the body behind this frame is.
+fn body_bytes(frame: &[u8]) -> usize {
+    frame.iter().take(4).rev().fold(0, |bytes, byte| bytes << 8 | usize::from(*byte))
+}
+
+/// The next bytes, at most so many; fewer at the end.
+fn next(source: &mut impl Read, bytes: usize) -> io::Result<Vec<u8>> {
+    let mut read = Vec::with_capacity(bytes);
+    source.take(size(bytes)).read_to_end(&mut read)?;
+    Ok(read)
 }
 
 /// Hands on each whole record with its place. Total: any bytes give records and the place where they end.
 fn parse(source: &mut impl Read, each: &mut dyn FnMut(Record, Place)) -> io::Result<Parsed> {
     let mut parsed = Parsed { records: 0, end: 0, head: first_check(), altered: None };
-    let mut magic = MAGIC;
-    let filled = fill(source, &mut magic)?;
-    if magic[..filled] != MAGIC[..filled] {
+    let magic = next(source, MAGIC.len())?;
+    if !MAGIC.starts_with(&magic) {
         parsed.altered = Some("expected the vault's records".into());
     }
-    if filled < MAGIC.len() || parsed.altered.is_some() {
+    if magic != MAGIC {
         return Ok(parsed);
     }
     parsed.end = size(MAGIC.len());
-    let mut body = Vec::new();
+    parse_records(source, &mut parsed, each)?;
+    Ok(parsed)
+}
+
+/// The same from where `parsed` ends.
+fn parse_records(source: &mut impl Read, parsed: &mut Parsed, each: &mut dyn FnMut(Record, Place)) -> io::Result<()> {
     loop {
-        let mut frame = [0; FRAME_BYTES];
-        if fill(source, &mut frame)? < FRAME_BYTES {
-            return Ok(parsed);
+        let frame = next(source, FRAME_BYTES)?;
+        if frame.len() < FRAME_BYTES {
+            return Ok(());
         }
-        let length = &frame[..4];
-        let bytes = length.iter().rev().fold(0usize, |size, byte| size << 8 | usize::from(*byte));
+        let (length, bytes) = (&frame[..4], body_bytes(&frame));
         if frame[4..8] != length_check(&parsed.head, length) || bytes > BODY_BYTES_MAX {
             parsed.altered = unless_zeros(&[&frame], source, "its length does not check")?;
-            return Ok(parsed);
+            return Ok(());
         }
-        body.resize(bytes, 0);
-        if fill(source, &mut body)? < bytes {
-            return Ok(parsed);
+        let body = next(source, bytes)?;
+        if body.len() < bytes {
+            return Ok(());
         }
         let check = next_check(&parsed.head, length, &body);
         if frame[8..] != check {
             parsed.altered = unless_zeros(&[&frame, &body], source, "its checksum does not fit")?;
-            return Ok(parsed);
+            return Ok(());
         }
         match postcard::take_from_bytes(&body) {
             Ok((record, [])) => each(record, Place::of(parsed.end, &body)),
             Ok(_) | Err(_) => {
                 parsed.altered = Some("it checks but is no record of this version of Thymus".into());
-                return Ok(parsed);
+                return Ok(());
             }
         }
         parsed.head = check;
@@ -166,15 +167,21 @@ fn parse(source: &mut impl Read, each: &mut dyn FnMut(Record, Place)) -> io::Res
 /// A disk that lost power may end in zeros: that is torn, not altered.
 fn unless_zeros(read: &[&[u8]], rest: &mut impl Read, reason: &str) -> io::Result<Option<String>> {
     let mut zeros = read.concat().iter().all(|byte| *byte == 0);
-    let mut block = [0; 4_096];
     while zeros {
-        let filled = fill(rest, &mut block)?;
-        if filled == 0 {
+        let block = next(rest, 4_096)?;
+        if block.is_empty() {
             break;
         }
-        zeros = block[..filled].iter().all(|byte| *byte == 0);
+        zeros = block.iter().all(|byte| *byte == 0);
     }
     Ok((!zeros).then(|| reason.to_owned()))
+}
+
+/// An end that the file had.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark {
+    end: u64,
+    head: Check,
 }
 
 #[derive(Debug)]
@@ -226,7 +233,7 @@ impl Log {
             return Ok(None);
         }
         self.file.read_exact_at(&mut frame, place.offset).map_err(failed)?;
-        let bytes = frame[..4].iter().rev().fold(0usize, |size, byte| size << 8 | usize::from(*byte));
+        let bytes = body_bytes(&frame);
         let start = place.offset + size(FRAME_BYTES);
         if bytes > BODY_BYTES_MAX || start + size(bytes) > self.end {
             return Ok(None);
@@ -234,6 +241,27 @@ impl Log {
         let mut body = vec![0; bytes];
         self.file.read_exact_at(&mut body, start).map_err(failed)?;
         Ok((Place::of(place.offset, &body) == place).then(|| postcard::from_bytes(&body).ok()).flatten())
+    }
+
+    /// Where the next record will stand.
+    pub(super) fn mark(&self) -> Mark {
+        Mark { end: self.end, head: self.head }
+    }
+
+    /// What was appended since then, in order.
+    pub(super) fn since(&self, mark: Mark) -> Result<Vec<Record>, Error> {
+        let failed = |source| Error::Io { what: "read", path: self.path.clone(), source };
+        let (mut records, mut bytes) = (Vec::new(), vec![0; usize::try_from(self.end - mark.end).unwrap_or(0)]);
+        self.file.read_exact_at(&mut bytes, mark.end).map_err(failed)?;
+        let mut parsed = Parsed { records: 0, end: mark.end, head: mark.head, altered: None };
+        let each = &mut |record, _| records.push(record);
+        parse_records(&mut bytes.as_slice(), &mut parsed, each).map_err(failed)?;
+        if parsed.end != self.end {
+            let reason = parsed.altered.unwrap_or_else(|| "a record is cut off".into());
+            let path = self.path.clone();
+            return Err(Error::Altered { path, offset: parsed.end, record: 0, reason });
+        }
+        Ok(records)
     }
 
     /// The error for a place that does not hold what was written there.
@@ -310,12 +338,13 @@ impl Log {
 
     /// Takes the place of this one, or nothing changes.
     pub(super) fn replace_by(&mut self, mut fresh: Self, store: &Store) -> Result<(), Error> {
-        fresh.sync()?;
-        std::fs::rename(&fresh.path, &self.path).map_err(|source| Error::Io {
-            what: "replace",
-            path: self.path.clone(),
-            source,
-        })?;
+        let failed = |source| Error::Io { what: "replace", path: self.path.clone(), source };
+        let synced = fresh.sync();
+        let renamed = synced.and_then(|()| std::fs::rename(&fresh.path, &self.path).map_err(failed));
+        if let Err(error) = renamed {
+            fresh.discard(store);
+            return Err(error);
+        }
         if let Some(parent) = self.path.parent().and_then(|parent| File::open(parent).ok()) {
             let _ = parent.sync_all();
         }

@@ -169,12 +169,16 @@ fn attach(root: &OwnedFd) -> Result<Fanotify, String> {
     let fanotify = Fanotify::init(flags, opened).map_err(|errno| {
         format!("fanotify_init for pre-images: {errno}; needs CAP_SYS_ADMIN and a kernel with permission events")
     })?;
-    let events = MaskFlags::FAN_OPEN_PERM | PRE_ACCESS | MaskFlags::FAN_CLOSE_WRITE;
     let mark = MarkFlags::FAN_MARK_ADD | MarkFlags::FAN_MARK_FILESYSTEM;
     fanotify
-        .mark(mark, events, root, Some(Path::new(".")))
+        .mark(mark, every_event(), root, Some(Path::new(".")))
         .map_err(|errno| format!("fanotify_mark for pre-images: {errno}; needs Linux 6.14 and ext4, xfs or btrfs"))?;
     Ok(fanotify)
+}
+
+/// What the group asks and is told about a file that nothing is known of.
+fn every_event() -> MaskFlags {
+    MaskFlags::FAN_OPEN_PERM | PRE_ACCESS | MaskFlags::FAN_CLOSE_WRITE
 }
 
 /// Whether opens are still asked about where accesses are not.
@@ -206,28 +210,28 @@ impl Group {
         same
     }
 
-    /// Until [`Group::ask_again`], whatever is written: accesses are not asked about (`at_opens`), or neither they nor opens.
+    /// Until [`Group::ask_again`], whatever is written: accesses are not asked about (`at_opens`), or neither they nor opens, and
+    /// no close is told of.
     fn ask_less(&self, file: BorrowedFd<'_>, at_opens: AtOpens) -> bool {
         self.ask_again(file);
         let flags = MarkFlags::FAN_MARK_ADD | MarkFlags::FAN_MARK_IGNORED_SURV_MODIFY | ignore_mark();
         let events = match at_opens {
             AtOpens::Asked => PRE_ACCESS,
-            AtOpens::Silent => MaskFlags::FAN_OPEN_PERM | PRE_ACCESS,
+            AtOpens::Silent => every_event(),
         };
         self.fanotify.mark(flags, events, file, None::<&Path>).is_ok()
     }
 
     fn ask_again(&self, file: BorrowedFd<'_>) {
-        let asked = MaskFlags::FAN_OPEN_PERM | PRE_ACCESS;
         // There may be nothing to take back.
-        let _ = self.fanotify.mark(MarkFlags::FAN_MARK_REMOVE | ignore_mark(), asked, file, None::<&Path>);
+        let _ = self.fanotify.mark(MarkFlags::FAN_MARK_REMOVE | ignore_mark(), every_event(), file, None::<&Path>);
     }
 
     /// The same, for whoever holds it as a place only (`O_PATH`).
     pub(super) fn ask_again_at(&self, place: &OwnedFd) {
-        let asked = MaskFlags::FAN_OPEN_PERM | PRE_ACCESS;
         let name = format!("/proc/self/fd/{}", place.as_raw_fd());
-        let _ = self.fanotify.mark(MarkFlags::FAN_MARK_REMOVE | ignore_mark(), asked, place, Some(Path::new(&name)));
+        let all = every_event();
+        let _ = self.fanotify.mark(MarkFlags::FAN_MARK_REMOVE | ignore_mark(), all, place, Some(Path::new(&name)));
     }
 
     fn end(&self) {

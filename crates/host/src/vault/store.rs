@@ -251,14 +251,13 @@ impl Store {
 
     /// True when the content and, for a larger one, all its pieces are there.
     pub(super) fn is_complete(&self, digest: &Digest) -> bool {
-        let place = self.packs().index.get(digest).copied();
-        match place {
-            None => false,
-            Some(place) if place.form == Form::List => self.body(digest, place).is_ok_and(|list| {
+        match self.entry(digest) {
+            Err(_) => false,
+            Ok((place, file)) if place.form == Form::List => self.body(place, &file).is_ok_and(|list| {
                 let packs = self.packs();
                 pieces(&list).is_some_and(|pieces| pieces.iter().all(|piece| packs.index.contains_key(piece)))
             }),
-            Some(_) => true,
+            Ok(_) => true,
         }
     }
 
@@ -359,9 +358,15 @@ impl Store {
         Ok(())
     }
 
-    fn body(&self, digest: &Digest, place: Place) -> Result<Vec<u8>, Error> {
-        let file = self.packs().files.get(&place.pack).map(Arc::clone);
-        let file = file.ok_or(Error::NoContent(*digest))?;
+    /// Where it lies, and the pack: it can be read from that one, whatever happens to the pack's name meanwhile.
+    fn entry(&self, digest: &Digest) -> Result<(Place, Arc<File>), Error> {
+        let packs = self.packs();
+        let place = packs.index.get(digest).copied();
+        let found = place.and_then(|place| Some((place, Arc::clone(packs.files.get(&place.pack)?))));
+        found.ok_or(Error::NoContent(*digest))
+    }
+
+    fn body(&self, place: Place, file: &File) -> Result<Vec<u8>, Error> {
         let mut body = vec![0; usize::try_from(place.stored).unwrap_or(0)];
         file.read_exact_at(&mut body, place.offset).map_err(self.failed("read a pack of"))?;
         Ok(body)
@@ -369,8 +374,8 @@ impl Store {
 
     /// The bytes with that digest; checked.
     pub(super) fn get(&self, digest: &Digest) -> Result<Vec<u8>, Error> {
-        let place = self.packs().index.get(digest).copied().ok_or(Error::NoContent(*digest))?;
-        let body = self.body(digest, place)?;
+        let (place, file) = self.entry(digest)?;
+        let body = self.body(place, &file)?;
         let bytes = match place.form {
             Form::Plain => body,
             Form::Zstd => {
@@ -409,45 +414,62 @@ impl Store {
         })
     }
 
-    /// Drops what has none of these beginnings: packs without a live entry are unlinked, packs that are mostly dead are
-    /// rewritten first. The caller makes sure that nothing is being stored meanwhile that `live` does not name.
-    pub(super) fn retain(&self, live: &BTreeSet<u64>) -> Result<(), Error> {
-        let lists: Vec<(Digest, Place)> = {
+    /// What each larger content is made of, to be asked for before [`Store::doom`], which may not take long.
+    pub(super) fn lists(&self) -> Result<Lists, Error> {
+        self.read_lists(&|_| true, Lists::default())
+    }
+
+    /// `known`, and what else is a list and `wanted`.
+    fn read_lists(&self, wanted: &dyn Fn(&Digest) -> bool, mut known: Lists) -> Result<Lists, Error> {
+        let unread: Vec<Digest> = {
             let packs = self.packs();
-            let lists = packs.index.iter().filter(|(_, place)| place.form == Form::List);
-            lists
-                .filter(|(digest, _)| live.contains(&digest.prefix()))
-                .map(|(digest, place)| (*digest, *place))
-                .collect()
+            let lists = packs.index.iter().filter(|(_, place)| place.form == Form::List).map(|(digest, _)| *digest);
+            lists.filter(|digest| wanted(digest) && !known.contains_key(digest)).collect()
         };
-        let mut keep = live.clone();
-        for (digest, list) in lists {
-            keep.extend(pieces(&self.body(&digest, list)?).unwrap_or_default().iter().map(Digest::prefix));
+        for digest in unread {
+            let (place, file) = self.entry(&digest)?;
+            let pieces = pieces(&self.body(place, &file)?).unwrap_or_default();
+            known.insert(digest, pieces.iter().map(Digest::prefix).collect());
         }
-        let mut places: BTreeMap<u32, Vec<(Digest, Place)>> = BTreeMap::new();
-        let growing = {
-            let packs = self.packs();
-            for (digest, place) in &packs.index {
-                places.entry(place.pack).or_default().push((*digest, *place));
+        Ok(known)
+    }
+
+    /// Gives up what has none of these beginnings and lies in a pack of which it is the larger part. Only memory changes: what is
+    /// given up and is stored again is written anew. Gives the packs, for [`Store::clear`]. The caller makes sure that nothing is
+    /// being stored meanwhile that `live` does not name.
+    pub(super) fn doom(&self, live: &BTreeSet<u64>, lists: Lists) -> Result<BTreeSet<u32>, Error> {
+        let is_live = |digest: &Digest| live.contains(&digest.prefix());
+        let lists = self.read_lists(&is_live, lists)?;
+        let mut keep = live.clone();
+        keep.extend(lists.iter().filter(|(digest, _)| is_live(digest)).flat_map(|(_, pieces)| pieces));
+        let mut packs = self.packs();
+        // Of each pack: all its entries' bytes, and those of the living.
+        let mut sizes: BTreeMap<u32, (u64, u64)> = packs.files.keys().map(|number| (*number, (0, 0))).collect();
+        for (digest, place) in &packs.index {
+            let (all, living) = sizes.entry(place.pack).or_default();
+            *all += place.bytes();
+            *living += if keep.contains(&digest.prefix()) { place.bytes() } else { 0 };
+        }
+        let growing = packs.growing.map(|(number, _)| number);
+        let doomed = sizes.into_iter().filter(|(number, (all, living))| Some(*number) != growing && living * 2 <= *all);
+        let doomed: BTreeSet<u32> = doomed.map(|(number, _)| number).collect();
+        packs.index.retain(|digest, place| !doomed.contains(&place.pack) || keep.contains(&digest.prefix()));
+        Ok(doomed)
+    }
+
+    /// Moves what still lives out of these packs, and unlinks them.
+    pub(super) fn clear(&self, doomed: BTreeSet<u32>) -> Result<(), Error> {
+        for number in doomed {
+            let living: Vec<Digest> = {
+                let packs = self.packs();
+                packs.index.iter().filter(|(_, place)| place.pack == number).map(|(digest, _)| *digest).collect()
+            };
+            for digest in living {
+                let (place, file) = self.entry(&digest)?;
+                self.append(place.header(digest), &self.body(place, &file)?, Budget::Moved)?;
             }
-            for number in packs.files.keys() {
-                places.entry(*number).or_default();
-            }
-            packs.growing.map(|(number, _)| number)
-        };
-        for (number, places) in places {
-            let size = |places: &[(Digest, Place)]| -> u64 { places.iter().map(|(_, place)| place.bytes()).sum() };
-            let living: Vec<(Digest, Place)> =
-                places.iter().filter(|(digest, _)| keep.contains(&digest.prefix())).copied().collect();
-            if Some(number) == growing || size(&living) * 2 > size(&places) {
-                continue;
-            }
-            for (digest, place) in living {
-                self.append(place.header(digest), &self.body(&digest, place)?, Budget::Moved)?;
-            }
-            self.packs().index.retain(|_, place| place.pack != number);
-            let path = Self::path_of(&self.directory, number);
             self.sync()?;
+            let path = Self::path_of(&self.directory, number);
             let freed = std::fs::metadata(&path).map_or(0, |found| found.len());
             std::fs::remove_file(&path).map_err(|source| Error::Io { what: "remove", path, source })?;
             self.packs().files.remove(&number);
@@ -456,6 +478,9 @@ impl Store {
         Ok(())
     }
 }
+
+/// By the digest of a larger content: the beginnings of its pieces' digests.
+pub(super) type Lists = BTreeMap<Digest, Vec<u64>>;
 
 /// Whether an append asks for room, or only moves what was paid for.
 #[derive(Clone, Copy, Debug)]
@@ -635,7 +660,8 @@ mod tests {
             contents.iter().map(|bytes| store.put(&mut bytes.as_slice(), u64::MAX).unwrap().unwrap().0).collect();
         let before = store.bytes();
         let live: BTreeSet<u64> = digests.iter().step_by(8).map(Digest::prefix).collect();
-        store.retain(&live).unwrap();
+        let doomed = store.doom(&live, store.lists().unwrap()).unwrap();
+        store.clear(doomed).unwrap();
         assert!(store.bytes() < before / 2, "{} of {before}", store.bytes());
         let on_disk: u64 =
             std::fs::read_dir(directory.path()).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).sum();
@@ -644,6 +670,27 @@ mod tests {
         for (digest, bytes) in digests.iter().zip(&contents).step_by(8) {
             assert_eq!(&store.get(digest).unwrap(), bytes);
         }
+    }
+
+    #[test]
+    fn what_is_given_up_and_comes_again_before_its_pack_is_cleared_is_stored_anew() {
+        let directory = tempfile::Builder::new().prefix("thymus-store").tempdir().unwrap();
+        let (store, _) = Store::open(directory.path(), 1 << 30).unwrap();
+        let contents: Vec<Vec<u8>> = (0..20).map(|seed| noise(4 << 20, seed * 2 + 1)).collect();
+        let put = |bytes: &Vec<u8>| store.put(&mut bytes.as_slice(), u64::MAX).unwrap().unwrap().0;
+        let digests: Vec<Digest> = contents.iter().map(put).collect();
+        let live = BTreeSet::from([digests[1].prefix(), digests[19].prefix()]);
+        let doomed = store.doom(&live, store.lists().unwrap()).unwrap();
+        assert_eq!(doomed, BTreeSet::from([0]), "the first pack, with one of sixteen alive");
+        assert!(matches!(store.get(&digests[0]), Err(Error::NoContent(_))));
+        let again = put(&contents[0]);
+        store.clear(doomed).unwrap();
+        drop(store);
+        let (store, _) = Store::open(directory.path(), 1 << 30).unwrap();
+        for (digest, bytes) in [(again, &contents[0]), (digests[1], &contents[1]), (digests[19], &contents[19])] {
+            assert_eq!(&store.get(&digest).unwrap(), bytes);
+        }
+        assert!(matches!(store.get(&digests[2]), Err(Error::NoContent(_))));
     }
 
     proptest! {

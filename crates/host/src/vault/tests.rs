@@ -898,3 +898,69 @@ fn what_was_superseded_is_read_from_disk_as_it_was_before_and_after_retention_an
     assert_eq!(states(&vault), before, "after a restart");
     assert_eq!(in_memory(&vault), 1);
 }
+
+#[test]
+fn what_is_recorded_while_the_log_is_written_anew_is_in_it_after_a_restart() {
+    let disk = Disk::new(16);
+    disk.write("/etc/f", "0");
+    let vault = disk.vault();
+    vault.baseline().unwrap();
+    let path = |name: &str| HostPath::from(format!("/etc/{name}").as_str());
+    let save = |name: &str, content: &str| {
+        disk.write(&format!("/etc/{name}"), content);
+        vault.renew(&path(name), ADMINISTRATOR, "close")
+    };
+    let first = save("f", "1");
+    vault.pin(&[path("f")]);
+    let begun = vault.0.inner.begin_rewrite().unwrap();
+    // Meanwhile: a known path and a new one are changed, a version is doubted, pins come and go, content is kept.
+    let (second, new) = (save("f", "2"), save("new", "3"));
+    vault.0.inner.index().set_inexact(first);
+    vault.0.inner.record(&[Record::Inexact(first)]);
+    vault.unpin(&[path("f")]);
+    vault.pin(&[path("new")]);
+    let kept = vault.keep(&mut b"kept".as_slice()).unwrap();
+    let while_written: Vec<Version> = [first, second, new].map(|id| vault.version(id).unwrap()).into();
+    vault.0.inner.end_rewrite(begun).unwrap();
+    let versions = |vault: &Vault| -> Vec<Version> { [first, second, new].map(|id| vault.version(id).unwrap()).into() };
+    assert_eq!(versions(&vault), while_written);
+    let (third, chains) = (save("f", "4"), [vault.chain(&path("f")), vault.chain(&path("new"))]);
+    drop(vault);
+    let vault = disk.vault();
+    assert_eq!(versions(&vault), while_written);
+    assert!(!while_written[0].exact && while_written[1].exact);
+    assert_eq!([vault.chain(&path("f")), vault.chain(&path("new"))], chains);
+    assert_eq!(
+        [first, second, new, third].map(|id| content_of(&vault, id)),
+        [b"1", b"2", b"3", b"4"].map(|one| one.to_vec())
+    );
+    let index = vault.0.inner.index();
+    assert_eq!(index.pins.iter().collect::<Vec<_>>(), [&path("new")]);
+    assert!(index.kept.contains_key(&kept));
+}
+
+#[test]
+fn while_the_log_is_written_anew_and_packs_are_cleared_nobody_waits_for_a_version() {
+    let disk = Disk::new(16);
+    disk.write("/etc/f", "0");
+    let vault = disk.vault_with(Options { retention: Duration::ZERO, ..options() });
+    vault.baseline().unwrap();
+    let path = HostPath::from("/etc/f");
+    for _ in 0..200 {
+        let _ = vault.renew(&path, ADMINISTRATOR, "close");
+    }
+    std::thread::scope(|threads| {
+        let retaining = threads.spawn(|| (0..20).for_each(|_| vault.retain().unwrap()));
+        let mut last = 0u32;
+        while !retaining.is_finished() || last < 200 {
+            last += 1;
+            disk.write("/etc/f", last.to_string());
+            let id = vault.renew(&path, ADMINISTRATOR, "close");
+            assert_eq!(content_of(&vault, id), last.to_string().into_bytes());
+        }
+    });
+    let newest = vault.latest(&path).map(|id| content_of(&vault, id));
+    drop(vault);
+    let vault = disk.vault();
+    assert_eq!(vault.latest(&path).map(|id| content_of(&vault, id)), newest);
+}

@@ -4,8 +4,9 @@
 use super::capture::{self, Captured, Failure};
 use super::gate::Image;
 use super::index::{Entry, Fresh, Held, TICK_NS};
-use super::log::{Log, Place, Record};
+use super::log::{Log, Mark, Place, Record};
 use super::shape::Samples;
+use super::store::Store;
 use super::{Digest, Error, Inner, Kind, NAMED_MAX, Recorded, State, Window, boot_now};
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::OFlags;
@@ -30,8 +31,12 @@ const TAIL_BYTES: u64 = 4 << 20;
 const TAIL_SECONDS: u64 = 10;
 /// Versions that are written anew at a time.
 const REWRITE_AT_ONCE: usize = 1_024;
+/// How often the vault looks whether there are too many superseded versions, seconds: each time it looks at all of them.
+const CROWDED_SECONDS: u64 = 10;
 /// How often the vault looks for what retention may drop, seconds.
 const RETENTION_SECONDS: u64 = 600;
+/// Part of all versions that retention must be able to drop before it does: all the others are written anew for it.
+const WORTH_DROPPING: usize = 16;
 
 #[derive(Debug)]
 pub(super) enum Job {
@@ -337,17 +342,20 @@ impl Inner {
         }
     }
 
-    /// The log anew, for what the index holds.
+    /// The log anew, for what the index holds. Others go on to append to the old one meanwhile.
     fn rewrite(&self) -> Result<(), Error> {
-        let mut log = self.log();
-        let mut fresh = log.beside(&self.store)?;
-        match self.write_anew(&log, &mut fresh) {
-            Ok(moved) => {
-                log.replace_by(fresh, &self.store)?;
-                let mut index = self.index();
-                moved.into_iter().for_each(|(id, place)| index.placed(id, place));
-                Ok(())
-            }
+        let begun = self.begin_rewrite()?;
+        self.end_rewrite(begun)
+    }
+
+    /// Most of the work, with the log locked for moments only.
+    pub(super) fn begin_rewrite(&self) -> Result<Rewrite, Error> {
+        let (mut fresh, mark) = {
+            let log = self.log();
+            (log.beside(&self.store)?, log.mark())
+        };
+        match self.write_anew(&mut fresh).and_then(|moved| fresh.sync().map(|()| moved)) {
+            Ok(moved) => Ok(Rewrite { fresh, mark, moved }),
             Err(error) => {
                 fresh.discard(&self.store);
                 Err(error)
@@ -355,15 +363,36 @@ impl Inner {
         }
     }
 
-    /// Writes everything into `fresh`, some at a time; gives where each version is in it.
-    fn write_anew(&self, log: &Log, fresh: &mut Log) -> Result<Vec<(VersionId, Place)>, Error> {
-        let first: Vec<Record> = {
+    /// Takes over what the old log was told meanwhile, and puts the new one in its place.
+    pub(super) fn end_rewrite(&self, begun: Rewrite) -> Result<(), Error> {
+        let Rewrite { mut fresh, mark, moved } = begun;
+        let mut log = self.log();
+        let since = match self.append_since(&log, mark, &mut fresh, &moved) {
+            Ok(since) => since,
+            Err(error) => {
+                fresh.discard(&self.store);
+                return Err(error);
+            }
+        };
+        log.replace_by(fresh, &self.store)?;
+        // With the log locked: it is not replaced again before its places are known.
+        for some in moved.chunks(REWRITE_AT_ONCE).chain(since.chunks(REWRITE_AT_ONCE)) {
+            let mut index = self.index();
+            some.iter().for_each(|(id, place)| index.placed(*id, *place));
+        }
+        Ok(())
+    }
+
+    /// Writes everything that is known now into `fresh`, some at a time; gives where each version is in it, by id.
+    fn write_anew(&self, fresh: &mut Log) -> Result<Vec<(VersionId, Place)>, Error> {
+        let (first, newest): (Vec<Record>, _) = {
             let index = self.index();
             let reserved = Record::Reserved(VersionId(index.reserved.max(index.last_id())));
             let kept = index.kept.iter().map(|(digest, unix_ns)| Record::Kept { digest: *digest, unix_ns: *unix_ns });
             let pins = index.pins.iter().cloned().map(Record::Pinned);
             let windows = index.coverage.windows.iter().cloned().map(Record::Window);
-            std::iter::once(reserved).chain(kept).chain(pins).chain(windows).collect()
+            let first = std::iter::once(reserved).chain(kept).chain(pins).chain(windows).collect();
+            (first, VersionId(index.last_id()))
         };
         for some in first.chunks(REWRITE_AT_ONCE) {
             fresh.append(some, &self.store)?;
@@ -372,11 +401,13 @@ impl Inner {
         loop {
             let some: Vec<(VersionId, Entry)> = {
                 let index = self.index();
-                index.after(last, REWRITE_AT_ONCE).map(|(id, entry)| (id, entry.clone())).collect()
+                let after = index.after(last, REWRITE_AT_ONCE).filter(|(id, _)| *id <= newest);
+                after.map(|(id, entry)| (id, entry.clone())).collect()
             };
-            let Some((newest, _)) = some.last() else { return Ok(moved) };
-            last = *newest;
+            let Some((reached, _)) = some.last() else { return Ok(moved) };
+            last = *reached;
             let mut records = Vec::new();
+            let log = self.log();
             for (_, entry) in some {
                 let version = match entry {
                     // What is pending is appended when it is settled.
@@ -389,12 +420,25 @@ impl Inner {
                 };
                 records.extend(Record::of_version(version));
             }
-            let places = fresh.append(&records, &self.store)?;
-            moved.extend(records.iter().zip(places).filter_map(|(record, place)| match record {
-                Record::Version(version) => Some((version.id, place)),
-                _ => None,
-            }));
+            drop(log);
+            moved.extend(append_placed(fresh, &records, &self.store)?);
         }
+    }
+
+    /// What was appended to the old log since `mark`, but for versions that were written anew.
+    fn append_since(
+        &self,
+        log: &Log,
+        mark: Mark,
+        fresh: &mut Log,
+        moved: &[(VersionId, Place)],
+    ) -> Result<Vec<(VersionId, Place)>, Error> {
+        let mut since = log.since(mark)?;
+        since.retain(|record| match record {
+            Record::Version(version) => moved.binary_search_by_key(&version.id, |(id, _)| *id).is_err(),
+            _ => true,
+        });
+        append_placed(fresh, &since, &self.store)
     }
 
     /// Keeps a log open, whatever happens to its name.
@@ -487,10 +531,10 @@ impl Inner {
                 self.tally.quota_stops.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(error = %super::described(&error), "not flushed");
             }
-            let crowded = self.index().superseded() > self.options.superseded_max;
-            if (crowded || seconds.is_multiple_of(RETENTION_SECONDS))
-                && let Err(error) = self.retain()
-            {
+            let crowded = || self.index().superseded() > self.options.superseded_max;
+            let due = seconds.is_multiple_of(CROWDED_SECONDS) && crowded()
+                || seconds.is_multiple_of(RETENTION_SECONDS) && self.is_worth_retaining();
+            if due && let Err(error) = self.retain() {
                 tracing::warn!(error = %super::described(&error), "retention stopped");
             }
         }
@@ -543,12 +587,23 @@ impl Inner {
         self.log().sync()
     }
 
-    pub(super) fn retain(&self) -> Result<(), Error> {
+    /// What is older than this may be dropped, nanoseconds since 1970.
+    fn kept_since_ns(&self) -> i64 {
         let retention = i64::try_from(self.options.retention.as_nanos()).unwrap_or(i64::MAX);
-        let before_ns = self.unix(boot_now()).saturating_sub(retention);
-        // Nothing may be on its way into the store while it is decided what lives.
-        let _alone = self.usage.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let (live, dropped) = {
+        self.unix(boot_now()).saturating_sub(retention)
+    }
+
+    /// Enough can be dropped, or room is scarce.
+    fn is_worth_retaining(&self) -> bool {
+        let index = self.index();
+        let droppable = index.droppable(self.kept_since_ns()).len();
+        droppable * WORTH_DROPPING >= index.count() || self.store.bytes() > self.options.quota_bytes / 2
+    }
+
+    /// Drops what retention allows. Whoever stores something meanwhile waits only while it is decided what lives.
+    pub(super) fn retain(&self) -> Result<(), Error> {
+        let before_ns = self.kept_since_ns();
+        let dropped = {
             let mut index = self.index();
             let mut ids = index.droppable(before_ns);
             let left = index.superseded().saturating_sub(ids.len());
@@ -565,13 +620,19 @@ impl Inner {
             }
             index.drop_versions(&ids);
             index.kept.retain(|_, unix_ns| *unix_ns >= before_ns);
-            let mut live = index.live();
-            live.extend(self.gate().digests().map(|digest| digest.prefix()));
-            live.insert(Digest::of(b"").prefix());
-            (live, ids.len())
+            ids.len()
         };
         self.rewrite()?;
-        self.store.retain(&live)?;
+        let lists = self.store.lists()?;
+        let doomed = {
+            // Nothing may be on its way into the store while it is decided what lives.
+            let _alone = self.usage.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let mut live = self.index().live();
+            live.extend(self.gate().digests().map(|digest| digest.prefix()));
+            live.insert(Digest::of(b"").prefix());
+            self.store.doom(&live, lists)?
+        };
+        self.store.clear(doomed)?;
         self.tally.dropped.fetch_add(u64::try_from(dropped).unwrap_or(0), Ordering::Relaxed);
         Ok(())
     }
@@ -598,6 +659,25 @@ impl Inner {
         windows.push(window.clone());
         Some(Record::Window(window))
     }
+}
+
+/// A new log that holds what was known when the old one had ended at `mark`.
+#[derive(Debug)]
+pub(super) struct Rewrite {
+    fresh: Log,
+    mark: Mark,
+    /// Where each version is in it, by id.
+    moved: Vec<(VersionId, Place)>,
+}
+
+/// Gives where each version of them is.
+fn append_placed(log: &mut Log, records: &[Record], store: &Store) -> Result<Vec<(VersionId, Place)>, Error> {
+    let places = log.append(records, store)?;
+    let placed = records.iter().zip(places).filter_map(|(record, place)| match record {
+        Record::Version(version) => Some((version.id, place)),
+        _ => None,
+    });
+    Ok(placed.collect())
 }
 
 /// When a state was read, and whether it held still.
