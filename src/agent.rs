@@ -25,7 +25,6 @@ use thymus_engine::Stage;
 use thymus_engine::action::{Facts, Files, Outcome, RestoreFile};
 use thymus_engine::engine::Engine;
 use thymus_engine::event::{Activity, Event, File, FileActivity, FileActivityId, FileKind, ProcessActivityId};
-use thymus_engine::health::Health;
 use thymus_engine::input::Command;
 use thymus_engine::{
     Action, ActionId, Effect, EventId, FileKey, HostPath, IncidentId, Input, ProcessKey, Timestamp, VersionId,
@@ -148,6 +147,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
             started: sense::now(),
             searching: false,
             health: None,
+            acted: Timestamp(0),
         };
         let hands = house.hands(&vault, &questions)?;
         let (watched, vault) = (&watched, &vault);
@@ -156,7 +156,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
         let _quit = Quit(&quit); // also when something below fails
         let (questions, stop) = (&questions, &quit);
         threads.spawn(move || {
-            probe::run(scope, questions, stop, &|health| answered.try_send(health).is_ok());
+            probe::run(scope, questions, stop, &|answer| answered.try_send(answer).is_ok());
         });
         threads.spawn(move || actor::run(actor::Acting { hands, decoys }, watched, vault, &ordered, &told));
         let copying = threads.spawn(|| vault.baseline());
@@ -253,7 +253,9 @@ struct Hot<'a> {
     /// A search of the engine goes on: it wants to be stepped.
     searching: bool,
     /// What the probes say.
-    health: Option<Receiver<Health>>,
+    health: Option<Receiver<probe::Answer>>,
+    /// When the hands had done something the last time.
+    acted: Timestamp,
 }
 
 /// The prober ends when this goes.
@@ -418,7 +420,10 @@ impl Hot<'_> {
                 Told::Input(input) => {
                     match &*input {
                         Input::Prepared { action, facts } => self.prepared(*action, facts),
-                        Input::Outcome { action, outcome } => self.ended(*action, Some(outcome)),
+                        Input::Outcome { action, outcome } => {
+                            self.acted = sense::now();
+                            self.ended(*action, Some(outcome));
+                        }
                         Input::Unprepared { action, .. } => self.ended(*action, None),
                         _ => {}
                     }
@@ -437,8 +442,12 @@ impl Hot<'_> {
                 }
             }
         }
-        while let Some(Ok(health)) = self.health.as_ref().map(Receiver::try_recv) {
-            self.feed(Input::Health(health));
+        while let Some(Ok(probe::Answer { since, health })) = self.health.as_ref().map(Receiver::try_recv) {
+            // A look that began before the hands were done may have seen what they have changed since: it says nothing about
+            // what they did. What is not well is told again, and for a while also what is well again.
+            if since >= self.acted {
+                self.feed(Input::Health(health));
+            }
         }
         self.pass_on();
         for (request, answer) in self.golden.hear(self.engine.graph()) {

@@ -12,18 +12,19 @@ use crate::inventory::below::{Below, FILE_BYTES_MAX};
 use crate::package::{Dpkg, Merged, Remembered};
 use crate::recover::remedy::{Remedies, Test};
 use crate::scope::Scope;
+use crate::sense;
 use crate::system::supervise::Supervisor;
 use crate::system::{Probe, Ran, room, services};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use thymus_engine::HostPath;
 use thymus_engine::action::Packaged;
 use thymus_engine::event::FileKind;
 use thymus_engine::health::{
     Certificate, Disk, FREEABLE_MAX, Firewall, Health, LOG_LINE_BYTES_MAX, LOG_LINES_MAX, Service, WATCHES_MAX,
 };
 use thymus_engine::input::Check;
+use thymus_engine::{HostPath, Timestamp};
 
 /// LIMIT: units asked about.
 pub const UNITS_MAX: usize = 128;
@@ -90,8 +91,15 @@ pub struct Questions {
     pub supervisor: Supervisor,
 }
 
+/// What was found, and when the look began: of what was done later it says nothing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    pub since: Timestamp,
+    pub health: Health,
+}
+
 /// Asks round after round until `stop`. `offer` must not wait; false: there was no room, it is told again next time.
-pub fn run(scope: &Scope, questions: &Questions, stop: &AtomicBool, offer: &dyn Fn(Health) -> bool) {
+pub fn run(scope: &Scope, questions: &Questions, stop: &AtomicBool, offer: &dyn Fn(Answer) -> bool) {
     let mut prober = Prober {
         scope,
         questions,
@@ -110,6 +118,7 @@ pub fn run(scope: &Scope, questions: &Questions, stop: &AtomicBool, offer: &dyn 
             prober.learn();
             learned = Some(Instant::now());
         }
+        let since = sense::now();
         let mut found = prober.disks();
         if due(slow, SLOW_EVERY) || prober.is_alert() {
             found.extend(prober.firewall());
@@ -118,7 +127,7 @@ pub fn run(scope: &Scope, questions: &Questions, stop: &AtomicBool, offer: &dyn 
         }
         found.extend(prober.services());
         for health in found {
-            prober.tell(health, offer);
+            prober.tell(health, &|health| offer(Answer { since, health }));
         }
         let until = Instant::now() + if prober.is_alert() { ALERT } else { CALM };
         while Instant::now() < until && !stop.load(Ordering::Relaxed) {

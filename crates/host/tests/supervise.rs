@@ -61,8 +61,8 @@ fn a_service_without_a_manager_is_seen_to_be_gone_and_started_by_the_same_action
     let scope = &scope;
     std::thread::scope(|threads| {
         threads.spawn(|| {
-            run(scope, &questions, &stop, &|health| {
-                if let Health::Service(service) = health {
+            run(scope, &questions, &stop, &|answer| {
+                if let Health::Service(service) = answer.health {
                     heard.lock().unwrap().push((service.active.clone(), service.result.clone(), service.log.clone()));
                 }
                 true

@@ -16,6 +16,7 @@ use nix::sys::fanotify::{EventFFlags, Fanotify, InitFlags, MarkFlags, MaskFlags}
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use std::collections::HashMap;
+use std::time::Duration;
 use thymus_engine::HostPath;
 use thymus_engine::event::FileKind;
 
@@ -23,6 +24,10 @@ use thymus_engine::event::FileKind;
 const DIRECTORIES_MAX: usize = 65_536;
 /// LIMIT: directories between a deleted one and the first that still has a name.
 const DEPARTED_MAX: usize = 64;
+/// LIMIT: looks for the event of a directory's own removal: for one event that was in it, and for all of one round.
+const LOOKS_MAX: (u32, u32) = (4, 16);
+/// Before each look but the first: who removes the directory must run to queue its event, maybe on this very processor.
+const LOOK_PAUSE: Duration = Duration::from_micros(200);
 /// LIMIT: events taken from one group at a time; the rest waits in the kernel.
 const BATCH_MAX: usize = 65_536;
 
@@ -177,13 +182,12 @@ impl Names {
         // Directories that are gone by now are named by the event of their own removal, which comes later.
         let mut departed: HashMap<Handle, Entry> = HashMap::new();
         note_departed(&events, &mut departed);
-        let mut at = 0;
-        let mut read_again = false;
+        let (mut at, mut looks, mut all_looks) = (0, 0, 0);
         while at < events.len() {
             let event = events[at].clone();
             if event.mask & FAN_Q_OVERFLOW != 0 {
                 self.overflows += 1;
-                at += 1;
+                (at, looks) = (at + 1, 0);
                 continue;
             }
             let mut path = |entry: &Option<Entry>| match entry {
@@ -192,9 +196,14 @@ impl Names {
             };
             let (entry, old, new) = (path(&event.entry), path(&event.old), path(&event.new));
             let (Ok(entry), Ok(old), Ok(new)) = (entry, old, new) else {
-                if !read_again {
-                    // The directory went away while we looked: the event that tells so is in the queue now.
-                    read_again = true;
+                // What was modified is told late, long after its directory may have gone.
+                let most = if event.mask == FAN_MODIFY { 1 } else { LOOKS_MAX.0 };
+                if looks < most && all_looks < LOOKS_MAX.1 {
+                    // The directory went away while we looked: the event that tells so is in the queue now, or about to be.
+                    if looks > 0 {
+                        std::thread::sleep(LOOK_PAUSE);
+                    }
+                    (looks, all_looks) = (looks + 1, all_looks + 1);
                     let known = events.len();
                     self.read(index, false, &mut events)?;
                     note_departed(&events[known..], &mut departed);
@@ -207,11 +216,11 @@ impl Names {
                         let name = event.entry.as_ref().map(|entry| String::from_utf8_lossy(&entry.name));
                         tracing::warn!(mount = %point, ?name, mask = event.mask, "a name that cannot be told: its directory is gone");
                     }
-                    at += 1;
+                    (at, looks) = (at + 1, 0);
                 }
                 continue;
             };
-            at += 1;
+            (at, looks) = (at + 1, 0);
             self.learn(index, &event, old.as_ref(), new.as_ref(), entry.as_ref());
             self.split(index, event, entry, old, new, out);
         }
