@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Many files of one attack, put in order together (docs/decisions, 10); and those that do not fit, by themselves.
+//!
+//! Input: files that nobody but the attack wrote and nothing else follows from. Output: one action on as many as it may
+//! name. What fails for one file says nothing of the others: that one is planned again, and by itself where it does not
+//! fit.
 
-use super::order::{place, service_of};
-use super::{Desk, Progressing, RETRY_NS, net};
+use super::service::service_of;
+use super::{Desk, Progressing, RETRY_NS, net, place};
 use crate::action::{Action, Authored, FILES_MAX, RestoreFile};
 use crate::diagnose::{Case, Net, Progress};
 use crate::event::FileKind;

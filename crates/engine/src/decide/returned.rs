@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What others write on a path that was put in order: compared with what was taken out (docs/decisions, 8).
+//!
+//! Input: paths that others wrote since; what the hands found there. Output: comparisons, and where lines of the attack
+//! are back, their removal or a question. A version is compared once, and what is others' own stays.
 
-use super::{ATTEMPTS_MAX, Desk, Progressing, Proving, RETRY_NS, is_again, net};
+use super::step::is_again;
+use super::{ATTEMPTS_MAX, Desk, Progressing, Proving, RETRY_NS, net};
 use crate::action::{Action, Authored, Outcome, RestoreFile};
 use crate::diagnose::{Case, Net, Progress, named};
 use crate::guard::Attempts;
