@@ -41,7 +41,7 @@ use crate::event::IncidentFinding;
 use crate::graph::Graph;
 use crate::guard::{Hold, Policies};
 use crate::id::{ActionId, IncidentId, Timestamp};
-use crate::incident::{Milestone, Stage};
+use crate::incident::{Decision, Milestone, Stage, Verdict};
 use crate::input::{Configuration, Effect};
 use crate::path::HostPath;
 use std::collections::BTreeMap;
@@ -73,6 +73,14 @@ pub(crate) struct Desk<'a> {
     pub(crate) room: u32,
     /// Units that this step may use.
     pub(crate) units_max: u32,
+}
+
+impl Desk<'_> {
+    /// The action is not permitted, or not wanted any more: the hands forget what they captured for it.
+    fn deny(&mut self, action: ActionId, why: &str) {
+        let verdict = Verdict { decision: Decision::Deny, reasons: vec![why.to_owned()] };
+        self.out.push(Effect::Drop { action, verdict });
+    }
 }
 
 fn object_progress<'a>(objects: &'a BTreeMap<HostPath, ObjectState>, path: &HostPath) -> Option<&'a Progress> {

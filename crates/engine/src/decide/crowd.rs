@@ -12,8 +12,7 @@ use crate::diagnose::{Case, Net, Progress};
 use crate::event::FileKind;
 use crate::guard::{self, Policies};
 use crate::id::{ActionId, Timestamp, VersionId};
-use crate::incident::{Decision, ObjectClass, Verdict};
-use crate::input::Effect;
+use crate::incident::ObjectClass;
 use crate::path::HostPath;
 use std::collections::BTreeSet;
 
@@ -71,8 +70,7 @@ impl Case {
         let objections = step.verdict.reasons.iter().any(|why| guard::is_of_kernel(why));
         if by_path && !objections && state != Progressing::Preparing {
             if state == Progressing::Asked {
-                let reasons = vec!["each file is asked for by itself".to_owned()];
-                desk.out.push(Effect::Drop { action: id, verdict: Verdict { decision: Decision::Deny, reasons } });
+                desk.deny(id, "each file is asked for by itself");
             }
             self.forget(desk, id);
             action.paths().for_each(|path| self.alone(desk, path, Timestamp(0)));

@@ -24,14 +24,12 @@ impl Case {
             return; // told twice
         }
         if step.state != Progressing::Preparing || self.closed.is_some() {
-            let reasons = vec!["it is not wanted any more".to_owned()];
-            desk.out.push(Effect::Drop { action: id, verdict: Verdict { decision: Decision::Deny, reasons } });
+            desk.deny(id, "it is not wanted any more");
             return;
         }
         desk.units += JUDGEMENT_UNITS;
         if !facts.left_out.is_empty() && self.leave_out(desk, id, &facts.left_out) {
-            let reasons = vec!["none of the files is as the plan expects it".to_owned()];
-            desk.out.push(Effect::Drop { action: id, verdict: Verdict { decision: Decision::Deny, reasons } });
+            desk.deny(id, "none of the files is as the plan expects it");
             return;
         }
         if self.somebody_joined(desk, id, facts) {
@@ -48,14 +46,12 @@ impl Case {
         if let Some(path) = again.as_ref().filter(|path| self.is_planned(path, id)) {
             self.forget(desk, id);
             self.plan.again.insert(path.clone());
-            let reasons = vec!["the attack itself wrote it again".to_owned()];
-            desk.out.push(Effect::Drop { action: id, verdict: Verdict { decision: Decision::Deny, reasons } });
+            desk.deny(id, "the attack itself wrote it again");
             return;
         }
         if let Expected::Changed(why) = &facts.as_expected {
             let why = format!("changed since the plan was made: {why}");
-            let reasons = vec![why.clone()];
-            desk.out.push(Effect::Drop { action: id, verdict: Verdict { decision: Decision::Deny, reasons } });
+            desk.deny(id, &why);
             self.again(desk, id, &why);
             return;
         }

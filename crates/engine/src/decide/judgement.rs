@@ -143,9 +143,7 @@ impl Case {
                 step.state = Progressing::Superseded;
                 step.settled = Some(desk.now);
             });
-            let reasons = vec!["another action takes its place".to_owned()];
-            let verdict = Verdict { decision: Decision::Deny, reasons };
-            desk.out.push(Effect::Drop { action: id, verdict });
+            desk.deny(id, "another action takes its place");
             self.plan_anew(desk, id);
         }
     }

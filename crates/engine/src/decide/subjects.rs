@@ -9,8 +9,7 @@ use super::{ATTEMPTS_MAX, Desk, Progressing, RETRY_NS};
 use crate::action::{Action, Facts, Outcome};
 use crate::diagnose::Case;
 use crate::id::{ActionId, ProcessKey, Timestamp};
-use crate::incident::{Decision, InvocationKind, Milestone, Stage, Verdict};
-use crate::input::Effect;
+use crate::incident::{InvocationKind, Milestone, Stage};
 
 /// LIMIT: processes named in one action; more make further actions.
 pub const TARGETS_MAX: usize = 256;
@@ -106,7 +105,7 @@ impl Case {
             step.outcome = Some(Outcome::Reverted(why.clone()));
             step.state = Progressing::Superseded;
         });
-        desk.out.push(Effect::Drop { action: id, verdict: Verdict { decision: Decision::Deny, reasons: vec![why] } });
+        desk.deny(id, &why);
         let waits = |end: ActionId| self.plan.steps.get(&end).is_none_or(|step| !step.is_busy());
         for key in &self.plan.live {
             let here = desk.graph.process(*key).map(|node| node.invocation);

@@ -5,8 +5,8 @@
 //! live process is among the living of the invocation that it names while that is kept, and is counted in its
 //! references.
 
-use super::{FileNode, Graph, Invocation, InvocationId, Noted, invocation};
-use crate::event::{Authentication, Process};
+use super::{FileNode, Graph, Invocation, InvocationId, Noted, Write, invocation};
+use crate::event::{AuthService, Authentication, Origin, Process};
 use crate::id::{ProcessKey, Timestamp};
 use crate::incident::InvocationKind;
 use crate::path::HostPath;
@@ -15,7 +15,7 @@ use crate::path::HostPath;
 pub const UNIT_GAP_NS: u64 = 1_000_000_000;
 
 /// Where unit files lie that a service manager reads, strongest first.
-pub(super) const UNIT_TREES: [&str; 3] = ["/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system"];
+const UNIT_TREES: [&str; 3] = ["/etc/systemd/system", "/run/systemd/system", "/usr/lib/systemd/system"];
 
 impl Graph {
     pub(super) fn begin(&mut self, time: Timestamp, leader: ProcessKey, kind: InvocationKind, manager: ProcessKey) {
@@ -91,6 +91,15 @@ impl Graph {
         }
     }
 
+    /// The unit file of this name that counts among those that we saw written, and its last write.
+    pub(super) fn unit_file(&self, unit: &[u8]) -> Option<(HostPath, &Write)> {
+        UNIT_TREES.iter().find_map(|tree| {
+            let path = HostPath::new([tree.as_bytes(), b"/", unit].concat().as_slice());
+            let write = self.files.get(&path).and_then(FileNode::last).filter(|write| !write.removed)?;
+            Some((path, write))
+        })
+    }
+
     pub(super) fn unjoin(&mut self, time: Timestamp, key: ProcessKey, id: InvocationId) {
         self.leave(time, key, id);
         let Some(invocation) = self.invocations.get_mut(&id) else { return };
@@ -118,11 +127,9 @@ impl Graph {
             invocation.kind = InvocationKind::Unit(unit.to_owned());
         }
         // The agent may not know yet what started it; the places of unit files are no secret.
-        let place = UNIT_TREES.iter().find_map(|tree| {
-            let path = HostPath::new([tree.as_bytes(), b"/", unit.as_bytes()].concat().as_slice());
-            let write = self.files.get(&path).and_then(FileNode::last).filter(|write| !write.removed)?;
-            Some((crate::event::Origin { path, version: write.last }, (write.writer, write.invocation)))
-        });
+        let place = self
+            .unit_file(unit.as_bytes())
+            .map(|(path, write)| (Origin { path, version: write.last }, (write.writer, write.invocation)));
         if let (Some((origin, writer)), Some(invocation)) = (place, self.invocations.get_mut(&id)) {
             invocation.origin = Some(origin);
             invocation.origin_writer = Some(writer);
@@ -168,7 +175,7 @@ impl Graph {
         if let Some(invocation) = self.invocations.get_mut(&id)
             && activity.logon
             && invocation.kind == InvocationKind::Session
-            && matches!(activity.service, crate::event::AuthService::Sshd | crate::event::AuthService::Login)
+            && matches!(activity.service, AuthService::Sshd | AuthService::Login)
         {
             invocation.login_uid = invocation.login_uid.filter(|uid| *uid != 0).or(Some(activity.uid));
             if invocation.src_endpoint.is_none() {

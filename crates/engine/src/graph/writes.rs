@@ -5,7 +5,6 @@
 //! write is counted at its writer and its invocation as long as it is kept, and released once.
 
 use super::file::Joined;
-use super::join::UNIT_TREES;
 use super::{FileNode, Graph, Hub, InvocationId, Noted};
 use crate::event::{Change, FileActivity, FileActivityId, FileKind};
 use crate::id::{ProcessKey, Timestamp, VersionId};
@@ -72,11 +71,7 @@ impl Graph {
         if !(folder.ends_with(b".wants") || folder.ends_with(b".requires")) {
             return None;
         }
-        UNIT_TREES.iter().find_map(|tree| {
-            let unit = HostPath::new([tree.as_bytes(), b"/", link.file_name()].concat().as_slice());
-            let write = self.files.get(&unit).and_then(FileNode::last).filter(|write| !write.removed)?;
-            Some((write.writer, write.invocation))
-        })
+        self.unit_file(link.file_name()).map(|(_, write)| (write.writer, write.invocation))
     }
 
     fn touch(&mut self, time: Timestamp, path: &HostPath, activity: &FileActivity) -> bool {
@@ -86,7 +81,8 @@ impl Graph {
         }
         let Some(file) = self.files.get_mut(path) else { return false };
         let joined = file.touch(writer, invocation, time);
-        self.settle(joined, writer, invocation)
+        self.settle(joined, writer, invocation);
+        true
     }
 
     fn record(
@@ -110,17 +106,17 @@ impl Graph {
         let closing = activity.activity == FileActivityId::Close;
         let joined = file.record(change, writer, invocation, time, closing);
         let vanished = file.incident.is_none() && file.writes.len() == 1 && file.came_and_went();
-        let noted = self.settle(joined, writer, invocation);
+        self.settle(joined, writer, invocation);
         if vanished {
             // One process made it and took it away again: nothing is left to attribute.
             self.forget_writes(path);
             self.counters.compacted += 1;
             return false;
         }
-        noted
+        true
     }
 
-    fn settle(&mut self, joined: Joined, writer: ProcessKey, invocation: InvocationId) -> bool {
+    fn settle(&mut self, joined: Joined, writer: ProcessKey, invocation: InvocationId) {
         if joined.gained {
             if let Some(node) = self.processes.get_mut(&writer) {
                 node.writes += 1;
@@ -135,7 +131,6 @@ impl Graph {
         for (writer, invocation) in joined.released {
             self.release(writer, invocation);
         }
-        true
     }
 
     fn release(&mut self, writer: ProcessKey, invocation: InvocationId) {
