@@ -1,15 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Many files of one attack, put in order together (docs/decisions, 10); and those that do not fit, by themselves.
+//!
+//! Input: files that nobody but the attack wrote and nothing else follows from. Output: one action on as many as it may
+//! name. What fails for one file says nothing of the others: that one is planned again, and by itself where it does not
+//! fit.
 
-use super::order::{place, service_of};
-use super::{Desk, Progressing, RETRY_NS, net};
+use super::service::service_of;
+use super::{Desk, Progressing, RETRY_NS, net, place};
 use crate::action::{Action, Authored, FILES_MAX, RestoreFile};
 use crate::diagnose::{Case, Net, Progress};
 use crate::event::FileKind;
 use crate::guard::{self, Policies};
 use crate::id::{ActionId, Timestamp, VersionId};
-use crate::incident::{Decision, ObjectClass, Verdict};
-use crate::input::Effect;
+use crate::incident::ObjectClass;
 use crate::path::HostPath;
 use std::collections::BTreeSet;
 
@@ -67,8 +70,7 @@ impl Case {
         let objections = step.verdict.reasons.iter().any(|why| guard::is_of_kernel(why));
         if by_path && !objections && state != Progressing::Preparing {
             if state == Progressing::Asked {
-                let reasons = vec!["each file is asked for by itself".to_owned()];
-                desk.out.push(Effect::Drop { action: id, verdict: Verdict { decision: Decision::Deny, reasons } });
+                desk.deny(id, "each file is asked for by itself");
             }
             self.forget(desk, id);
             action.paths().for_each(|path| self.alone(desk, path, Timestamp(0)));

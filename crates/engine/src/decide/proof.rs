@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The end of a plan: what stands in the way, or the proof.
+//!
+//! Input: a plan of which everything that could be begun is settled; the checks that were made. Output: the obstacles
+//! in words, or a proof that is asked for, and what came of it. Nothing is healed before every check holds, and no
+//! check is no proof.
 
-use super::order::place;
-use super::{Desk, Progressing, Step, net, object_progress, processes_of};
+use super::step::processes_of;
+use super::{Desk, Progressing, Step, net, object_progress, place};
 use crate::action::{Action, Outcome};
 use crate::diagnose::{Case, Net, Progress};
 use crate::id::Timestamp;

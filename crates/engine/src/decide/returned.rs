@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What others write on a path that was put in order: compared with what was taken out (docs/decisions, 8).
+//!
+//! Input: paths that others wrote since; what the hands found there. Output: comparisons, and where lines of the attack
+//! are back, their removal or a question. A version is compared once, and what is others' own stays.
 
-use super::{ATTEMPTS_MAX, Desk, Progressing, Proving, RETRY_NS, is_again, net};
+use super::step::is_again;
+use super::{ATTEMPTS_MAX, Desk, Progressing, Proving, RETRY_NS, net};
 use crate::action::{Action, Authored, Outcome, RestoreFile};
 use crate::diagnose::{Case, Net, Progress, named};
 use crate::guard::Attempts;
 use crate::id::{ActionId, Timestamp};
-use crate::incident::{Decision, InvocationKind, Milestone, Verdict};
+use crate::incident::{InvocationKind, Milestone};
 use crate::input::Effect;
 use crate::path::HostPath;
 use std::collections::BTreeSet;
@@ -90,8 +94,7 @@ impl Case {
 
     /// What others wrote is theirs alone; an earlier question about the path is answered by it.
     pub(super) fn nothing_back(&mut self, desk: &mut Desk<'_>, id: ActionId, path: &HostPath) {
-        let reasons = vec!["nothing of the attack is in it".to_owned()];
-        desk.out.push(Effect::Drop { action: id, verdict: Verdict { decision: Decision::Deny, reasons } });
+        desk.deny(id, "nothing of the attack is in it");
         let answered = self.compared(desk, id, path);
         self.forget(desk, id);
         if answered {

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One action of a plan, from its proposal to its end.
+//!
+//! Input: an action, and what became of it. Output: whether it waits, is under way or failed, and the record that
+//! readers see. A new step is refused until it is judged.
 
-use crate::action::{Action, Outcome};
-use crate::id::{ActionId, Timestamp};
+use crate::action::{Action, Outcome, RestoreFile};
+use crate::id::{ActionId, ProcessKey, Timestamp};
 use crate::incident::{ActionRecord, Decision, Verdict};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -74,6 +77,33 @@ impl Step {
             }
         }
     }
+}
+
+pub(super) fn processes_of(action: &Action) -> &[ProcessKey] {
+    match action {
+        Action::SuspendProcesses { processes }
+        | Action::TerminateProcesses { processes }
+        | Action::EndSession { processes, .. } => processes,
+        Action::RestoreFile(_)
+        | Action::RestoreFiles { .. }
+        | Action::QuarantineFile { .. }
+        | Action::RemoveUnit { .. }
+        | Action::ReloadService { .. }
+        | Action::RestartService { .. }
+        | Action::FreeSpace { .. }
+        | Action::LoadFirewall { .. }
+        | Action::RenewCertificate { .. }
+        | Action::RestorePackaged { .. } => &[],
+    }
+}
+
+/// A comparison of what others wrote with what was taken out before.
+pub(super) const fn is_again(action: &Action) -> bool {
+    matches!(action, Action::RestoreFile(RestoreFile { again: true, .. }))
+}
+
+pub(super) const fn ends_processes(action: &Action) -> bool {
+    matches!(action, Action::TerminateProcesses { .. } | Action::EndSession { .. })
 }
 
 /// What readers see of a plan's steps.

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A path's states since it was last known to be clean, and whose each of them is.
+//!
+//! Input: the changes of one path, in order. Output: its writes, oldest first, and which writers gained or lost a
+//! reference by each change. At most [`WRITES_PER_PATH_MAX`] are kept.
 
 use crate::event::{Change, FileKind};
 use crate::graph::InvocationId;

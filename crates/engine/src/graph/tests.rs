@@ -5,6 +5,7 @@ use super::*;
 use crate::engine::Engine;
 use crate::engine::world::{ALICE, OPS, World, configuration};
 use crate::event::{Confidence, FileKind, Origin};
+use crate::incident::InvocationKind;
 use crate::input::Mode;
 use proptest::prelude::*;
 

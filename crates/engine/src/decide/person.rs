@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a person says: yes or no to a question, that a path is wanted as it is, that an incident is over.
+//!
+//! Input: a person's word. Output: a question that is begun or refused, an object or an incident that is let go. A
+//! person's word stands: no mode, policy or hold changes it, and no question about what was let go stays open.
+
+use super::{Desk, Progressing, Proving, Step};
+use crate::diagnose::Case;
+use crate::id::ActionId;
+use crate::incident::{Decision, Milestone, Stage, Verdict};
+use crate::input::Effect;
+use crate::path::HostPath;
+
+impl Case {
+    /// A person answered a question.
+    pub(crate) fn answer(&mut self, desk: &mut Desk<'_>, id: ActionId, approved: bool) {
+        if !self.plan.steps.get(&id).is_some_and(Step::waits) || self.closed.is_some() {
+            return;
+        }
+        self.dirty = true;
+        if approved {
+            self.plan.set(id, |step| step.approved = true);
+            self.plan.proof = Proving::default();
+            self.pass(desk, Milestone::Reopened, format!("a person approved action {id}"));
+            self.begin(desk, id);
+        } else {
+            let verdict = Verdict { decision: Decision::Deny, reasons: vec!["a person denied it".to_owned()] };
+            desk.out.push(Effect::Drop { action: id, verdict: verdict.clone() });
+            self.plan.set(id, |step| {
+                step.state = Progressing::Refused;
+                step.personal = true;
+                step.verdict = verdict;
+            });
+            self.reflect(id, Progressing::Refused, "a person denied it");
+        }
+    }
+
+    /// A person wants a path as it is.
+    pub(crate) fn accept(&mut self, desk: &mut Desk<'_>, path: &HostPath) {
+        let Some(object) = self.objects.remove(path) else { return };
+        if let Some(action) = object.action {
+            self.supersede(desk, action);
+        }
+        self.plan.later.remove(path);
+        self.plan.pending.remove(path);
+        self.plan.again.remove(path);
+        self.plan.shown.remove(path);
+        self.dirty = true;
+        if self.stage == Stage::Stuck {
+            self.pass(desk, Milestone::Reopened, format!("a person wants `{path}` as it is"));
+        }
+    }
+
+    /// A person ended it: nothing more is done by itself, and what was asked is taken back.
+    pub(crate) fn close(&mut self, desk: &mut Desk<'_>, why: &str) {
+        for id in self.plan.unresolved.clone() {
+            self.supersede(desk, id);
+        }
+        self.closed = Some(why.to_owned());
+        self.search = None;
+        self.plan.fresh.clear();
+        for key in self.subjects.keys() {
+            if let Some(node) = desk.graph.process_mut(*key) {
+                node.subject = None;
+            }
+        }
+        if let Some(anchor) = self.anchor()
+            && let Some(invocation) = desk.graph.invocation_mut(anchor.invocation)
+        {
+            invocation.subject = None;
+            invocation.suspect = false;
+        }
+        if self.stage == Stage::Healed {
+            self.pass(desk, Milestone::Reopened, why.to_owned());
+        }
+        self.pass(desk, Milestone::Obstructed, why.to_owned());
+        self.why = why.to_owned();
+    }
+}

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What one incident's plan holds: its steps, and which paths, actions and processes are in which state.
+//!
+//! Input: a change of one step, path or process. Output: the sets from which it is read what to do next. The sets of
+//! actions follow the steps: a step is changed through `set` alone.
+
+use super::{Place, Progressing, Proving, Service, Step};
+use crate::action::{Action, Outcome};
+use crate::id::{ActionId, ProcessKey, Timestamp};
+use crate::path::HostPath;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Plan {
+    pub(crate) steps: BTreeMap<ActionId, Step>,
+    /// Live subjects that nothing stops yet.
+    pub(crate) fresh: BTreeSet<ProcessKey>,
+    pub(crate) services: BTreeMap<Service, Option<ActionId>>,
+    pub(crate) proof: Proving,
+    /// When the last subject was seen to be gone.
+    pub(crate) quiet_since: Option<Timestamp>,
+    /// Objects to be planned, in their order.
+    pub(super) queue: BTreeSet<Place>,
+    /// Objects to be planned later.
+    pub(super) later: BTreeSet<HostPath>,
+    /// Objects still open for writing by a subject.
+    pub(super) pending: BTreeSet<HostPath>,
+    /// Nothing is waited for any longer: what was recorded must do.
+    pub(super) impatient: bool,
+    /// Ticks since the last object was queued.
+    #[serde(default)]
+    pub(super) quiet_ticks: u32,
+    /// How often somebody joined a session while it was to be ended, and when that is tried again.
+    #[serde(default)]
+    pub(super) joined: (u32, Timestamp),
+    /// Restored objects that others wrote since: to be compared with what was taken out.
+    pub(super) again: BTreeSet<HostPath>,
+    /// Objects that no action could be made for.
+    pub(super) shown: BTreeSet<HostPath>,
+    /// Actions that the hands have.
+    pub(super) busy: BTreeSet<ActionId>,
+    /// Actions that were asked, refused or failed.
+    pub(super) unresolved: BTreeSet<ActionId>,
+    /// Of these, those to be judged again.
+    pub(super) reconsidered: BTreeSet<ActionId>,
+    /// Stops that hold.
+    pub(super) stops: BTreeSet<ActionId>,
+    /// Subjects not known to be gone; of them those not stopped.
+    pub(super) live: BTreeSet<ProcessKey>,
+    pub(super) running: BTreeSet<ProcessKey>,
+    pub(super) settled: u32,
+}
+
+impl Plan {
+    pub(crate) fn enqueue(&mut self, place: Place) {
+        self.later.remove(&place.2);
+        self.pending.remove(&place.2);
+        self.shown.remove(&place.2);
+        self.queue.insert(place);
+        self.quiet_ticks = 0;
+    }
+
+    /// Others wrote a restored path.
+    pub(crate) fn look_again(&mut self, path: HostPath) {
+        self.again.insert(path);
+    }
+
+    /// It is planned again at a later time.
+    pub(crate) fn waits(&self, path: &HostPath) -> bool {
+        self.later.contains(path)
+    }
+
+    /// A new live subject.
+    pub(crate) fn see_live(&mut self, key: ProcessKey) {
+        self.fresh.insert(key);
+        self.live.insert(key);
+        self.running.insert(key);
+        self.impatient = false;
+        self.quiet_since = None;
+    }
+
+    pub(super) fn set(&mut self, id: ActionId, change: impl FnOnce(&mut Step)) {
+        let Some(step) = self.steps.get_mut(&id) else { return };
+        let before = step.state;
+        change(step);
+        let (busy, unresolved) = (step.is_busy(), step.state == Progressing::Asked || step.failed());
+        let stop = matches!(step.action, Action::SuspendProcesses { .. }) && step.outcome == Some(Outcome::Success);
+        if step.state == Progressing::Settled && before != Progressing::Settled {
+            self.settled += 1;
+        }
+        for (set, member) in [(&mut self.busy, busy), (&mut self.unresolved, unresolved), (&mut self.stops, stop)] {
+            if member {
+                set.insert(id);
+            } else {
+                set.remove(&id);
+            }
+        }
+    }
+
+    pub(super) fn is_any_busy(&self, kind: impl Fn(&Action) -> bool) -> bool {
+        self.busy.iter().filter_map(|id| self.steps.get(id)).any(|step| kind(&step.action))
+    }
+
+    /// All of another incident's plan; its actions keep their numbers.
+    pub(crate) fn absorb(&mut self, other: Self) {
+        self.steps.extend(other.steps);
+        self.fresh.extend(other.fresh);
+        for (service, id) in other.services {
+            self.services.entry(service).or_insert(id);
+        }
+        self.queue.extend(other.queue);
+        self.later.extend(other.later);
+        self.pending.extend(other.pending);
+        self.again.extend(other.again);
+        self.shown.extend(other.shown);
+        self.busy.extend(other.busy);
+        self.unresolved.extend(other.unresolved);
+        self.reconsidered.extend(other.reconsidered);
+        self.stops.extend(other.stops);
+        self.live.extend(other.live);
+        self.running.extend(other.running);
+        self.settled += other.settled;
+        self.proof = Proving::default();
+    }
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is left of an attack at a path, once all that happened there is added up.
+//!
+//! Input: a path's writes, oldest first. Output: a [`Net`]: from which version it can be put back, and what others
+//! wrote since. Pure: the same graph and configuration give the same answer.
+
+use super::is_attack;
+use crate::action::Authored;
+use crate::graph::{FileNode, Graph};
+use crate::id::VersionId;
+use crate::incident::ObjectClass;
+use crate::input::Configuration;
+use crate::path::HostPath;
+
+/// What is left of the attack at a path, once all that happened there is added up.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Net {
+    /// As it was before.
+    Nothing,
+    /// Written and not closed yet: no state to work from.
+    Pending,
+    /// Only the attack made it.
+    Created {
+        expected: VersionId,
+    },
+    /// It was there before, or others share it.
+    Changed {
+        base: VersionId,
+        later: Vec<Authored>,
+        class: ObjectClass,
+    },
+    Unprotected,
+    /// Cannot be put back from what the vault has; in words.
+    Unknown(String),
+}
+
+impl Net {
+    pub(super) const fn class(&self) -> Option<ObjectClass> {
+        match self {
+            Self::Created { .. } => Some(ObjectClass::AttackOnly),
+            Self::Changed { class, .. } => Some(*class),
+            Self::Unprotected => Some(ObjectClass::Unprotected),
+            Self::Nothing | Self::Pending | Self::Unknown(_) => None,
+        }
+    }
+}
+
+pub(crate) fn classify(graph: &Graph, configuration: &Configuration, path: &HostPath, file: &FileNode) -> Net {
+    let attack: Vec<bool> = file.writes.iter().map(|write| is_attack(graph, write.writer, write.invocation)).collect();
+    let Some(first) = attack.iter().position(|attack| *attack) else { return Net::Nothing };
+    let last_attack = attack.iter().rposition(|attack| *attack).unwrap_or(first);
+    let write = &file.writes[first];
+    let recorded = file.writes[first..]
+        .iter()
+        .zip(&attack[first..])
+        .any(|(write, attack)| *attack && write.last != VersionId::UNKNOWN);
+    if !recorded {
+        let kept = configuration.protected.iter().any(|tree| path.is_within(tree.as_bytes()));
+        let open = file.writes.iter().zip(&attack).any(|(write, attack)| *attack && write.pending);
+        return if kept && open { Net::Pending } else { Net::Unprotected };
+    }
+    let earlier = first.checked_sub(1).map(|at| file.writes[at].last).unwrap_or_default();
+    let base = if write.before == VersionId::UNKNOWN { earlier } else { write.before };
+    let absent = write.created;
+    let mixed = attack[first..].iter().any(|attack| !attack);
+    let log = configuration.append_only.iter().any(|glob| matches(glob.as_bytes(), path.as_bytes()));
+    if absent && !file.present() {
+        return Net::Nothing;
+    }
+    // The attack's own file was taken away, and what stands there now is somebody else's.
+    if absent && file.writes[last_attack..].iter().any(|write| write.removed) {
+        return Net::Nothing;
+    }
+    if absent && !mixed {
+        let expected = file.writes.iter().rev().map(|write| write.last).find(|last| *last != VersionId::UNKNOWN);
+        return Net::Created { expected: expected.unwrap_or_default() };
+    }
+    if !absent && base == VersionId::UNKNOWN {
+        return Net::Unknown("the vault has no state of it from before the attack".to_owned());
+    }
+    let mut later: Vec<Authored> = Vec::new();
+    for (write, attack) in file.writes[first..].iter().zip(&attack[first..]) {
+        if write.last == VersionId::UNKNOWN {
+            continue;
+        }
+        match later.last_mut().filter(|last| last.version == write.last) {
+            Some(same) => same.attack |= attack, // two processes wrote what one close recorded
+            None => later.push(Authored { version: write.last, attack: *attack }),
+        }
+    }
+    let class = match (log, mixed) {
+        (true, _) => ObjectClass::Log,
+        (false, true) => ObjectClass::Mixed,
+        (false, false) => ObjectClass::AttackOnly,
+    };
+    Net::Changed { base: if absent { VersionId::UNKNOWN } else { base }, later, class }
+}
+
+/// Glob over a whole path: `*` stands for any bytes of one component.
+pub(crate) fn matches(glob: &[u8], path: &[u8]) -> bool {
+    let (mut g, mut p) = (0, 0);
+    let mut retry: Option<(usize, usize)> = None;
+    while p < path.len() {
+        if glob.get(g) == Some(&b'*') {
+            retry = Some((g + 1, p));
+            g += 1;
+        } else if glob.get(g) == Some(&path[p]) {
+            g += 1;
+            p += 1;
+        } else if let Some((after, from)) = retry.filter(|(_, from)| path[*from] != b'/') {
+            retry = Some((after, from + 1));
+            g = after;
+            p = from + 1;
+        } else {
+            return false;
+        }
+    }
+    glob[g..].iter().all(|byte| *byte == b'*')
+}
