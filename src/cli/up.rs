@@ -62,7 +62,7 @@ fn scope(text: &str) -> Result<ScopeChoice, String> {
 
 impl Up {
     pub(super) fn run(&self, desk: &Desk) -> anyhow::Result<ExitCode> {
-        with_few_arenas();
+        with_little_kept();
         let (mut config, mut problems) = config::load_or_last_good(self.config.as_deref(), self.state.as_deref());
         if let Some(mode) = self.mode {
             config.mode = mode.into();
@@ -82,19 +82,24 @@ impl Up {
     }
 }
 
-/// Begins again with two arenas of glibc's allocator instead of one for almost each thread: what threads free in one
-/// another's stays there: after an hour of work nearly half of the agent's own memory lay in theirs (docs/measured.md). The
-/// number is read once, when a program begins (mallopt(3)).
-fn with_few_arenas() {
-    const ARENAS: &str = "MALLOC_ARENA_MAX";
-    if std::env::var_os(ARENAS).is_some() {
+/// What glibc's allocator reads once, when a program begins (mallopt(3)). Two arenas instead of one for almost each thread:
+/// what threads free in one another's stays there (after an hour of work nearly half of the agent's own memory lay in theirs,
+/// docs/measured.md). And large blocks (a checkpoint has megabytes) always apart, so that they are given back when they are
+/// freed; left alone, the allocator keeps room for them in the heap once it has seen one go.
+const ALLOCATOR: [(&str, &str); 2] = [("MALLOC_ARENA_MAX", "2"), ("MALLOC_MMAP_THRESHOLD_", "131072")];
+
+/// Begins again with an allocator that keeps little.
+fn with_little_kept() {
+    if ALLOCATOR.iter().all(|(name, _)| std::env::var_os(name).is_some()) {
         return;
     }
     let mut words = std::env::args_os();
     let name = words.next().unwrap_or_else(|| "thymus".into());
     let error = match std::env::current_exe() {
-        Ok(program) => Command::new(program).arg0(name).args(words).env(ARENAS, "2").exec(),
+        Ok(program) => Command::new(program).arg0(name).args(words).envs(ALLOCATOR).exec(),
         Err(error) => error,
     };
-    super::warn(&format!("thymus: warning: cannot begin again with fewer arenas, it may need more memory: {error}\n"));
+    super::warn(&format!(
+        "thymus: warning: cannot begin again with another allocator, it may need more memory: {error}\n"
+    ));
 }

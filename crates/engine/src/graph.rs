@@ -60,7 +60,7 @@ pub struct Graph {
     files: Table<HostPath, FileNode>,
     invocations: Table<InvocationId, Invocation>,
     invocations_begun: u64,
-    /// Running starts of units, by the manager that started them and the unit's name.
+    /// Starts of units that run or are kept, by the manager that started them and the unit's name: no more than invocations.
     units: BTreeMap<(ProcessKey, Box<str>), InvocationId>,
     /// What services are made of: who takes it away is remembered, though no version of it is.
     looked_after: BTreeSet<HostPath>,

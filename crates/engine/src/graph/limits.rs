@@ -6,6 +6,7 @@
 
 use super::{FileNode, Graph, Invocation, InvocationId, ProcessNode};
 use crate::id::ProcessKey;
+use crate::incident::InvocationKind;
 use crate::path::HostPath;
 use serde::{Deserialize, Serialize};
 
@@ -89,7 +90,13 @@ impl Graph {
         };
         let look = EVICTION_LOOK_MAX;
         let victim = self.invocations.victim(look, rank).or_else(|| self.invocations.victim(16 * look, rank));
-        if let Some(gone) = victim.and_then(|id| self.invocations.remove(&id)) {
+        if let Some((id, gone)) = victim.and_then(|id| Some((id, self.invocations.remove(&id)?))) {
+            if let InvocationKind::Unit(unit) = &gone.kind {
+                let name = (gone.manager, unit.as_str().into());
+                if self.units.get(&name) == Some(&id) {
+                    self.units.remove(&name);
+                }
+            }
             if gone.references > 0 {
                 self.counters.origins_evicted += 1;
             } else {
