@@ -14,7 +14,9 @@ pub(super) struct Inside {
     /// Cgroup that the program is to be in.
     #[arg(long, value_name = "DIR")]
     cgroup: Option<PathBuf>,
+    /// Program, by its path or name in the scope.
     program: OsString,
+    /// Its arguments.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<OsString>,
 }
