@@ -33,7 +33,7 @@ test: setup build
 	$(THYMUS) drill run ransomware-in-place --seed 102 --ordeal kill-often
 	$(THYMUS) drill run ransomware-copy wiper --seed 103 --respond-after attack-end
 	$(THYMUS) drill run bad-config full-disk --seed 1
-	$(THYMUS) drill run wedged-service crash-loop --seed 2
+	$(THYMUS) drill run wedged-service supervised-service crash-loop --seed 2
 	$(THYMUS) drill run benign --seed 100 --runs 2
 
 drills: setup build  ## the promises of SPECIFICATION.md over 20 seeds, half with the agent outside, half inside; hours
