@@ -2,21 +2,23 @@
 //! Every target in one program: `THYMUS_FUZZ=NAME` chooses, without it their names are printed. The well-formed examples
 //! go to the folder `THYMUS_SEEDS`. All else is libFuzzer's: `-help=1`.
 #![no_main]
-#![allow(dead_code, reason = "of the files of the command line only the parser is used")]
+#![allow(dead_code, unused_imports, reason = "of the files of the command line only the parser is used")]
 
 mod cli;
-#[path = "../../src/config.rs"]
-mod config;
-#[path = "../../src/wanted.rs"]
-mod wanted;
+#[path = "../../src"]
+mod own {
+    pub(crate) mod config;
+    pub(crate) mod wanted;
+}
 
+use own::{config, wanted};
 use std::sync::OnceLock;
 use thymus_engine::fuzz::Target;
 
 static TARGET: OnceLock<Target> = OnceLock::new();
 
 fn choose() {
-    let all = || thymus_engine::fuzz::TARGETS.iter().chain(thymus_host::fuzz::TARGETS).chain([&config::FUZZ, &wanted::FUZZ]);
+    let all = || thymus_engine::fuzz::TARGETS.iter().chain(thymus_host::fuzz::TARGETS).chain([&config::fuzz::FUZZ, &wanted::FUZZ]);
     let wanted = std::env::var("THYMUS_FUZZ").unwrap_or_default();
     let Some(target) = all().find(|target| target.name == wanted) else {
         all().for_each(|target| println!("{}", target.name));

@@ -19,7 +19,6 @@ pub mod supervise;
 mod tree;
 
 pub(crate) use keep::Upstream;
-use tree::OLD;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;

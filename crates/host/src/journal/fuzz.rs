@@ -3,7 +3,7 @@
 
 use super::anchor::Anchor;
 use super::frame::{self, Frames};
-use super::{Intent, Run, binary, decode, json, kind};
+use super::record::{Intent, Run, Story, binary, decode, json, kind};
 use crate::perform::Before;
 use crate::system::UnitState;
 use thymus_engine::engine::Engine;
@@ -40,7 +40,7 @@ pub(crate) fn segment_seeds() -> Vec<Vec<u8>> {
         (kind::EFFECT, binary(&Effect::Prepare { action, incident, what })),
         (kind::INTENT, json(&intent)),
         (kind::SETTLED, json(&(action, thymus_engine::action::Outcome::Success))),
-        (kind::CARRIED, json(&super::Story { intent, outcome: None, undone: false })),
+        (kind::CARRIED, json(&Story { intent, outcome: None, undone: false })),
         (kind::LOST, json(&3_u64)),
     ];
     let records: Vec<(u8, Vec<u8>)> =

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
+use super::read::open_frames;
+use super::scan::{scan, segment_path};
 use super::*;
 use crate::perform::Before;
+use std::io::Write;
 use std::os::unix::fs::FileExt;
 use tempfile::TempDir;
+use thymus_engine::Action;
 
 fn intent(action: u64, incident: u64) -> Intent {
     Intent {

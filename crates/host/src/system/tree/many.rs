@@ -4,12 +4,15 @@
 //! As for one file nothing is in its place before its content is on disk, and what is replaced is looked at once more after
 //! the exchange. What is saved is the waiting: two flushes of the file system stand for three of each file.
 
-use super::{Errno, Error, FileKind, FileState, Place, Result, TRIES, Tree, changed, failed, refused};
-use crate::system::{OLD, Placing};
+use super::beside::OLD;
+use super::{Place, Tree, changed, failed, refused};
+use crate::system::{Error, FileState, Placing, Result};
 use rustix::fs::{Mode, OFlags, RenameFlags};
+use rustix::io::Errno;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use thymus_engine::HostPath;
+use thymus_engine::event::FileKind;
 
 /// LIMIT: threads for one action. They compute digests and wait for disks in turn.
 const THREADS_MAX: usize = 8;
@@ -120,15 +123,8 @@ impl Tree<'_> {
         self.step()?;
         let Some(held) = self.hold(place, place.name)? else { return changed(path, "nothing is there any more") };
         self.unlock(&held, path, expected)?;
-        let mut aside = Vec::new();
-        let mut moved = Err(Errno::EXIST);
-        for number in 0..TRIES {
-            aside = self.temporary(path, OLD, number);
-            moved = self.rename(place, place.name, &aside, RenameFlags::NOREPLACE);
-            if !matches!(moved, Err(Errno::EXIST)) {
-                break;
-            }
-        }
+        let (aside, moved) =
+            self.beside(path, OLD, |aside| self.rename(place, place.name, aside, RenameFlags::NOREPLACE));
         let removed = moved.map_err(failed("move aside", path)).and_then(|()| self.step()).and_then(|()| {
             match self.check(place, &aside, expected)? {
                 Some(difference) => changed(path, difference),

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! On a real ext4 in a loop image. Needs root.
 
+use super::fault::Race;
 use super::*;
 use crate::recover::file::{Before, apply, revert, settle_open};
 use crate::scope::Scope;
 use crate::system::System;
 use crate::system::linux::Linux;
+use rustix::fs::XattrFlags;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
