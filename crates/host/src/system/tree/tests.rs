@@ -5,6 +5,7 @@ use super::fault::Race;
 use super::*;
 use crate::recover::file::{Before, apply, revert, settle_open};
 use crate::scope::Scope;
+use crate::system::FileState;
 use crate::system::System;
 use crate::system::linux::Linux;
 use rustix::fs::XattrFlags;
