@@ -61,6 +61,9 @@ impl Place {
     }
 }
 
+/// LIMIT: characters of a line that is shown with the place in it; of longer ones the place alone is told.
+const EXCERPT_MAX: usize = 240;
+
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = crate::cli::show::plain(&self.path.to_string_lossy());
@@ -68,9 +71,12 @@ impl fmt::Display for Problem {
         match &self.place {
             Some(Place { line, column, width, text }) => {
                 let (number, text) = (line.to_string(), crate::cli::show::plain(text));
-                writeln!(f, "{path}:{line}:{column}: {message}")?;
-                writeln!(f, "  {number} | {text}")?;
-                write!(f, "  {:n$} | {:c$}{}", "", "", "^".repeat(*width), n = number.len(), c = column - 1)?;
+                write!(f, "{path}:{line}:{column}: {message}")?;
+                if text.chars().count() <= EXCERPT_MAX {
+                    writeln!(f, "\n  {number} | {text}")?;
+                    let (margin, before) = (" ".repeat(number.len()), " ".repeat(column - 1));
+                    write!(f, "  {margin} | {before}{}", "^".repeat(*width))?;
+                }
             }
             None => write!(f, "{path}: {message}")?,
         }
@@ -88,5 +94,16 @@ mod tests {
         assert_eq!(Place::of(text, 0..7), Place { line: 1, column: 1, width: 5, text: "größe = 1".into() });
         assert_eq!(Place::of(text, 3..4).column, 3);
         assert_eq!(Place::of(text, 999..1_000), Place { line: 2, column: 2, width: 1, text: "ä".into() });
+    }
+
+    #[test]
+    fn an_error_far_along_a_line_is_told_by_its_place_alone() {
+        for column in [70_000, 1 << 20, EXCERPT_MAX + 1] {
+            let text = "x".repeat(column);
+            let place = Some(Place::of(&text, column - 1..column));
+            let problem =
+                Problem { path: "f".into(), place, message: "expected a number".into(), instead: String::new() };
+            assert_eq!(problem.to_string(), format!("f:1:{column}: expected a number"));
+        }
     }
 }

@@ -38,8 +38,13 @@ struct Group(Child);
 
 impl Group {
     fn start(script: &str) -> Self {
-        let mut command = Command::new("sh");
-        command.args(["-c", script]).process_group(0).stdin(Stdio::null()).stdout(Stdio::null());
+        // Interrupted, this program takes it with it.
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "KILL", "sh", "-c", script])
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null());
         Self(command.spawn().unwrap())
     }
 }

@@ -6,7 +6,7 @@
 //! stopped in the middle, what is there is told from everything else, and finished or put back.
 
 use super::look::kind_of;
-use super::{Tree, changed, failed, refused};
+use super::{Held, Tree, changed, failed, refused};
 use crate::system::{CONTENT_BYTES_MAX, Error, FileState, Result, mend};
 use rustix::fs::OFlags;
 use rustix::io::Errno;
@@ -34,15 +34,12 @@ impl Tree<'_> {
         }
         let (before, after) = (self.content(path, expected)?, self.content(path, wanted)?);
         let state = self.state(&held, path, false)?;
-        self.unlock(&held, path, &state)?;
-        let io = |doing| move |source| Error::File { doing, path: path.clone(), source };
-        let mut file = self.reopen(&held, OFlags::RDWR, path)?;
-        let mut now = Vec::new();
-        (&mut file).take(CONTENT_BYTES_MAX).read_to_end(&mut now).map_err(io("read"))?;
-        let Some(appended) = mend::appended(&now, &before, &after) else {
-            return changed(path, "it is neither what it was with something appended, nor what is wanted");
-        };
-        self.overwrite(path, &file, &now, &[&after[..], appended].concat())?;
+        self.while_unlocked(&held, path, &state, |file, now| {
+            let Some(appended) = mend::appended(now, &before, &after) else {
+                return changed(path, "it is neither what it was with something appended, nor what is wanted");
+            };
+            self.overwrite(path, file, now, &[&after[..], appended].concat())
+        })?;
         let metadata = FileState { mtime: (held.stat.st_mtime, wanted.mtime.1), ..wanted.clone() };
         // What was unlocked to be written is locked again with the rest.
         let same =
@@ -53,6 +50,31 @@ impl Tree<'_> {
         let held = self.hold(&place, place.name)?;
         let held = held.ok_or_else(|| failed("find again", path)(Errno::NOENT))?;
         self.state(&held, path, false)
+    }
+
+    /// Hands all that the file holds to `work`, with the inode flags off; back on when it fails, for the caller to set when not.
+    fn while_unlocked(
+        &self,
+        held: &Held,
+        path: &HostPath,
+        state: &FileState,
+        work: impl FnOnce(&File, &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        self.unlock(held, path, state)?;
+        let worked = self.reopen(held, OFlags::RDWR, path).and_then(|mut file| {
+            let mut now = Vec::new();
+            let read = (&mut file).take(CONTENT_BYTES_MAX + 1).read_to_end(&mut now);
+            let bytes = read.map_err(|source| Error::File { doing: "read", path: path.clone(), source })?;
+            if bytes as u64 > CONTENT_BYTES_MAX {
+                return changed(path, format!("it has grown beyond {CONTENT_BYTES_MAX} bytes"));
+            }
+            work(&file, &now)
+        });
+        worked.inspect_err(|_| {
+            self.clean(|| {
+                let _ = if state.flags == 0 { Ok(()) } else { self.set_flags(held, path, state.flags) };
+            });
+        })
     }
 
     fn content(&self, path: &HostPath, state: &FileState) -> Result<Vec<u8>> {
@@ -91,15 +113,12 @@ impl Tree<'_> {
         }
         if state.content != wanted.content {
             let (before, after) = (self.content(path, expected)?, self.content(path, wanted)?);
-            self.unlock(&held, path, &state)?;
-            let mut file = self.reopen(&held, OFlags::RDWR, path)?;
-            let mut now = Vec::new();
-            let read = (&mut file).take(CONTENT_BYTES_MAX).read_to_end(&mut now);
-            read.map_err(|source| Error::File { doing: "read", path: path.clone(), source })?;
-            if !mend::is_between(&now, &before, &after) {
-                return changed(path, "it is neither what it was nor what is wanted");
-            }
-            self.overwrite(path, &file, &now, &after)?;
+            self.while_unlocked(&held, path, &state, |file, now| {
+                if !mend::is_between(now, &before, &after) {
+                    return changed(path, "it is neither what it was nor what is wanted");
+                }
+                self.overwrite(path, file, now, &after)
+            })?;
         }
         self.set_metadata(&held, path, &state, wanted, true)
     }

@@ -5,9 +5,9 @@ use super::fault::Race;
 use super::*;
 use crate::recover::file::{Before, apply, revert, settle_open};
 use crate::scope::Scope;
-use crate::system::FileState;
 use crate::system::System;
 use crate::system::linux::Linux;
+use crate::system::{CONTENT_BYTES_MAX, FileState};
 use rustix::fs::XattrFlags;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -205,6 +205,45 @@ fn everything_is_restored_to_the_bit_and_undone_to_the_bit() {
         }
         assert!(image.leftovers().is_empty(), "{name}: {:?}", image.leftovers());
     }
+}
+
+#[test]
+fn a_log_that_grew_beyond_what_can_be_read_is_refused_whole_and_stays_locked() {
+    let image = Image::new();
+    let scope = image.scope();
+    let mut linux = image.linux(&scope);
+    let (path, x) = (HostPath::from("/etc/x"), image.root().join("etc/x"));
+    put(&x, "one\ntwo\n", 0o640);
+    let wanted = linux.capture(&path).unwrap().unwrap();
+    put(&x, "two\n", 0o640);
+    let expected = linux.capture(&path).unwrap().unwrap();
+    // Sparse: the image is smaller than that.
+    let file = File::options().write(true).open(&x).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"the end", CONTENT_BYTES_MAX).unwrap();
+    chattr("+a", &x);
+    let size = std::fs::metadata(&x).unwrap().len();
+    let refused = linux.write_in_place(&path, &expected, &wanted).unwrap_err().in_words();
+    assert_eq!(std::fs::metadata(&x).unwrap().len(), size, "{refused}");
+    let mut end = [0; 7];
+    std::os::unix::fs::FileExt::read_exact_at(&File::open(&x).unwrap(), &mut end, CONTENT_BYTES_MAX).unwrap();
+    assert_eq!((&end, refused.contains("bytes")), (b"the end", true), "{refused}");
+    assert!(std::fs::remove_file(&x).is_err(), "it may still only be appended to");
+}
+
+#[test]
+fn a_log_that_holds_something_else_is_locked_again() {
+    let image = Image::new();
+    let scope = image.scope();
+    let mut linux = image.linux(&scope);
+    let (path, x) = (HostPath::from("/etc/x"), image.root().join("etc/x"));
+    put(&x, "one\ntwo\n", 0o640);
+    let wanted = linux.capture(&path).unwrap().unwrap();
+    put(&x, "two\n", 0o640);
+    let expected = linux.capture(&path).unwrap().unwrap();
+    put(&x, "nobody knows\n", 0o640);
+    chattr("+a", &x);
+    linux.write_in_place(&path, &expected, &wanted).unwrap_err();
+    assert!(std::fs::remove_file(&x).is_err(), "it may still only be appended to");
 }
 
 #[test]
