@@ -148,6 +148,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
             searching: false,
             health: None,
             acted: Timestamp(0),
+            overtaken: 0,
         };
         let hands = house.hands(&vault, &questions)?;
         let (watched, vault) = (&watched, &vault);
@@ -256,6 +257,8 @@ struct Hot<'a> {
     health: Option<Receiver<probe::Answer>>,
     /// When the hands had done something the last time.
     acted: Timestamp,
+    /// Answers of looks that had begun before that; they are asked for again.
+    overtaken: u64,
 }
 
 /// The prober ends when this goes.
@@ -447,6 +450,8 @@ impl Hot<'_> {
             // what they did. What is not well is told again, and for a while also what is well again.
             if since >= self.acted {
                 self.feed(Input::Health(health));
+            } else {
+                self.overtaken += 1;
             }
         }
         self.pass_on();
@@ -580,6 +585,7 @@ impl Hot<'_> {
             baseline_done: self.baseline_done,
             golden: self.golden.report(),
             late: self.late,
+            overtaken: self.overtaken,
         }));
     }
 

@@ -33,6 +33,7 @@ pub(super) struct Sources<'a> {
     pub(super) golden: std::sync::Arc<thymus_engine::golden::Report>,
     /// Activities on files whose names had gone to others by then.
     pub(super) late: u64,
+    pub(super) overtaken: u64,
 }
 
 /// Before the first tick.
@@ -59,6 +60,7 @@ pub(super) fn view(sources: &Sources<'_>) -> View {
     let more = [
         ("ready", u64::from(sources.baseline_done)),
         ("events_late", sources.late),
+        ("health_overtaken", sources.overtaken),
         ("events_lost", lost),
         ("events_ring_lost", losses.ring),
         ("events_fanotify_lost", losses.fanotify),

@@ -586,8 +586,7 @@ impl Ailment {
             (step.state, step.settled) = (Progressing::Superseded, Some(desk.now));
         }
         self.current = self.current.filter(|current| *current != id);
-        let verdict = Verdict { decision: Decision::Deny, reasons: vec![why.to_owned()] };
-        desk.out.push(Effect::Drop { action: id, verdict });
+        desk.deny(id, why);
     }
 
     // ---- answers ----
@@ -598,8 +597,7 @@ impl Ailment {
             return; // told twice
         }
         if step.state != Progressing::Preparing || self.closed.is_some() {
-            let reasons = vec!["it is not wanted any more".to_owned()];
-            desk.out.push(Effect::Drop { action: id, verdict: Verdict { decision: Decision::Deny, reasons } });
+            desk.deny(id, "it is not wanted any more");
             return;
         }
         desk.units += JUDGEMENT_UNITS;
@@ -607,8 +605,7 @@ impl Ailment {
         let what = step.action.clone();
         if let Expected::Changed(why) = &facts.as_expected {
             let why = why.clone();
-            let reasons = vec![format!("changed since the plan was made: {why}")];
-            desk.out.push(Effect::Drop { action: id, verdict: Verdict { decision: Decision::Deny, reasons } });
+            desk.deny(id, &format!("changed since the plan was made: {why}"));
             if matches!(what, Action::RestartService { .. }) {
                 self.refused = Some(why.clone());
             }
@@ -618,8 +615,7 @@ impl Ailment {
         if let (Merge::Missing(why), true) = (&facts.merge, self.packaged) {
             // The vault lacks it after all: its package's archive comes next, as an action of its own.
             let why = why.clone();
-            let reasons = vec![format!("a version is missing: {why}")];
-            desk.out.push(Effect::Drop { action: id, verdict: Verdict { decision: Decision::Deny, reasons } });
+            desk.deny(id, &format!("a version is missing: {why}"));
             self.settle(desk, id, Outcome::Reverted(why));
             return;
         }

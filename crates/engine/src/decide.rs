@@ -77,7 +77,7 @@ pub(crate) struct Desk<'a> {
 
 impl Desk<'_> {
     /// The action is not permitted, or not wanted any more: the hands forget what they captured for it.
-    fn deny(&mut self, action: ActionId, why: &str) {
+    pub(crate) fn deny(&mut self, action: ActionId, why: &str) {
         let verdict = Verdict { decision: Decision::Deny, reasons: vec![why.to_owned()] };
         self.out.push(Effect::Drop { action, verdict });
     }

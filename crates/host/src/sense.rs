@@ -67,7 +67,8 @@ pub struct Options {
     pub own_writes: bool,
 }
 
-/// Some 20,000 records: what happens in a second of hard work. It is mapped twice, and counts twice as resident.
+/// Room for more than 10,000 records of 144 bytes and a path or a few arguments; a build makes some 10,000 events a second. It is
+/// mapped twice, and counts twice as resident.
 pub const RING_BYTES: u32 = 4 << 20;
 
 impl Default for Options {

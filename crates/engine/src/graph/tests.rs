@@ -145,6 +145,20 @@ fn the_graph_stays_within_its_limits_and_counts_what_it_leaves_out() {
 }
 
 #[test]
+fn starts_of_units_are_forgotten_with_their_invocations() {
+    let limits = Limits { processes: 256, files: 256, invocations: 64 };
+    let mut world = World::with(Engine::with_limits(limits), configuration(Mode::Observe));
+    for number in 0..1_000 {
+        let main = world.fork(world.init);
+        world.exec_of(main, &["/usr/bin/app"], None, Some(&format!("run-u{number}.service")));
+        world.exit(main);
+    }
+    let graph = world.engine.graph();
+    assert!(graph.units.len() <= 64, "{} of {:?}", graph.units.len(), graph.sizes());
+    assert!(graph.units.keys().any(|(_, unit)| &**unit == "run-u999.service"), "the last one is known");
+}
+
+#[test]
 fn an_incident_outlasts_any_flood() {
     let limits = Limits { processes: 256, files: 256, invocations: 64 };
     let mut world = World::with(Engine::with_limits(limits), configuration(Mode::Observe));

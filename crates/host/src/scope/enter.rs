@@ -6,7 +6,8 @@
 //! root made of it. nsenter(1) leaves whom it starts every capability: where the scope has no user namespace of its own,
 //! that is the machine. So the agent starts itself, as `thymus inside`, a process of one thread that goes in, gives up what
 //! the first process does not have, starts the program and waits for it. Not taken over: the first process's filter of
-//! system calls.
+//! system calls. Not prevented: between fork and exec, and when the program is a link to its own `/proc/self/exe`, the scope's
+//! root has a way to the agent's own file; where the scope's root is the machine's, that file can be written.
 //!
 //! Sources: setns(2), capabilities(7), pid_namespaces(7), user_namespaces(7), cgroups(7).
 

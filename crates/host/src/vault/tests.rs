@@ -964,3 +964,28 @@ fn while_the_log_is_written_anew_and_packs_are_cleared_nobody_waits_for_a_versio
     let vault = disk.vault();
     assert_eq!(vault.latest(&path).map(|id| content_of(&vault, id)), newest);
 }
+
+#[test]
+fn retention_waits_until_it_is_worth_writing_the_rest_anew_or_room_is_scarce() {
+    let disk = Disk::new(16);
+    for number in 0..64 {
+        disk.write(&format!("/etc/{number}"), number.to_string());
+    }
+    let vault = disk.vault_with(Options { retention: Duration::ZERO, ..options() });
+    vault.baseline().unwrap();
+    let inner = &vault.0.inner;
+    let save = || vault.renew(&HostPath::from("/etc/0"), ADMINISTRATOR, "close");
+    assert!(!inner.is_worth_retaining(), "nothing can be dropped");
+    let _ = (save(), save());
+    assert_eq!(inner.index().droppable(i64::MAX).len(), 1, "the baseline and the newest stay");
+    assert!(!inner.is_worth_retaining(), "one of more than sixty");
+    for _ in 0..16 {
+        let _ = save();
+    }
+    assert!(inner.is_worth_retaining());
+    let scarce = disk.directory.path().join("scarce");
+    let small = Options { retention: Duration::ZERO, quota_bytes: 4_096, ..options() };
+    let vault = Vault::open(&scarce, &disk.scope(), small).unwrap();
+    vault.baseline().unwrap();
+    assert!(vault.0.inner.is_worth_retaining(), "half of the quota is used");
+}

@@ -594,7 +594,7 @@ impl Inner {
     }
 
     /// Enough can be dropped, or room is scarce.
-    fn is_worth_retaining(&self) -> bool {
+    pub(super) fn is_worth_retaining(&self) -> bool {
         let index = self.index();
         let droppable = index.droppable(self.kept_since_ns()).len();
         droppable * WORTH_DROPPING >= index.count() || self.store.bytes() > self.options.quota_bytes / 2

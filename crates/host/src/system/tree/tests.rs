@@ -207,16 +207,22 @@ fn everything_is_restored_to_the_bit_and_undone_to_the_bit() {
     }
 }
 
+/// What it was, and what the cut left there.
+fn a_cut_log(linux: &mut Linux<'_>, x: &Path) -> (FileState, FileState) {
+    let mut holds = |content| {
+        put(x, content, 0o640);
+        linux.capture(&HostPath::from(X)).unwrap().unwrap()
+    };
+    (holds("one\ntwo\n"), holds("two\n"))
+}
+
 #[test]
 fn a_log_that_grew_beyond_what_can_be_read_is_refused_whole_and_stays_locked() {
     let image = Image::new();
     let scope = image.scope();
     let mut linux = image.linux(&scope);
-    let (path, x) = (HostPath::from("/etc/x"), image.root().join("etc/x"));
-    put(&x, "one\ntwo\n", 0o640);
-    let wanted = linux.capture(&path).unwrap().unwrap();
-    put(&x, "two\n", 0o640);
-    let expected = linux.capture(&path).unwrap().unwrap();
+    let (path, x) = (HostPath::from(X), image.root().join("etc/x"));
+    let (wanted, expected) = a_cut_log(&mut linux, &x);
     // Sparse: the image is smaller than that.
     let file = File::options().write(true).open(&x).unwrap();
     std::os::unix::fs::FileExt::write_all_at(&file, b"the end", CONTENT_BYTES_MAX).unwrap();
@@ -235,11 +241,8 @@ fn a_log_that_holds_something_else_is_locked_again() {
     let image = Image::new();
     let scope = image.scope();
     let mut linux = image.linux(&scope);
-    let (path, x) = (HostPath::from("/etc/x"), image.root().join("etc/x"));
-    put(&x, "one\ntwo\n", 0o640);
-    let wanted = linux.capture(&path).unwrap().unwrap();
-    put(&x, "two\n", 0o640);
-    let expected = linux.capture(&path).unwrap().unwrap();
+    let (path, x) = (HostPath::from(X), image.root().join("etc/x"));
+    let (wanted, expected) = a_cut_log(&mut linux, &x);
     put(&x, "nobody knows\n", 0o640);
     chattr("+a", &x);
     linux.write_in_place(&path, &expected, &wanted).unwrap_err();
