@@ -6,13 +6,18 @@
 //! root made of it. nsenter(1) leaves whom it starts every capability: where the scope has no user namespace of its own,
 //! that is the machine. So the agent starts itself, as `thymus inside`, a process of one thread that goes in, gives up what
 //! the first process does not have, starts the program and waits for it. Not taken over: the first process's filter of
-//! system calls. Not prevented: between fork and exec, and when the program is a link to its own `/proc/self/exe`, the scope's
-//! root has a way to the agent's own file; where the scope's root is the machine's, that file can be written.
+//! system calls.
 //!
-//! Sources: setns(2), capabilities(7), pid_namespaces(7), user_namespaces(7), cgroups(7).
+//! INVARIANT: what goes in is a sealed copy in memory, not the agent's file. Between fork and exec, and when the program is a
+//! link to its own `/proc/self/exe`, the scope's root has a way to what runs there; where it is the machine's root, to write
+//! to it (as with runc, CVE-2019-5736).
+//!
+//! Sources: setns(2), capabilities(7), pid_namespaces(7), user_namespaces(7), cgroups(7), memfd_create(2), fcntl(2).
 
 use super::Scope;
-use rustix::fd::OwnedFd;
+use rustix::fd::{AsRawFd, OwnedFd};
+use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use rustix::thread::{CapabilitySet, ThreadNameSpaceType};
 use std::ffi::OsString;
@@ -21,6 +26,7 @@ use std::io::{self, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 /// Exit status of [`run`] when the program could not be started, as of a shell.
 pub const NOT_STARTED: u8 = 127;
@@ -43,6 +49,10 @@ const NAMESPACES: [(&str, ThreadNameSpaceType); 8] = [
 pub enum Error {
     #[error("process {0} is not the first of a pid namespace of its own, or is gone")]
     NotFirst(u32),
+    #[error("the scope has no first process to go in by")]
+    NoFirst,
+    #[error("cannot copy the own program into memory: {0}")]
+    Copy(io::Error),
     #[error("cannot {what} to run a program in the scope of process {leader}")]
     Enter {
         what: &'static str,
@@ -69,18 +79,39 @@ pub struct Inside {
     pub arguments: Vec<OsString>,
 }
 
-/// `program` in the scope, to be given arguments. `None`: the scope has no first process.
-pub(crate) fn command(scope: &Scope, program: &str, cgroup: Option<&Path>) -> Option<Command> {
+/// `program` in the scope, to be given arguments.
+pub(crate) fn command(scope: &Scope, program: &str, cgroup: Option<&Path>) -> Result<Command, Error> {
+    static COPY: Mutex<Option<OwnedFd>> = Mutex::new(None);
     if scope.is_whole_host() {
-        return Some(Command::new(program));
+        return Ok(Command::new(program));
     }
-    let mut command = Command::new("/proc/self/exe");
-    command.args(["inside", &scope.leader()?.to_string()]);
+    let leader = scope.leader().ok_or(Error::NoFirst)?;
+    let mut copy = COPY.lock().unwrap_or_else(PoisonError::into_inner);
+    let copy = match &*copy {
+        Some(copy) => copy.as_raw_fd(),
+        None => copy.insert(sealed_copy(Path::new("/proc/self/exe")).map_err(Error::Copy)?).as_raw_fd(),
+    };
+    // It is closed only after the kernel has found the program by it.
+    let mut command = Command::new(format!("/proc/self/fd/{copy}"));
+    command.args(["inside", &leader.to_string()]);
     if let Some(cgroup) = cgroup {
         command.arg("--cgroup").arg(cgroup);
     }
     command.args(["--", program]);
-    Some(command)
+    Ok(command)
+}
+
+/// Nobody can write to it, by whatever way it is opened.
+fn sealed_copy(program: &Path) -> io::Result<OwnedFd> {
+    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+    let made = match rustix::fs::memfd_create("thymus", flags | MemfdFlags::EXEC) {
+        Err(Errno::INVAL) => rustix::fs::memfd_create("thymus", flags), // before Linux 6.3
+        made => made,
+    };
+    let mut copy = File::from(made?);
+    io::copy(&mut File::open(program)?, &mut copy)?;
+    rustix::fs::fcntl_add_seals(&copy, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    Ok(copy.into())
 }
 
 /// Body of `thymus inside`: gives the exit status of the program, or 128 and the number of the signal that ended it. The
@@ -88,7 +119,7 @@ pub(crate) fn command(scope: &Scope, program: &str, cgroup: Option<&Path>) -> Op
 pub fn run(inside: &Inside) -> Result<u8, Error> {
     let leader = inside.leader;
     let failed = |what: &'static str| move |source: io::Error| Error::Enter { what, leader, source };
-    let refused = |what: &'static str| move |errno: rustix::io::Errno| failed(what)(errno.into());
+    let refused = |what: &'static str| move |errno: Errno| failed(what)(errno.into());
     // Held first: what is read of the number afterwards is of this process, or entering fails.
     let pid = i32::try_from(leader).ok().and_then(Pid::from_raw).ok_or(Error::NotFirst(leader))?;
     let held = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| Error::NotFirst(leader))?;
@@ -159,7 +190,6 @@ impl Bounds {
 
     /// Whatever this process starts has no more.
     fn keep(self) -> rustix::io::Result<()> {
-        use rustix::io::Errno;
         for capability in (0..CAPABILITIES).filter(|bit| self.capabilities >> bit & 1 == 0) {
             match rustix::thread::remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(1 << capability))
             {
@@ -247,6 +277,18 @@ mod tests {
         assert_eq!(Bounds::parse("NSpid:\t4711\t1\n"), None, "what it may have is not known");
         let run = run(&Inside { leader: std::process::id(), cgroup: None, program: "true".into(), arguments: vec![] });
         assert!(matches!(run, Err(Error::NotFirst(_))));
+    }
+
+    #[test]
+    fn the_copy_that_goes_in_runs_and_cannot_be_written_by_root() {
+        let program = Path::new("/bin/true");
+        let copy = sealed_copy(program).unwrap();
+        let name = format!("/proc/self/fd/{}", copy.as_raw_fd());
+        assert!(Command::new(&name).status().unwrap().success());
+        let opened = OpenOptions::new().write(true).open(&name);
+        assert!(opened.and_then(|mut opened| opened.write_all(b"#!/bin/sh\n")).is_err());
+        assert!(OpenOptions::new().write(true).truncate(true).open(&name).is_err());
+        assert_eq!(std::fs::read(&name).unwrap(), std::fs::read(program).unwrap());
     }
 
     #[test]

@@ -48,8 +48,8 @@ pub(crate) fn run(scope: &Scope, words: &[&str], input: &[u8], limit: Duration) 
     let Some((program, arguments)) = words.split_first() else {
         return Err(Error::Probe { what: what(), why: "there is no program to run".to_owned() });
     };
-    let no_leader = || Error::Probe { what: what(), why: "the scope has no init process to ask".to_owned() };
-    let mut command = enter::command(scope, program, None).ok_or_else(no_leader)?;
+    let outside = |error: enter::Error| Error::Probe { what: what(), why: error.to_string() };
+    let mut command = enter::command(scope, program, None).map_err(outside)?;
     command.args(arguments);
     command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LANG", "C").env("SYSTEMD_COLORS", "0");
     command.current_dir("/").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());

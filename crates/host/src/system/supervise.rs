@@ -217,8 +217,8 @@ impl Supervisor {
         let user = if declared.user.is_empty() { "root" } else { &declared.user };
         let (uid, gid, home) =
             account(scope, user).ok_or_else(|| failed(unit, format!("there is no user `{user}`")))?;
-        let no_leader = || failed(unit, "the scope has no init process");
-        let mut command = enter::command(scope, "setsid", cgroup).ok_or_else(no_leader)?;
+        let outside = |error: enter::Error| failed(unit, error.to_string());
+        let mut command = enter::command(scope, "setsid", cgroup).map_err(outside)?;
         if uid != 0 {
             let ids = ["--reuid", &uid.to_string(), "--regid", &gid.to_string(), "--init-groups", "--"];
             command.arg("setpriv").args(ids);

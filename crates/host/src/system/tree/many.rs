@@ -10,7 +10,7 @@ use crate::system::{Error, FileState, Placing, Result};
 use rustix::fs::{Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 use thymus_engine::HostPath;
 use thymus_engine::event::FileKind;
 
@@ -168,8 +168,7 @@ fn side_by_side<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) ->
 
 /// Tests count the steps of one thread.
 fn threads() -> usize {
-    if cfg!(test) {
-        return 1;
-    }
-    std::thread::available_parallelism().map_or(2, |count| 2 * count.get()).min(THREADS_MAX)
+    static THREADS: LazyLock<usize> =
+        LazyLock::new(|| std::thread::available_parallelism().map_or(2, |count| 2 * count.get()).min(THREADS_MAX));
+    if cfg!(test) { 1 } else { *THREADS }
 }

@@ -293,6 +293,68 @@ fn a_fault_between_any_two_system_calls_is_put_back_and_a_crash_is_settled() {
     }
 }
 
+/// Overwritten, taken away and made by the attack.
+fn set_up_many(image: &Image, linux: &mut Linux<'_>) -> Vec<(HostPath, Before)> {
+    let directory = image.root().join("etc");
+    std::fs::remove_dir_all(&directory).unwrap();
+    std::fs::create_dir(&directory).unwrap();
+    let one = |number: usize| {
+        let (path, x) = (HostPath::from(format!("/etc/{number}").as_str()), directory.join(number.to_string()));
+        if number % 5 != 1 {
+            put(&x, &format!("good {number}"), 0o640);
+        }
+        let wanted = linux.capture(&path).unwrap();
+        match number % 5 {
+            0 => std::fs::remove_file(&x).unwrap(),
+            _ => put(&x, &format!("bad {number}"), 0o666),
+        }
+        (path.clone(), Before::new(linux.capture(&path).unwrap(), wanted, false))
+    };
+    (0..10).map(one).collect()
+}
+
+#[test]
+fn many_files_are_each_wanted_or_as_they_were_whatever_step_fails_or_crashes() {
+    use crate::recover::many;
+    let image = Image::new();
+    let scope = image.scope();
+    for crash in [false, true] {
+        let mut step = 0;
+        loop {
+            let mut linux = image.linux(&scope);
+            let files = set_up_many(&image, &mut linux);
+            linux.fault.seen.set(0);
+            linux.fault.at.set(Some(step));
+            linux.fault.crash.set(crash);
+            let mut outcome = many::apply(&mut linux, &files);
+            let failed = linux.fault.seen.get() > step;
+            let place = format!("{} at {step}", if crash { "crash" } else { "fault" });
+            let mut linux = image.linux(&scope);
+            if crash && failed {
+                outcome = many::settle_open(&mut linux, &files, "it crashed");
+            }
+            let not_done = match outcome {
+                Outcome::Success => Vec::new(),
+                Outcome::Partly(not_done) => not_done.into_iter().map(|(path, _)| path).collect(),
+                Outcome::Reverted(_) => files.iter().map(|(path, _)| path.clone()).collect(),
+                other => panic!("{place}: {other:?}"),
+            };
+            for (path, captured) in &files {
+                let found = linux.look(path).unwrap();
+                let state = if not_done.contains(path) { &captured.before } else { &captured.wanted };
+                assert!(is(&found, state), "{place}: `{path}`: {found:?}, not {state:?}");
+            }
+            assert!(image.leftovers().is_empty(), "{place}: {:?}", image.leftovers());
+            if !failed {
+                assert!(not_done.is_empty());
+                break;
+            }
+            step += 1;
+        }
+        assert!(step > 20, "{step} steps");
+    }
+}
+
 #[test]
 fn hostile_names_are_restored_right() {
     let image = Image::new();
