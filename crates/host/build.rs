@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 fn main() {
-    for source in ["kernel.h", "record.h", "process", "file", "session", "sense.bpf.c", "tasks.bpf.c"] {
+    for source in ["kernel.h", "record.h", "process", "file", "network", "session", "sense.bpf.c", "tasks.bpf.c"] {
         println!("cargo::rerun-if-changed=src/sense/{source}");
     }
     let out = PathBuf::from(std::env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));

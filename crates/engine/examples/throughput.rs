@@ -277,6 +277,7 @@ impl Rounds {
                     }
                 }
                 Activity::Authentication(told) => self.key(&mut told.session),
+                Activity::Network(told) => self.key(&mut told.actor),
                 Activity::Content(told) => {
                     self.key(&mut told.actor);
                     self.path(&mut told.path);

@@ -75,6 +75,8 @@ const FILE: u32 = 1001;
 const CONTENT: u32 = FILE;
 /// OCSF Process Activity.
 const PROCESS: u32 = 1007;
+/// OCSF Network Activity.
+const NETWORK: u32 = 4001;
 
 /// One detector. Sees every event once, in order. Must not block, allocate without limit, or look at a clock: time is
 /// `look.event.time`. Must not know the names, paths or order of any particular attack.
@@ -160,6 +162,8 @@ detectors! {
     socket_shell: socket_shell::SocketShell,
     from_memory: from_memory::FromMemory,
     download: download::Download,
+    listener: listener::Listener,
+    scan: scan::Scan,
     encryption: encryption::Encryption,
     destruction: destruction::Destruction,
     decoy: decoy::Decoy,

@@ -27,6 +27,8 @@ pub enum Activity {
     File(FileActivity),
     /// Class 1001, activity 3: what a change made of a content, told once it was read.
     Content(Content),
+    /// Class 4001.
+    Network(NetworkActivity),
     /// Class 3002.
     Authentication(Authentication),
     /// Events that a sensor lost, tied to a time: class 0, Base Event.
@@ -246,6 +248,47 @@ pub enum Form {
     Data,
     /// No form that we know, and no order: encrypted, or random.
     Opaque,
+}
+
+/// OCSF Network Activity (class 4001): a connection of TCP, or a listener.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NetworkActivity {
+    pub activity: NetworkActivityId,
+    /// Who connected, accepted or listened, also when another process has the socket by now.
+    pub actor: ProcessKey,
+    /// It was accepted, or is listened on.
+    pub inbound: bool,
+    /// Port 0: none was chosen yet.
+    pub local: Endpoint,
+    /// `None`: a listener.
+    pub remote: Option<Endpoint>,
+    /// What went over it; only with the end of a connection.
+    pub traffic: Option<Traffic>,
+    /// It was there before the agent looked.
+    #[serde(default)]
+    pub before: bool,
+}
+
+/// OCSF `activity_id` of class 4001, as far as we see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum NetworkActivityId {
+    /// 1: a connection stands.
+    Open,
+    /// 2: a connection or a listener ended, in whatever way.
+    Close,
+    /// 4: nobody answered, or there is no way there.
+    Fail,
+    /// 5: nobody listens there.
+    Refuse,
+    /// 7: a program waits for connections.
+    Listen,
+}
+
+/// Bytes of content, as the host's own end counts them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Traffic {
+    pub received: u64,
+    pub sent: u64,
 }
 
 /// OCSF Authentication (class 3002).

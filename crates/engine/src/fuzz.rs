@@ -7,7 +7,7 @@ use crate::action::{Action, Expected, Facts, Merge, Outcome, Packaged};
 use crate::engine::{Engine, STEP_WORK_MAX};
 use crate::event::{
     Activity, AuthService, Authentication, Change, Endpoint, Event, File, FileActivity, FileActivityId, FileKind, Loss,
-    Mode as FileMode, Origin, Process, ProcessActivity, ProcessActivityId, User,
+    Mode as FileMode, NetworkActivity, NetworkActivityId, Origin, Process, ProcessActivity, ProcessActivityId, User,
 };
 use crate::guard::Policies;
 use crate::health::{Certificate, Disk, Firewall, Health, Service};
@@ -435,6 +435,20 @@ fn told(bytes: &[u8]) -> Vec<(Timestamp, Input)> {
                 actor_uid: Some(user.uid),
                 uid: user.euid,
                 src_endpoint: Some(endpoint),
+            }),
+            23 if detail & 8 == 0 => Activity::Network(NetworkActivity {
+                activity: [
+                    NetworkActivityId::Open,
+                    NetworkActivityId::Close,
+                    NetworkActivityId::Refuse,
+                    NetworkActivityId::Listen,
+                ][usize::from(other) % 4],
+                actor: who(actor),
+                inbound: detail & 1 == 0,
+                local: endpoint.clone(),
+                remote: (detail & 2 == 0).then(|| Endpoint { port: thing.into(), ..endpoint.clone() }),
+                traffic: None,
+                before: detail & 4 == 0,
             }),
             23 => Activity::Loss(Loss {
                 source: "file/queue".to_owned(),

@@ -202,6 +202,7 @@ impl Graph {
             Activity::Authentication(activity) => self.observe_authentication(activity),
             Activity::File(_)
             | Activity::Content(_)
+            | Activity::Network(_)
             | Activity::Loss(_)
             | Activity::Finding(_)
             | Activity::Incident(_)

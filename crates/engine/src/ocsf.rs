@@ -7,8 +7,8 @@
 use crate::action::{Action, Outcome, Tactic};
 use crate::event::{
     Activity, AuthService, Authentication, Change, Confidence, Content, Endpoint, Event, File, FileActivity,
-    FileActivityId, FileKind, Finding, IncidentFinding, Loss, Process, ProcessActivity, ProcessActivityId, Remediation,
-    Shape,
+    FileActivityId, FileKind, Finding, IncidentFinding, Loss, NetworkActivity, NetworkActivityId, Process,
+    ProcessActivity, ProcessActivityId, Remediation, Shape, Traffic,
 };
 use crate::id::{ProcessKey, Timestamp};
 use crate::incident::Stage;
@@ -42,6 +42,7 @@ pub fn to_ocsf(event: &Event, clock: &Clock) -> Value {
         Activity::Process(process) => of_process(process, clock),
         Activity::File(file) => of_file(file, clock),
         Activity::Content(content) => of_content(content, clock),
+        Activity::Network(network) => of_network(network, clock),
         Activity::Authentication(login) => of_authentication(login, clock),
         Activity::Loss(loss) => of_loss(loss, clock),
         Activity::Finding(finding) => of_finding(finding, event, clock),
@@ -190,6 +191,46 @@ fn of_content(activity: &Content, clock: &Clock) -> Class {
                 "before": activity.before.map(shape),
                 "after": shape(activity.after),
             })),
+        })),
+    }
+}
+
+fn of_network(activity: &NetworkActivity, clock: &Clock) -> Class {
+    const SOURCE: u8 = 1;
+    let (activity_id, activity_name) = match activity.activity {
+        NetworkActivityId::Open => (1, "Open"),
+        NetworkActivityId::Close => (2, "Close"),
+        NetworkActivityId::Fail => (4, "Fail"),
+        NetworkActivityId::Refuse => (5, "Refuse"),
+        NetworkActivityId::Listen => (7, "Listen"),
+    };
+    let local = Some(endpoint(&activity.local));
+    let remote = activity.remote.as_ref().map(endpoint);
+    let (from, to) = if activity.inbound { (remote, local) } else { (local, remote) };
+    let (direction_id, direction) = if activity.inbound { (1, "Inbound") } else { (2, "Outbound") };
+    Class {
+        class_uid: 4001,
+        name: "Network Activity",
+        activity_id,
+        activity_name,
+        severity_id: INFORMATIONAL,
+        attributes: object(json!({
+            "actor": actor(activity.actor, clock),
+            "src_endpoint": from,
+            "dst_endpoint": to,
+            "connection_info": {
+                "direction_id": direction_id,
+                "direction": direction,
+                "protocol_num": 6,
+                "protocol_name": "tcp",
+            },
+            "initiator_id": SOURCE,
+            // Out is away from the source, whoever that is.
+            "traffic": activity.traffic.map(|Traffic { received, sent }| {
+                let (bytes_out, bytes_in) = if activity.inbound { (received, sent) } else { (sent, received) };
+                json!({ "bytes_in": bytes_in, "bytes_out": bytes_out, "bytes": received.saturating_add(sent) })
+            }),
+            "unmapped": object(json!({ "before": activity.before.then_some(true) })),
         })),
     }
 }

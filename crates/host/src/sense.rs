@@ -11,6 +11,7 @@ mod file;
 mod kernel;
 mod mounts;
 mod names;
+mod network;
 mod process;
 mod session;
 pub mod wire;
@@ -24,6 +25,7 @@ use file::{Around, Files};
 use kernel::{Programs, TaskIterator};
 use mounts::Mounts;
 use names::Names;
+use network::Listeners;
 use process::Processes;
 use rustix::event::epoll;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -158,6 +160,7 @@ pub struct Sensors {
     scope: Scope,
     programs: Programs,
     processes: Processes,
+    listeners: Listeners,
     names: Names,
     files: Files,
     mounts: Mounts,
@@ -208,6 +211,7 @@ impl Sensors {
             scope,
             programs,
             processes,
+            listeners: Listeners::default(),
             names: Names::new(),
             files,
             mounts: Mounts::default(),
@@ -225,10 +229,11 @@ impl Sensors {
         Ok(sensors)
     }
 
-    /// Processes and sessions that were there already. Call once, before the first [`Sensors::poll`]; what happens
-    /// meanwhile is neither missed nor told twice.
+    /// Processes and sessions that were there already; listeners and connections come with the next [`Sensors::poll`]. Call
+    /// once, before the first of these; what happens meanwhile is neither missed nor told twice.
     pub fn inventory(&mut self, out: &mut Vec<Observed>) -> Result<(), Error> {
-        self.processes.inventory(&self.mounts, out)
+        self.processes.inventory(&self.mounts, out)?;
+        self.programs.tell_sockets()
     }
 
     /// Waits up to `timeout` for something to happen and appends what did, in order.
@@ -281,6 +286,11 @@ impl Sensors {
             };
             match record.head.kind {
                 wire::KIND_CALL | wire::KIND_OPEN | wire::KIND_WRITE => self.files.record(&record, &mut around, out),
+                wire::KIND_FLOW => {
+                    if !self.listeners.record(&record, around.processes, around.mounts, out) {
+                        self.unreadable += 1;
+                    }
+                }
                 _ => around.processes.record(&record, around.mounts, out),
             }
         }

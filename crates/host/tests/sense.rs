@@ -4,11 +4,15 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
 use std::ffi::OsStr;
+use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output};
 use std::time::{Duration, Instant};
-use thymus_engine::event::{Activity, FileActivity, FileActivityId, FileKind, ProcessActivity, ProcessActivityId};
+use thymus_engine::event::{
+    Activity, FileActivity, FileActivityId, FileKind, NetworkActivity, NetworkActivityId, ProcessActivity,
+    ProcessActivityId, Traffic,
+};
 use thymus_engine::{HostPath, ProcessKey};
 use thymus_host::scope::Scope;
 use thymus_host::sense::{self, HookState, Observed, Options, Sensors};
@@ -555,4 +559,102 @@ fn who_makes_many_files_wakes_the_sensors_once_a_millisecond_and_none_is_missed(
     seen.extend(collect(&mut sensors, "nothing comes any more", |_| true));
     let closed = files(&seen).filter(|file| file.activity == FileActivityId::Close).count();
     assert_eq!((closed, sensors.losses().unreadable), (5_000, 0));
+}
+
+/// What was told of the network from now on, until `enough`.
+fn network(sensors: &mut Sensors, enough: impl Fn(&[NetworkActivity]) -> bool) -> Vec<NetworkActivity> {
+    let (mut told, deadline) = (Vec::new(), Instant::now() + Duration::from_secs(20));
+    while !enough(&told) {
+        let mut out = Vec::new();
+        sensors.poll(Duration::from_millis(20), &mut out).unwrap();
+        told.extend(out.into_iter().filter_map(|observed| match observed.activity {
+            Activity::Network(network) => Some(network),
+            _ => None,
+        }));
+        assert!(Instant::now() < deadline, "timed out: {told:#?}");
+    }
+    told
+}
+
+/// Listens on loopback, takes one connection in a child, reads 5 bytes and answers 3; then connects to the same port in vain.
+const TALK: &str = r#"
+    use IO::Socket::INET;
+    my $listener = IO::Socket::INET->new(Listen => 1, LocalAddr => "127.0.0.1") or die $!;
+    my $port = $listener->sockport;
+    my $child = fork;
+    if (!$child) {
+        my $one = $listener->accept or die $!;
+        read($one, my $got, 5); print $one "yes"; close $one;
+        exit 0;
+    }
+    my $one = IO::Socket::INET->new(PeerAddr => "127.0.0.1:$port") or die $!;
+    print $one "hello"; $one->flush; read($one, my $got, 3); close $one;
+    waitpid $child, 0; close $listener;
+    IO::Socket::INET->new(PeerAddr => "127.0.0.1:$port") and die "somebody listens";
+    print "$$ $child $port";
+"#;
+
+#[test]
+fn a_connection_is_told_by_both_ends_with_who_had_it_and_what_went_over_it() {
+    let ground = Ground::new("network");
+    let mut sensors = ground.start();
+    let text = String::from_utf8(ground.perl(TALK)).unwrap();
+    let numbers: Vec<u32> = text.split(' ').map(|number| number.parse().unwrap()).collect();
+    let (parent, child, port) = (numbers[0], numbers[1], u16::try_from(numbers[2]).unwrap());
+    let ended = |told: &[NetworkActivity]| told.iter().any(|one| one.activity == NetworkActivityId::Refuse);
+    let all = |told: &[NetworkActivity]| {
+        ended(told) && told.iter().filter(|one| one.activity == NetworkActivityId::Close).count() >= 3
+    };
+    let told = network(&mut sensors, all);
+    let of = |activity, pid: u32| -> Vec<&NetworkActivity> {
+        told.iter().filter(|one| one.activity == activity && one.actor.pid == pid).collect()
+    };
+    let listens = of(NetworkActivityId::Listen, parent);
+    assert_eq!(listens.len(), 1, "{told:#?}");
+    assert_eq!((listens[0].local.port, &listens[0].remote, listens[0].inbound), (port, &None, true));
+    let (out, taken) = (of(NetworkActivityId::Open, parent), of(NetworkActivityId::Open, child));
+    assert_eq!((out.len(), taken.len()), (1, 1), "{told:#?}");
+    assert_eq!((out[0].inbound, out[0].remote.as_ref().unwrap().port), (false, port));
+    assert_eq!((taken[0].inbound, taken[0].local.port), (true, port));
+    assert_eq!(Some(&out[0].local), taken[0].remote.as_ref(), "one end's own is the other's peer");
+    assert_eq!(out[0].local.ip, IpAddr::from([127, 0, 0, 1]));
+    let traffic = |pid| of(NetworkActivityId::Close, pid).iter().find_map(|one| one.traffic).unwrap();
+    assert_eq!(traffic(parent), Traffic { received: 3, sent: 5 });
+    assert_eq!(traffic(child), Traffic { received: 5, sent: 3 });
+    assert!(of(NetworkActivityId::Close, parent).iter().any(|one| one.remote.is_none()), "the listener's end");
+    assert_eq!(of(NetworkActivityId::Refuse, parent).len(), 1, "{told:#?}");
+    assert!(told.iter().all(|one| !one.before));
+}
+
+#[test]
+fn connections_and_listeners_from_before_are_told_once_and_so_is_their_end() {
+    let ground = Ground::new("sockets");
+    let script = r#"
+        use IO::Socket::INET;
+        my $listener = IO::Socket::INET->new(Listen => 1, LocalAddr => "127.0.0.1") or die $!;
+        my $out = IO::Socket::INET->new(PeerAddr => "127.0.0.1:" . $listener->sockport) or die $!;
+        my $in = $listener->accept or die $!;
+        $| = 1; print $listener->sockport, "\n"; <STDIN>; print $out "late"; close $out; read($in, my $got, 4); close $in;
+    "#;
+    let mut command = ground.command("perl");
+    command.arg("-e").arg(script).stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut line).unwrap();
+    let port: u16 = line.trim().parse().unwrap();
+    let mut sensors = ground.start();
+    sensors.inventory(&mut Vec::new()).unwrap();
+    let told = network(&mut sensors, |told| told.len() >= 3);
+    assert!(told.iter().all(|one| one.before && one.actor.pid == child.id()), "{told:#?}");
+    let listener = told.iter().find(|one| one.activity == NetworkActivityId::Listen).unwrap();
+    assert_eq!((told.len(), listener.local.port), (3, port));
+    let mut ends: Vec<bool> =
+        told.iter().filter(|one| one.activity == NetworkActivityId::Open).map(|one| one.inbound).collect();
+    ends.sort_unstable();
+    assert_eq!(ends, [false, true], "the accepted end is the one with the listener's port");
+    drop(child.stdin.take());
+    let closed = network(&mut sensors, |told| told.len() >= 3);
+    assert!(closed.iter().all(|one| one.activity == NetworkActivityId::Close), "{closed:#?}");
+    assert!(closed.iter().any(|one| one.traffic == Some(Traffic { received: 0, sent: 4 })), "{closed:#?}");
+    child.wait().unwrap();
 }

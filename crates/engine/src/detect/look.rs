@@ -3,8 +3,8 @@
 
 use super::{Authority, Claim, Context, Invocation, Lineage, Seen, authority, programs};
 use crate::event::{
-    Activity, Change, Confidence, Content, Event, FileActivity, FileActivityId, FileKind, ProcessActivity,
-    ProcessActivityId,
+    Activity, Change, Confidence, Content, Event, FileActivity, FileActivityId, FileKind, NetworkActivity,
+    ProcessActivity, ProcessActivityId,
 };
 use crate::id::ProcessKey;
 use crate::incident::InvocationKind;
@@ -42,6 +42,7 @@ impl<'a> Look<'a> {
         let actor = match &event.activity {
             Activity::File(file) => file.actor,
             Activity::Content(content) => content.actor,
+            Activity::Network(network) => network.actor,
             Activity::Process(process) if process.activity == ProcessActivityId::Exec => process.process.key,
             Activity::Process(_)
             | Activity::Authentication(_)
@@ -71,6 +72,15 @@ impl<'a> Look<'a> {
     pub fn content(&self) -> Option<&'a Content> {
         match &self.event.activity {
             Activity::Content(content) => Some(content),
+            _ => None,
+        }
+    }
+
+    /// A connection or a listener.
+    #[must_use]
+    pub fn network(&self) -> Option<&'a NetworkActivity> {
+        match &self.event.activity {
+            Activity::Network(network) => Some(network),
             _ => None,
         }
     }

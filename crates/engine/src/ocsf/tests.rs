@@ -216,6 +216,25 @@ fn any_file() -> impl Strategy<Value = Activity> {
     )
 }
 
+fn any_network() -> impl Strategy<Value = Activity> {
+    let id = prop_oneof![
+        Just(NetworkActivityId::Open),
+        Just(NetworkActivityId::Close),
+        Just(NetworkActivityId::Fail),
+        Just(NetworkActivityId::Refuse),
+        Just(NetworkActivityId::Listen),
+    ];
+    let traffic = proptest::option::of(
+        any::<(u32, u32)>().prop_map(|(to, from)| Traffic { received: to.into(), sent: from.into() }),
+    );
+    let local = peer().prop_map(|peer| peer.unwrap_or(Endpoint { ip: std::net::Ipv4Addr::LOCALHOST.into(), port: 22 }));
+    (id, key(), any::<bool>(), local, peer(), traffic, any::<bool>()).prop_map(
+        |(activity, actor, inbound, local, remote, traffic, before)| {
+            Activity::Network(NetworkActivity { activity, actor, inbound, local, remote, traffic, before })
+        },
+    )
+}
+
 fn any_authentication() -> impl Strategy<Value = Activity> {
     let service =
         prop_oneof![Just(AuthService::Sshd), Just(AuthService::Su), Just(AuthService::Sudo), Just(AuthService::Login),];
@@ -293,7 +312,14 @@ fn any_remediation() -> impl Strategy<Value = Activity> {
 }
 
 fn any_event() -> impl Strategy<Value = Event> {
-    let activity = prop_oneof![any_process(), any_file(), any_authentication(), any_conclusion(), any_remediation()];
+    let activity = prop_oneof![
+        any_process(),
+        any_file(),
+        any_network(),
+        any_authentication(),
+        any_conclusion(),
+        any_remediation()
+    ];
     (any::<u64>(), time(), activity).prop_map(|(id, time, activity)| Event { id: EventId(id), time, activity })
 }
 
@@ -341,6 +367,27 @@ fn the_check_finds_what_is_wrong() {
 #[test]
 fn the_schema_is_the_version_that_is_claimed() {
     assert_eq!(schema()["version"], VERSION);
+}
+
+#[test]
+fn the_source_of_a_connection_is_who_asked_for_it_and_bytes_count_from_there() {
+    let at = |host, port| Endpoint { ip: std::net::Ipv4Addr::new(192, 0, 2, host).into(), port };
+    let of = |inbound| {
+        let told = NetworkActivity {
+            activity: NetworkActivityId::Close,
+            actor: ProcessKey::default(),
+            inbound,
+            local: at(1, 22),
+            remote: Some(at(2, 40_000)),
+            traffic: Some(Traffic { received: 5, sent: 700 }),
+            before: false,
+        };
+        to_ocsf(&Event { id: EventId(1), time: Timestamp(0), activity: Activity::Network(told) }, &clock())
+    };
+    let (asked, asks) = (of(true), of(false));
+    assert_eq!((&asked["src_endpoint"]["ip"], &asks["src_endpoint"]["ip"]), (&json!("192.0.2.2"), &json!("192.0.2.1")));
+    assert_eq!((&asked["traffic"]["bytes_out"], &asked["traffic"]["bytes_in"]), (&json!(5), &json!(700)));
+    assert_eq!((&asks["traffic"]["bytes_out"], &asks["traffic"]["bytes_in"]), (&json!(700), &json!(5)));
 }
 
 #[test]

@@ -23,15 +23,16 @@ pub(super) enum Class {
     Credentials = 13,
     Inject = 14,
     Uring = 15,
+    Accept = 16,
 }
 
 use Class::{
-    Attributes, Credentials, Exec, Inject, Link, Mkdir, Mknod, Open, Rename, Symlink, Truncate, Unlink, Uring, Write,
-    Xattr,
+    Accept, Attributes, Credentials, Exec, Inject, Link, Mkdir, Mknod, Open, Rename, Symlink, Truncate, Unlink, Uring,
+    Write, Xattr,
 };
 
 /// Class, x86-64 number, i386 number (0: has none, or is counted with another).
-const CALLS: [(Class, u16, u16); 81] = [
+const CALLS: [(Class, u16, u16); 83] = [
     (Write, 1, 4),           // write
     (Open, 2, 5),            // open
     (Write, 9, 192),         // mmap, mmap2
@@ -40,6 +41,7 @@ const CALLS: [(Class, u16, u16); 81] = [
     (Write, 20, 146),        // writev
     (Write, 40, 187),        // sendfile
     (Write, 40, 239),        // sendfile64
+    (Accept, 43, 0),         // accept (32-bit programs: by socketcall, which is not looked at)
     (Mknod, 49, 361),        // bind: a socket's name
     (Exec, 59, 11),          // execve
     (Truncate, 76, 92),      // truncate
@@ -101,6 +103,7 @@ const CALLS: [(Class, u16, u16); 81] = [
     (Attributes, 280, 320),  // utimensat
     (Attributes, 280, 412),  // utimensat_time64
     (Write, 285, 324),       // fallocate
+    (Accept, 288, 364),      // accept4
     (Write, 296, 334),       // pwritev
     (Inject, 311, 348),      // process_vm_writev
     (Rename, 316, 353),      // renameat2
@@ -148,7 +151,7 @@ mod tests {
 
     #[test]
     fn every_class_has_a_call() {
-        for number in 1..=15 {
+        for number in 1..=16 {
             assert!(class(number).is_some_and(|class| class as u16 == number), "class {number}");
         }
         assert_eq!(class_of(257), Some(Class::Open));

@@ -77,8 +77,16 @@ struct task_struct {
 // KERNEL 5.14: `__state`; before, this.
 struct task_struct___5_13 { long state; };
 struct linux_binprm { struct file *file; const char *filename, *interp; };
-struct sock_common { u16 skc_family; };
-struct sock { struct sock_common __sk_common; };
+struct in6_addr { union { u8 u6_addr8[16]; } in6_u; };
+struct sock_common {
+    u32 skc_daddr, skc_rcv_saddr;
+    u16 skc_dport, skc_num, skc_family;
+    volatile unsigned char skc_state;
+    struct in6_addr skc_v6_daddr, skc_v6_rcv_saddr;
+    unsigned long skc_flags;
+};
+struct sock { struct sock_common __sk_common; u16 sk_protocol; int sk_err; };
+struct tcp_sock { u64 bytes_received, bytes_sent, bytes_retrans; };
 struct socket { short type; struct sock *sk; };
 struct io_kiocb { u8 opcode; };
 struct open_how { u64 flags, mode, resolve; };
@@ -86,6 +94,7 @@ struct io_open { struct open_how how; };
 struct seq_file;
 struct bpf_iter_meta { struct seq_file *seq; };
 struct bpf_iter__task { struct bpf_iter_meta *meta; struct task_struct *task; };
+struct bpf_iter__task_file { struct bpf_iter_meta *meta; struct task_struct *task; u32 fd; struct file *file; };
 
 #pragma clang attribute pop
 

@@ -19,15 +19,20 @@ static SENSE: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"),
 static TASKS: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/tasks.bpf.o")));
 
 /// Each program and what is not seen without it.
-const PROGRAMS: [(&str, &str, &str); 7] = [
+const PROGRAMS: [(&str, &str, &str); 9] = [
     ("sched_process_fork", "process", "forks: children are found when they first do something else"),
     ("sched_process_exec", "process", "programs that start, their arguments and parents"),
     ("sched_process_exit", "process", "ends of processes and of sessions"),
     ("sys_enter", "file", "what a call will do before it returns: the vault treats every open as a write"),
     ("sys_exit", "file", "times of file operations, first writes, changes of user, ptrace"),
     ("cgroup_mkdir", "session", "units made since the last look at the cgroup tree (it is read again on a miss)"),
+    ("inet_sock_set_state", "network", "connections that are made and end, and programs that begin to listen"),
+    (SOCKETS, "network", "connections and listeners that were there before the agent"),
     ("io_uring_submit_req", "file", "io_uring requests before they take effect (names are still seen)"),
 ];
+
+/// An iterator: it runs when it is read.
+const SOCKETS: &str = "sockets";
 
 /// As in `file/file.bpf.h`, `struct call`.
 #[derive(Clone, Copy, Debug, FromBytes, Immutable, KnownLayout)]
@@ -53,6 +58,7 @@ pub(super) struct Programs {
     // Fields drop in this order: first the reader, then what feeds it.
     ring: RingBuffer<'static>,
     _links: Vec<Link>,
+    sockets: Option<Link>,
     _object: Object,
     inbox: Inbox,
     ring_map: MapHandle,
@@ -125,13 +131,14 @@ impl Programs {
                     .map_err(|source| Error::Load { program: "sense", source })?
             }
         };
-        let mut links = Vec::new();
+        let (mut links, mut sockets) = (Vec::new(), None);
         for program in object.progs_mut() {
             let Some((name, ..)) = PROGRAMS.iter().find(|(name, ..)| program.name() == *name) else { continue };
             if refused.iter().any(|(other, _)| other == name) {
                 continue;
             }
             match program.attach() {
+                Ok(link) if *name == SOCKETS => sockets = Some(link),
                 Ok(link) => links.push(link),
                 Err(error) => refused.push((name, format!("{error:#}"))),
             }
@@ -152,7 +159,7 @@ impl Programs {
             added.map(drop).and_then(|()| builder.build()).map_err(|source| Error::Load { program: "ring", source })?
         };
         let (lost, running) = (map(&object, "lost")?, Arc::new(map(&object, "running")?));
-        Ok(Self { ring, _links: links, _object: object, inbox, ring_map, lost, running, hooks })
+        Ok(Self { ring, _links: links, sockets, _object: object, inbox, ring_map, lost, running, hooks })
     }
 
     /// Becomes readable when a record has come.
@@ -165,6 +172,16 @@ impl Programs {
         self.ring.consume().map_err(|source| Error::Load { program: "ring", source })?;
         records.append(&mut self.inbox.lock().unwrap_or_else(PoisonError::into_inner));
         Ok(())
+    }
+
+    /// Tells of every connection and listener that is there already, by records as of those to come.
+    pub(super) fn tell_sockets(&self) -> Result<(), Error> {
+        let Some(link) = &self.sockets else { return Ok(()) };
+        libbpf_rs::Iter::new(link)
+            .map_err(|source| Error::Load { program: SOCKETS, source })?
+            .read_to_end(&mut Vec::new())
+            .map(drop)
+            .map_err(|source| Error::Kernel { what: "read the list of sockets", source })
     }
 
     /// Records that found no room, since start.

@@ -16,6 +16,7 @@ enum kind {
     KIND_CGROUP = 9,     // cgroup made: `cgroup`, text = its path
     KIND_URING = 10,     // io_uring request that may change files; nr = opcode
     KIND_TASK = 11,      // from the task iterator
+    KIND_FLOW = 12,      // a connection or a listener; nr = OCSF activity, text = struct flow
 };
 
 enum flag {
@@ -34,19 +35,23 @@ enum flag {
 #define ENVIRONMENT_BYTES 2048
 #define NAME_BYTES 256
 
-struct record {
-    u64 time, enter, start, cgroup;
-    u64 parent_start, other_start, device, inode;
-    u64 base_device;
-    u32 kind, nr;
-    u32 pid, tid, parent_pid, other_pid;
-    u32 uid, euid, gid, login_uid;
-    u32 generation, mode, flags, value;
+#define HEAD \
+    u64 time, enter, start, cgroup; \
+    u64 parent_start, other_start, device, inode; \
+    u64 base_device; \
+    u32 kind, nr; \
+    u32 pid, tid, parent_pid, other_pid; \
+    u32 uid, euid, gid, login_uid; \
+    u32 generation, mode, flags, value; \
     u16 path_bytes, base_bytes, text_bytes, environment_bytes, script_bytes, class, reserved[2];
+
+struct head { HEAD };
+struct record {
+    HEAD
     u8 data[DATA_BYTES + DATA_SLACK];
 };
 #define RECORD_HEAD __builtin_offsetof(struct record, data)
-_Static_assert(RECORD_HEAD == 144, "as RecordHead in wire.rs");
+_Static_assert(RECORD_HEAD == 144 && sizeof(struct head) == RECORD_HEAD, "as RecordHead in wire.rs");
 _Static_assert(__builtin_offsetof(struct record, kind) == 72, "as RecordHead in wire.rs");
 _Static_assert(__builtin_offsetof(struct record, path_bytes) == 128, "as RecordHead in wire.rs");
 
@@ -88,6 +93,25 @@ static __always_inline bool in_scope(void)
     return false;
 }
 
+#define CGROUPS_MAX 64 // LIMIT: levels of the cgroup tree; a process below them counts as outside
+
+// `config.scope_cgroup` is 0: everybody is.
+static __always_inline bool is_member(struct task_struct *task)
+{
+    if (!config.scope_cgroup)
+        return true;
+    struct cgroup *cgroup = task->cgroups->dfl_cgrp;
+    for (int level = 0; level < CGROUPS_MAX; level++) {
+        if (cgroup->kn->id == config.scope_cgroup)
+            return true;
+        struct cgroup_subsys_state *parent = cgroup->self.parent;
+        if (!parent)
+            return false;
+        cgroup = parent->cgroup;
+    }
+    return false;
+}
+
 // What the verifier knows the type of (a task and what it leads to) is read directly: a load, where BPF_CORE_READ is a call.
 // Each system call that we look at pays for it.
 
@@ -113,18 +137,32 @@ static __always_inline u32 pid_of(struct task_struct *task)
     return 0;
 }
 
-static __always_inline void fill_user(struct record *record, struct task_struct *task)
+static __always_inline void fill_user(struct head *head, struct task_struct *task)
 {
     const struct cred *cred = task->cred;
     if (cred) {
-        record->uid = cred->uid.val;
-        record->euid = cred->euid.val;
-        record->gid = cred->gid.val;
+        head->uid = cred->uid.val;
+        head->euid = cred->euid.val;
+        head->gid = cred->gid.val;
     }
-    record->login_uid = bpf_core_field_exists(task->loginuid) ? task->loginuid.val : (u32)-1;
+    head->login_uid = bpf_core_field_exists(task->loginuid) ? task->loginuid.val : (u32)-1;
 }
 
-// Who did it: the head of a record about `task`.
+// Who did it.
+static __always_inline void fill_head(struct head *head, struct task_struct *task, u32 kind)
+{
+    struct task_struct *leader = task->group_leader;
+    head->time = bpf_ktime_get_boot_ns();
+    head->enter = head->time;
+    head->kind = kind;
+    head->start = leader->start_boottime;
+    head->pid = pid_of(leader);
+    head->tid = leader == task ? head->pid : pid_of(task);
+    head->cgroup = task->cgroups->dfl_cgrp->kn->id;
+    fill_user(head, task);
+}
+
+// A record about `task` in the room that all programs of this processor share: none of them runs in an interrupt.
 static __always_inline struct record *begin_for(struct task_struct *task, u32 kind)
 {
     u32 zero = 0;
@@ -132,15 +170,7 @@ static __always_inline struct record *begin_for(struct task_struct *task, u32 ki
     if (!record)
         return 0;
     __builtin_memset(record, 0, RECORD_HEAD);
-    struct task_struct *leader = task->group_leader;
-    record->time = bpf_ktime_get_boot_ns();
-    record->enter = record->time;
-    record->kind = kind;
-    record->start = leader->start_boottime;
-    record->pid = pid_of(leader);
-    record->tid = leader == task ? record->pid : pid_of(task);
-    record->cgroup = task->cgroups->dfl_cgrp->kn->id;
-    fill_user(record, task);
+    fill_head((struct head *)record, task, kind);
     return record;
 }
 
@@ -171,17 +201,22 @@ static __always_inline u64 wake(u32 kind)
     }
 }
 
-static __always_inline void submit(struct record *record, u32 data_bytes)
+static __always_inline void tell(void *record, u64 size, u32 kind)
 {
-    u64 size = RECORD_HEAD + (data_bytes & (2 * DATA_BYTES - 1));
-    if (size > sizeof(struct record))
-        size = sizeof(struct record);
-    if (bpf_ringbuf_output(&ring, record, size, wake(record->kind))) {
+    if (bpf_ringbuf_output(&ring, record, size, wake(kind))) {
         u32 zero = 0;
         u64 *count = bpf_map_lookup_elem(&lost, &zero);
         if (count)
             *count += 1;
     }
+}
+
+static __always_inline void submit(struct record *record, u32 data_bytes)
+{
+    u64 size = RECORD_HEAD + (data_bytes & (2 * DATA_BYTES - 1));
+    if (size > sizeof(struct record))
+        size = sizeof(struct record);
+    tell(record, size, record->kind);
 }
 
 // Names from `dentry` up to the root of its file system, last first, each ended by NUL. Returns the new offset.

@@ -16,7 +16,6 @@ enum life { LIFE_RUNS = 0, LIFE_STOPPED = 1, LIFE_ZOMBIE = 2 };
 #define PF_KTHREAD 0x00200000
 #define STOPPED_OR_TRACED (4 | 8)
 #define EXIT_ZOMBIE_OR_DEAD (0x20 | 0x10)
-#define CGROUPS_MAX 64 // LIMIT: levels of the cgroup tree; a process below them counts as outside
 
 static __always_inline u32 life_of(struct task_struct *task)
 {
@@ -24,23 +23,6 @@ static __always_inline u32 life_of(struct task_struct *task)
         return task->signal->nr_threads > 1 ? LIFE_RUNS : LIFE_ZOMBIE; // its other threads live on
     long state = bpf_core_field_exists(task->__state) ? task->__state : ((struct task_struct___5_13 *)task)->state;
     return state & STOPPED_OR_TRACED ? LIFE_STOPPED : LIFE_RUNS;
-}
-
-// `config.scope_cgroup` is 0: everybody is.
-static __always_inline bool is_member(struct task_struct *task)
-{
-    if (!config.scope_cgroup)
-        return true;
-    struct cgroup *cgroup = task->cgroups->dfl_cgrp;
-    for (int level = 0; level < CGROUPS_MAX; level++) {
-        if (cgroup->kn->id == config.scope_cgroup)
-            return true;
-        struct cgroup_subsys_state *parent = cgroup->self.parent;
-        if (!parent)
-            return false;
-        cgroup = parent->cgroup;
-    }
-    return false;
 }
 
 // Every process of the scope, and no more of it than a stop needs to know.

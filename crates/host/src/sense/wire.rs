@@ -79,6 +79,27 @@ pub struct Member {
 }
 const _: () = assert!(size_of::<Member>() == 24);
 
+/// As written by `network/network.bpf.h`, `struct flow`: the text of a [`KIND_FLOW`] record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Flow {
+    pub local: [u8; 16],
+    pub remote: [u8; 16],
+    /// Bytes of content, when it is over.
+    pub sent: u64,
+    pub received: u64,
+    pub local_port: u16,
+    /// 0: a listener.
+    pub remote_port: u16,
+    /// 4 or 6.
+    pub family: u8,
+    pub inbound: u8,
+    /// 1: it was there before the agent looked.
+    pub before: u8,
+    pub reserved: u8,
+}
+const _: () = assert!(size_of::<Flow>() == 56);
+
 pub const KIND_FORK: u32 = 1;
 pub const KIND_EXEC: u32 = 2;
 pub const KIND_EXIT: u32 = 3;
@@ -90,6 +111,7 @@ pub const KIND_WRITE: u32 = 8;
 pub const KIND_CGROUP: u32 = 9;
 pub const KIND_URING: u32 = 10;
 pub const KIND_TASK: u32 = 11;
+pub const KIND_FLOW: u32 = 12;
 
 pub const FLAG_STDIO: u32 = 7;
 pub const FLAG_FILELESS: u32 = 8;

@@ -2,12 +2,12 @@
 // Files: system calls that change names, content or attributes. Names come from fanotify, except where a descriptor
 // leads to the file.
 #pragma once
-#include "../record.h"
+#include "../network/network.bpf.h"
 
 enum class {
     CLASS_NONE, CLASS_OPEN, CLASS_WRITE, CLASS_RENAME, CLASS_UNLINK, CLASS_MKDIR, CLASS_MKNOD, CLASS_LINK,
     CLASS_SYMLINK, CLASS_ATTRIBUTES, CLASS_XATTR, CLASS_TRUNCATE, CLASS_EXEC, CLASS_CREDENTIALS, CLASS_INJECT,
-    CLASS_URING,
+    CLASS_URING, CLASS_ACCEPT,
 };
 struct call { u64 enter; u64 cgroup; u32 nr; u32 flags; };
 #define NR_NONE 0xffffffff // the thread is in no such call
@@ -88,7 +88,8 @@ int BPF_PROG(sys_enter, struct pt_regs *regs, long nr)
     struct arguments arguments = {};
     if (!decode(regs, nr, &arguments))
         return 0;
-    if (arguments.class == CLASS_WRITE || arguments.class == CLASS_CREDENTIALS || arguments.class == CLASS_INJECT)
+    if (arguments.class == CLASS_WRITE || arguments.class == CLASS_CREDENTIALS || arguments.class == CLASS_INJECT ||
+        arguments.class == CLASS_ACCEPT)
         return 0; // all that is needed is still there when it returns
     struct call call = { .nr = arguments.nr, .enter = bpf_ktime_get_boot_ns(), .cgroup = bpf_get_current_cgroup_id() };
     if (arguments.class == CLASS_OPEN) {
@@ -263,6 +264,11 @@ int BPF_PROG(sys_exit, struct pt_regs *regs, long result)
     if (arguments.class == CLASS_INJECT) {
         if (result >= 0)
             injected(task, &arguments);
+        return 0;
+    }
+    if (arguments.class == CLASS_ACCEPT) {
+        if (result >= 0)
+            accepted(task, result);
         return 0;
     }
     if (arguments.class == CLASS_CREDENTIALS) {

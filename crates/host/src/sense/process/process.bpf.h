@@ -5,9 +5,6 @@
 
 #define PF_KTHREAD 0x00200000
 #define SIGNAL_GROUP_EXIT 4
-#define SOCK_STREAM 1
-#define AF_INET 2
-#define AF_INET6 10
 
 // KERNEL 5.5: TP_PROTO(struct task_struct *parent, struct task_struct *child)
 SEC("tp_btf/sched_process_fork")
@@ -20,7 +17,7 @@ int BPF_PROG(sched_process_fork, struct task_struct *parent, struct task_struct 
         return 0;
     record->other_pid = pid_of(child);
     record->other_start = child->start_boottime;
-    fill_user(record, child);
+    fill_user((struct head *)record, child);
     struct task_struct *real = child->real_parent->group_leader;
     record->parent_pid = pid_of(real);
     record->parent_start = real->start_boottime;

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+use super::*;
+use crate::event::{Endpoint, NetworkActivity, NetworkActivityId};
+use std::net::Ipv4Addr;
+
+fn at(host: u8, port: u16) -> Endpoint {
+    Endpoint { ip: Ipv4Addr::new(192, 0, 2, host).into(), port }
+}
+
+fn listens(pid: u32, local: Endpoint) -> NetworkActivity {
+    NetworkActivity {
+        activity: NetworkActivityId::Listen,
+        actor: key(pid),
+        inbound: true,
+        local,
+        remote: None,
+        traffic: None,
+        before: false,
+    }
+}
+
+fn asks(pid: u32, activity: NetworkActivityId, remote: Endpoint) -> Activity {
+    Activity::Network(NetworkActivity { activity, inbound: false, remote: Some(remote), ..listens(pid, at(1, 40_000)) })
+}
+
+fn is_listener(confidence: Confidence) -> [(String, Confidence); 1] {
+    [("foothold/listener".to_owned(), confidence)]
+}
+
+#[test]
+fn a_door_is_seen_when_a_request_or_borrowed_power_opens_it() {
+    let mut world = World::new();
+    world.add(60, NGINX, "/usr/bin/nc.openbsd", (33, 33), (InvocationKind::Request, None));
+    let opens = |world: &World, pid| found(world, &[Activity::Network(listens(pid, at(1, 4_444)))]);
+    assert_eq!(opens(&world, 60), is_listener(Confidence::Medium));
+    assert_eq!(opens(&world, INTRUDER), is_listener(Confidence::Medium));
+    for pid in [USER, ADMIN, DPKG, UNIT, NGINX, OWN_MANAGER] {
+        assert_eq!(opens(&world, pid), [], "{pid}");
+    }
+    world.run(USER, "/home/alice/server");
+    world.run(UNIT, "/tmp/x");
+    assert_eq!(opens(&world, USER), is_listener(Confidence::Low));
+    assert_eq!(opens(&world, UNIT), is_listener(Confidence::Low));
+    let inside = Endpoint { ip: Ipv4Addr::LOCALHOST.into(), port: 4_444 };
+    assert_eq!(found(&world, &[Activity::Network(listens(INTRUDER, inside))]), []);
+    let old = NetworkActivity { before: true, ..listens(INTRUDER, at(1, 4_444)) };
+    assert_eq!(found(&world, &[Activity::Network(old)]), []);
+}
+
+/// `count` different ports asked by `pid`, each told `gap_ns` after the one before.
+fn scan(world: &World, pid: u32, count: u16, gap_ns: u64, answer: NetworkActivityId) -> Vec<(String, Confidence)> {
+    let (mut detectors, mut out, configuration) = (Detectors::default(), Vec::new(), configuration());
+    let context = Context { configuration: &configuration, change_window: false };
+    for port in 0..count {
+        let activity = asks(pid, answer, at(u8::try_from(port % 4).unwrap(), 1 + port));
+        let event = Event { id: EventId(port.into()), time: Timestamp(1 + u64::from(port) * gap_ns), activity };
+        detectors.observe(&event, world, &context, &mut out);
+    }
+    out.into_iter().map(|finding| (finding.analytic, finding.confidence)).collect()
+}
+
+#[test]
+fn many_targets_asked_in_vain_within_a_minute_are_a_scan_told_once() {
+    use NetworkActivityId::{Fail, Open, Refuse};
+    let world = World::new();
+    let scanned = |confidence| [("discovery/scan".to_owned(), confidence)];
+    let many = u16::try_from(scan::TARGETS).unwrap() * 3;
+    for answer in [Refuse, Fail] {
+        assert_eq!(scan(&world, INTRUDER, many, 1_000_000, answer), scanned(Confidence::Medium));
+    }
+    assert_eq!(scan(&world, UNIT, many, 1_000_000, Refuse), scanned(Confidence::Low), "monitoring is shown");
+    assert_eq!(scan(&world, ADMIN, many, 1_000_000, Refuse), []);
+    assert_eq!(scan(&world, INTRUDER, many, 1_000_000, Open), [], "a crawler finds somebody");
+    assert_eq!(scan(&world, INTRUDER, many, scan::WITHIN_NS / 8, Refuse), [], "slow: a blind spot, declared");
+    assert_eq!(scan(&world, INTRUDER, u16::try_from(scan::TARGETS).unwrap() - 1, 1, Refuse), []);
+    let again: Vec<Activity> = (0..1_000).map(|_| asks(INTRUDER, Refuse, at(1, 5_432))).collect();
+    assert_eq!(found(&world, &again), [], "a client that tries its one server again and again");
+}
