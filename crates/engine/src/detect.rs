@@ -164,6 +164,7 @@ detectors! {
     download: download::Download,
     listener: listener::Listener,
     scan: scan::Scan,
+    beacon: beacon::Beacon,
     encryption: encryption::Encryption,
     destruction: destruction::Destruction,
     decoy: decoy::Decoy,

@@ -37,8 +37,7 @@ impl Detector for Listener {
             (InvocationKind::Unit(unit), _) if unit.starts_with("user@") => None,
             (_, Authority::Machinery) | (InvocationKind::Unit(_), _) => from_anywhere,
             (InvocationKind::Session | InvocationKind::Cron | InvocationKind::Other, Authority::Nobody) => {
-                let borrowed = look.seen()?.user.euid == 0 && invocation.login.is_some_and(|login| login != 0);
-                if borrowed { Some(Confidence::Medium) } else { from_anywhere }
+                if look.is_borrowed_power() { Some(Confidence::Medium) } else { from_anywhere }
             }
         };
         let title = format!("port {} of {} is listened on by {}", network.local.port, network.local.ip, look.who());

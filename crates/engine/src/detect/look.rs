@@ -150,6 +150,19 @@ impl<'a> Look<'a> {
         login.is_some_and(|login| login != 0 && owner == Some(login))
     }
 
+    /// It belongs to an incident, or to work with a finding of Medium or more on it.
+    #[must_use]
+    pub fn is_suspect(&self) -> bool {
+        self.lineage.is_suspect(self.actor)
+    }
+
+    /// Root's power in the session of an ordinary user.
+    #[must_use]
+    pub fn is_borrowed_power(&self) -> bool {
+        let login = self.invocation().and_then(|invocation| invocation.login);
+        self.seen().is_some_and(|seen| seen.user.euid == 0) && login.is_some_and(|login| login != 0)
+    }
+
     /// How much a change counts that gives its maker a way back in: nothing from those who may, little to one's own
     /// account, `otherwise` from anybody else.
     #[must_use]

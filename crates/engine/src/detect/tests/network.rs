@@ -47,16 +47,20 @@ fn a_door_is_seen_when_a_request_or_borrowed_power_opens_it() {
     assert_eq!(found(&world, &[Activity::Network(old)]), []);
 }
 
-/// `count` different ports asked by `pid`, each told `gap_ns` after the one before.
-fn scan(world: &World, pid: u32, count: u16, gap_ns: u64, answer: NetworkActivityId) -> Vec<(String, Confidence)> {
+fn found_at(world: &World, told: impl IntoIterator<Item = (u64, Activity)>) -> Vec<(String, Confidence)> {
     let (mut detectors, mut out, configuration) = (Detectors::default(), Vec::new(), configuration());
     let context = Context { configuration: &configuration, change_window: false };
-    for port in 0..count {
-        let activity = asks(pid, answer, at(u8::try_from(port % 4).unwrap(), 1 + port));
-        let event = Event { id: EventId(port.into()), time: Timestamp(1 + u64::from(port) * gap_ns), activity };
+    for (time, activity) in told {
+        let event = Event { id: EventId(time), time: Timestamp(time), activity };
         detectors.observe(&event, world, &context, &mut out);
     }
     out.into_iter().map(|finding| (finding.analytic, finding.confidence)).collect()
+}
+
+/// `count` different ports asked by `pid`, each told `gap_ns` after the one before.
+fn scan(world: &World, pid: u32, count: u16, gap_ns: u64, answer: NetworkActivityId) -> Vec<(String, Confidence)> {
+    let ask = |port| asks(pid, answer, at(u8::try_from(port % 4).unwrap(), 1 + port));
+    found_at(world, (0..count).map(|port| (1 + u64::from(port) * gap_ns, ask(port))))
 }
 
 #[test]
@@ -75,4 +79,41 @@ fn many_targets_asked_in_vain_within_a_minute_are_a_scan_told_once() {
     assert_eq!(scan(&world, INTRUDER, u16::try_from(scan::TARGETS).unwrap() - 1, 1, Refuse), []);
     let again: Vec<Activity> = (0..1_000).map(|_| asks(INTRUDER, Refuse, at(1, 5_432))).collect();
     assert_eq!(found(&world, &again), [], "a client that tries its one server again and again");
+}
+
+/// `pid` calls after each of `pauses`, in seconds.
+fn calls(world: &World, pid: u32, remote: &Endpoint, pauses: &[u64]) -> Vec<(String, Confidence)> {
+    let mut now = 1;
+    let call = |pause: &u64| {
+        now += pause * 1_000_000_000;
+        (now, asks(pid, NetworkActivityId::Open, remote.clone()))
+    };
+    found_at(world, pauses.iter().map(call).collect::<Vec<_>>())
+}
+
+#[test]
+fn even_calls_of_what_nobody_answers_for_are_a_beacon_told_once() {
+    let mut world = World::new();
+    world.add(60, NGINX, "/usr/bin/curl", (33, 33), (InvocationKind::Request, None));
+    let remote = at(9, 443);
+    let even = [30; 40];
+    let beacon = |confidence| [("command-and-control/beacon".to_owned(), confidence)];
+    assert_eq!(calls(&world, INTRUDER, &remote, &even), beacon(Confidence::Medium));
+    assert_eq!(calls(&world, 60, &remote, &even), beacon(Confidence::Medium));
+    assert_eq!(calls(&world, USER, &remote, &even), beacon(Confidence::Low));
+    for pid in [ADMIN, DPKG, UNIT, NGINX, OWN_MANAGER] {
+        assert_eq!(calls(&world, pid, &remote, &even), [], "{pid}");
+    }
+    world.suspects.push(UNIT);
+    assert_eq!(calls(&world, UNIT, &remote, &even), beacon(Confidence::Medium), "a unit that was planted");
+    let enough = usize::from(beacon::EVEN) + 1;
+    assert_eq!(calls(&world, INTRUDER, &remote, &even[..enough]), beacon(Confidence::Medium));
+    assert_eq!(calls(&world, INTRUDER, &remote, &even[..enough - 1]), []);
+    let jitter = [30, 26, 35, 30, 34, 27, 30, 33, 29, 31];
+    assert_eq!(calls(&world, INTRUDER, &remote, &jitter), beacon(Confidence::Medium));
+    let people = [3, 40, 7, 90, 2, 15, 300, 4, 60, 11, 5, 700, 30, 9];
+    assert_eq!(calls(&world, INTRUDER, &remote, &people), []);
+    assert_eq!(calls(&world, INTRUDER, &remote, &[1; 100]), [], "a load, not a beacon");
+    let inside = Endpoint { ip: Ipv4Addr::LOCALHOST.into(), port: 80 };
+    assert_eq!(calls(&world, INTRUDER, &inside, &even), []);
 }
