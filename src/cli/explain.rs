@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use thymus_control::view::Told;
 use thymus_engine::action::{Action, Outcome};
 use thymus_engine::event::Confidence;
+use thymus_engine::graph::Contact;
 use thymus_engine::incident::{ActionRecord, Decision, ObjectClass};
 use thymus_engine::{Incident, IncidentId, ProcessKey, Timestamp};
 
@@ -41,6 +42,7 @@ pub(super) fn text(told: &Told) -> String {
     text += &section("What gave it away", &findings(incident));
     text += &section("Its processes", &subjects(incident));
     text += &section("What it touched", &objects(incident));
+    text += &section("Whom it talked to", &contacts(incident));
     text += &section("What Thymus did", &actions(incident));
     text += &section("What cannot be undone, or needs you", &remains(incident));
     if incident.omitted > 0 {
@@ -154,6 +156,19 @@ fn objects(incident: &Incident) -> Vec<String> {
     incident.objects.iter().map(line).collect()
 }
 
+fn contacts(incident: &Incident) -> Vec<String> {
+    let line = |contact: &Contact| {
+        let Contact { endpoint, inbound, connections, traffic } = contact;
+        let who = match inbound {
+            false => format!("port {} of {}", endpoint.port, endpoint.ip),
+            true => format!("{}, which came to port {}", endpoint.ip, endpoint.port),
+        };
+        let (sent, received) = (show::bytes(traffic.sent), show::bytes(traffic.received));
+        format!("  {who}\n               connections: {connections}; sent {sent}, received {received}\n")
+    };
+    incident.contacts.iter().map(line).collect()
+}
+
 fn actions(incident: &Incident) -> Vec<String> {
     let line = |record: &ActionRecord| {
         let mut line = format!(
@@ -232,6 +247,11 @@ fn remains(incident: &Incident) -> Vec<String> {
             (None, Decision::Deny) => lines.push(format!("  a{}: {name}: not done, refused by the guard\n", record.id)),
             _ => {}
         }
+    }
+    let outside = |contact: &&Contact| contact.traffic.sent > 0 && !contact.endpoint.ip.is_loopback();
+    for contact in incident.contacts.iter().filter(outside) {
+        let (sent, to) = (show::bytes(contact.traffic.sent), contact.endpoint.ip);
+        lines.push(format!("  {sent} went to {to}: what has left the host cannot be taken back\n"));
     }
     for object in incident.objects.iter().filter(|object| object.class == ObjectClass::Unprotected) {
         let path = show::plain(&object.path.to_string());

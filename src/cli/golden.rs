@@ -12,8 +12,9 @@ use std::sync::Arc;
 use thymus_control::view::{Baseline, Check, Doctor, Health, Told, Tree, Uncovered, View};
 use thymus_engine::action::{Action, Authored, Outcome, RestoreFile};
 use thymus_engine::engine::{self, ChangeWindow};
-use thymus_engine::event::{Confidence, Endpoint};
+use thymus_engine::event::{Confidence, Endpoint, Traffic};
 use thymus_engine::golden::{self, Author, Difference, Drift, Golden, Item, Kind, Report, Section, State};
+use thymus_engine::graph::Contact;
 use thymus_engine::guard::Hold;
 use thymus_engine::incident::{
     ActionRecord, Decision, FindingSummary, InvocationKind, Object, ObjectClass, Root, Subject, Verdict,
@@ -54,6 +55,10 @@ fn subject(pid: u32, program: &str, command: &[&str], reason: &str) -> Subject {
         reason: reason.into(),
         alive: false,
     }
+}
+
+fn contact(ip: [u8; 4], port: u16, inbound: bool, connections: u64, traffic: Traffic) -> Contact {
+    Contact { endpoint: Endpoint { ip: ip.into(), port }, inbound, connections, traffic }
 }
 
 fn object(path: HostPath, class: ObjectClass, reason: &str) -> Object {
@@ -155,6 +160,11 @@ fn healed() -> Incident {
                 None,
             ),
             record(7, Action::ReloadService { unit: "ssh.service".into() }, Decision::Deny, "a person holds", None),
+        ],
+        contacts: vec![
+            contact([192, 0, 2, 9], 443, false, 3, Traffic { received: 800, sent: 12_345_678 }),
+            contact([198, 51, 100, 7], 4_444, true, 1, Traffic { received: 90, sent: 4_000 }),
+            contact([127, 0, 0, 1], 80, false, 12, Traffic { received: 5_000, sent: 700 }),
         ],
         omitted: 3,
     }

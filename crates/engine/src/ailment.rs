@@ -817,6 +817,7 @@ impl Ailment {
             subjects: Vec::new(),
             objects: self.objects.values().cloned().collect(),
             actions: crate::decide::records(&self.steps),
+            contacts: Vec::new(),
             omitted: 0,
         }
     }

@@ -14,8 +14,8 @@ use crate::ailment::{self, Ward};
 use crate::decide::{BEGUN_PER_STEP_MAX, Desk};
 use crate::detect::{self, Context, Detectors};
 use crate::diagnose::{Anchor, Case, Met, incident_of, roots};
-use crate::event::{Activity, Confidence, Event, Finding, Loss, ProcessActivityId};
-use crate::graph::{Graph, Limits};
+use crate::event::{Activity, Confidence, Endpoint, Event, Finding, Loss, ProcessActivityId};
+use crate::graph::{Contact, Graph, Limits};
 use crate::guard::{Hold, Policies};
 use crate::id::{ActionId, IncidentId, ProcessKey, Timestamp};
 use crate::incident::{Incident, InvocationKind, Object, Stage, Subject};
@@ -32,9 +32,10 @@ const RESERVED_UNITS: u32 = 512;
 pub const INCIDENTS_MAX: usize = 128;
 /// LIMIT: losses named one by one in a [`View`]; all are counted.
 pub const LOSSES_MAX: usize = 64;
-/// LIMIT: subjects and objects of one incident that a [`View`] shows; further ones are counted as omitted.
+/// LIMIT: subjects, objects and peers of one incident that a [`View`] shows; further ones are counted as omitted.
 pub const VIEW_SUBJECTS_MAX: usize = 512;
 pub const VIEW_OBJECTS_MAX: usize = 2_048;
+pub const VIEW_CONTACTS_MAX: usize = 64;
 
 /// What one step cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -731,6 +732,7 @@ impl Engine {
         });
         let left_out =
             case.subjects.len().saturating_sub(VIEW_SUBJECTS_MAX) + case.objects.len().saturating_sub(VIEW_OBJECTS_MAX);
+        let (contacts, others) = self.contacts(case);
         Incident {
             id: case.id,
             stage: case.stage,
@@ -744,8 +746,27 @@ impl Engine {
             findings: case.findings.iter().map(|claim| claim.summary.clone()).collect(),
             subjects: subjects.collect(),
             objects: objects.collect(),
+            contacts,
             actions: crate::decide::records(&case.plan.steps),
-            omitted: case.omitted + u64::try_from(left_out).unwrap_or(u64::MAX),
+            omitted: case.omitted + others + u64::try_from(left_out).unwrap_or(u64::MAX),
         }
+    }
+
+    /// Whom the processes of an incident talked to, and how many connections and peers are left out.
+    fn contacts(&self, case: &Case) -> (Vec<Contact>, u64) {
+        let (mut all, mut others) = (BTreeMap::<(bool, &Endpoint), Contact>::new(), 0);
+        for contacts in case.subjects.keys().filter_map(|key| self.graph.process(*key)?.contacts.as_ref()) {
+            others += contacts.others;
+            for contact in &contacts.known {
+                all.entry((contact.inbound, &contact.endpoint))
+                    .and_modify(|known| known.add(contact))
+                    .or_insert_with(|| contact.clone());
+            }
+        }
+        let mut contacts: Vec<Contact> = all.into_values().collect();
+        contacts.sort_by_key(|contact| std::cmp::Reverse(contact.traffic.sent));
+        others += u64::try_from(contacts.len().saturating_sub(VIEW_CONTACTS_MAX)).unwrap_or(u64::MAX);
+        contacts.truncate(VIEW_CONTACTS_MAX);
+        (contacts, others)
     }
 }

@@ -11,6 +11,7 @@
 //! to no incident goes first; each loss is counted. Forgetting those changes nothing that can be reached from what is
 //! kept; forgetting a writer or a path may, and is counted apart.
 
+mod contact;
 mod file;
 mod invocation;
 mod join;
@@ -21,6 +22,7 @@ mod table;
 mod tests;
 mod writes;
 
+pub use contact::{CONTACTS_MAX, Contact, Contacts};
 pub use file::{FileNode, WRITES_PER_PATH_MAX, Write};
 pub(crate) use invocation::is_login_program;
 pub use invocation::{Hub, Invocation, InvocationId};
@@ -200,9 +202,9 @@ impl Graph {
             Activity::Process(activity) => self.observe_process(event.time, activity),
             Activity::File(activity) if !ours.contains(&activity.actor) => self.observe_file(event.time, activity),
             Activity::Authentication(activity) => self.observe_authentication(activity),
+            Activity::Network(activity) => self.observe_network(activity),
             Activity::File(_)
             | Activity::Content(_)
-            | Activity::Network(_)
             | Activity::Loss(_)
             | Activity::Finding(_)
             | Activity::Incident(_)

@@ -3,6 +3,7 @@
 
 use crate::action::{Action, Outcome};
 use crate::event::{Confidence, Endpoint};
+use crate::graph::Contact;
 use crate::id::{ActionId, FindingId, IncidentId, ProcessKey, Timestamp, VersionId};
 use crate::path::HostPath;
 use serde::{Deserialize, Serialize};
@@ -72,6 +73,9 @@ pub struct Incident {
     pub findings: Vec<FindingSummary>,
     pub subjects: Vec<Subject>,
     pub objects: Vec<Object>,
+    /// Whom its processes talked to, those that most was sent to first.
+    #[serde(default)]
+    pub contacts: Vec<Contact>,
     pub actions: Vec<ActionRecord>,
     /// What did not fit the limits above, counted.
     pub omitted: u64,

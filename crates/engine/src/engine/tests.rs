@@ -4,7 +4,7 @@
 use super::world::{ALICE, OPS, World, configuration};
 use super::*;
 use crate::action::{Action, Authored, Expected, Merge, Outcome, RestoreFile};
-use crate::event::{FileKind, Origin};
+use crate::event::{FileKind, Origin, Traffic};
 use crate::id::VersionId;
 use crate::incident::{ActionRecord, Decision, ObjectClass};
 use crate::path::HostPath;
@@ -876,4 +876,38 @@ fn incidents_that_meet_become_one() {
     world.find(cron, "exec/planted", Confidence::High);
     world.settle();
     assert!(world.incidents().iter().any(|incident| incident.stage == Stage::Healed));
+}
+
+#[test]
+fn an_incident_says_whom_its_processes_talked_to_and_how_much_was_sent() {
+    let mut world = World::new(Mode::Autonomous);
+    let shell = world.login(ALICE, None);
+    let traffic = |sent| Traffic { sent, received: 10 };
+    world.run(shell, &["/usr/bin/curl"], |world, curl| world.talk(curl, false, (9, 443), traffic(100)));
+    world.run(shell, &["/usr/bin/curl"], |world, curl| {
+        world.talk(curl, false, (9, 443), traffic(200));
+        world.talk(curl, false, (7, 80), traffic(5_000));
+    });
+    world.talk(shell, true, (8, 4_444), traffic(1));
+    let other = world.login(OPS, None);
+    world.talk(other, false, (66, 443), traffic(1_000_000));
+    world.find(shell, "foothold/cron", Confidence::High);
+    world.settle();
+    let incident = only(&world);
+    let seen: Vec<_> = incident
+        .contacts
+        .iter()
+        .map(|one| (one.endpoint.ip.to_string(), one.endpoint.port, one.inbound, one.connections, one.traffic))
+        .collect();
+    let peer = |host, port, inbound, connections, sent, received| {
+        (format!("192.0.2.{host}"), port, inbound, connections, Traffic { sent, received })
+    };
+    let expected = [peer(7, 80, false, 1, 5_000, 10), peer(9, 443, false, 2, 300, 20), peer(8, 4_444, true, 1, 1, 10)];
+    assert_eq!(seen, expected);
+    assert_eq!(incident.omitted, 0);
+    for host in 0..u8::MAX {
+        world.talk(shell, false, (host, 22), traffic(1));
+    }
+    let incident = only(&world);
+    assert!(incident.contacts.len() < 16 && incident.omitted > 200, "{} {}", incident.contacts.len(), incident.omitted);
 }

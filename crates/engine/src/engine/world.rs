@@ -4,8 +4,8 @@
 use crate::action::{Action, Expected, Facts, Merge, Outcome};
 use crate::engine::{Engine, Work};
 use crate::event::{
-    Activity, Change, Confidence, Endpoint, Event, File, FileActivity, FileActivityId, FileKind, Finding, Origin,
-    Process, ProcessActivity, ProcessActivityId, User,
+    Activity, Change, Confidence, Endpoint, Event, File, FileActivity, FileActivityId, FileKind, Finding,
+    NetworkActivity, NetworkActivityId, Origin, Process, ProcessActivity, ProcessActivityId, Traffic, User,
 };
 use crate::id::{ActionId, BootId, EventId, FileKey, FindingId, ProcessKey, Timestamp, VersionId};
 use crate::incident::Incident;
@@ -526,6 +526,24 @@ impl World {
     fn process_event(&mut self, activity: ProcessActivityId, actor: ProcessKey, key: ProcessKey) {
         let Some(process) = self.processes.get(&key).cloned() else { return };
         self.event(Activity::Process(ProcessActivity { activity, actor, process, exit_code: None }));
+    }
+
+    /// A connection of `actor` with host `host` of 192.0.2.0/24: made, and ended after that much.
+    pub(crate) fn talk(&mut self, actor: ProcessKey, inbound: bool, (host, port): (u8, u16), traffic: Traffic) {
+        let at = |host, port| Endpoint { ip: [192, 0, 2, host].into(), port };
+        let (local, remote) = if inbound { (at(1, port), at(host, 40_000)) } else { (at(1, 40_000), at(host, port)) };
+        let opened = NetworkActivity {
+            activity: NetworkActivityId::Open,
+            actor,
+            inbound,
+            local,
+            remote: Some(remote),
+            traffic: None,
+            before: false,
+        };
+        self.event(Activity::Network(opened.clone()));
+        let closed = NetworkActivity { activity: NetworkActivityId::Close, traffic: Some(traffic), ..opened };
+        self.event(Activity::Network(closed));
     }
 
     fn file_event(

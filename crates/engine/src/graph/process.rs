@@ -4,6 +4,7 @@
 //! Input: process events. Output: [`ProcessNode`]s, and what each event means for the invocations. A child begins with
 //! all that its parent is; a program file is joined with its last writer when it is run, not later.
 
+use super::contact::Contacts;
 use super::invocation::Hub;
 use super::join::is_service;
 use super::{FileNode, Graph, InvocationId, Noted};
@@ -52,6 +53,8 @@ pub struct ProcessNode {
     pub ran: Vec<Executed>,
     /// Others that took control of it, latest last; at most four.
     pub injected_by: Vec<ProcessKey>,
+    /// Whom it talked to; `None`: nobody.
+    pub contacts: Option<Box<Contacts>>,
     pub(super) children: u32,
     pub(super) writes: u32,
     /// A finding rests on it: never evicted.
@@ -177,6 +180,7 @@ impl Graph {
             hub: inherited.and_then(|parent| parent.hub).filter(|hub| *hub == Hub::Server),
             ran: inherited.map(|parent| parent.ran.clone()).unwrap_or_default(),
             injected_by: Vec::new(),
+            contacts: None,
             children: 0,
             writes: 0,
             pinned: false,
