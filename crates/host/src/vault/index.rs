@@ -11,6 +11,7 @@ use rustix::fd::OwnedFd;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::sync::Arc;
+use thymus_engine::detect::Bounded;
 use thymus_engine::id::{ProcessKey, Timestamp, VersionId};
 use thymus_engine::path::HostPath;
 
@@ -178,7 +179,7 @@ pub(super) struct Index {
     moved_order: VecDeque<u64>,
     pub(super) held: BTreeMap<HostPath, Held>,
     /// Which inode stands at a path that was made, linked, renamed or deleted since the start; `None`: none does.
-    standing: BTreeMap<HostPath, Option<u64>>,
+    standing: Bounded<HostPath, Option<u64>, STANDING_MAX>,
     pub(super) pins: BTreeSet<HostPath>,
     pub(super) kept: BTreeMap<Digest, i64>,
     pub(super) coverage: Coverage,
@@ -195,15 +196,13 @@ pub(super) struct Fresh<'a> {
     pub(super) note: &'a str,
 }
 
-/// LIMIT: paths whose present inode is remembered; of others, a late close is taken for one of what stands there.
-const STANDING_MAX: usize = 65_536;
+/// LIMIT: paths whose present inode is remembered, those first noted last; of others, a late close is taken for one of what
+/// stands there. A name is late by milliseconds, seldom by a second: that is fewer changes than this.
+const STANDING_MAX: usize = 8_192;
 
 impl Index {
     /// `inode` stands at `path` from now on; `None`: nothing does.
     pub(super) fn stands(&mut self, path: &HostPath, inode: Option<u64>) {
-        if self.standing.len() >= STANDING_MAX && !self.standing.contains_key(path) {
-            self.standing.pop_first();
-        }
         self.standing.insert(path.clone(), inode);
     }
 
