@@ -252,6 +252,7 @@ impl Sensors {
         }
         if time.since_ns(self.checked) >= LOSSES_EVERY_NS {
             self.tell_losses(time, out);
+            self.processes.forget(time);
         }
         out[first..].sort_by_key(|observed| observed.time);
         Ok(())

@@ -43,6 +43,21 @@ impl<K: Eq + Hash + Clone, V> Bounded<K, V> {
         self.young.remove(key).or_else(|| self.old.remove(key))
     }
 
+    /// As [`Bounded::get`], and it counts as no touch.
+    pub(super) fn peek(&self, key: &K) -> Option<&V> {
+        self.young.get(key).or_else(|| self.old.get(key))
+    }
+
+    /// Forgets all others, which counts as no eviction, and gives their room back.
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&V) -> bool) {
+        for generation in [&mut self.young, &mut self.old] {
+            generation.retain(|_, value| keep(value));
+            if generation.capacity() > 4 * generation.len() {
+                generation.shrink_to(2 * generation.len());
+            }
+        }
+    }
+
     /// Changes every value; the order does not matter to `change`.
     pub(super) fn for_each_mut(&mut self, change: impl FnMut(&mut V)) {
         self.young.values_mut().chain(self.old.values_mut()).for_each(change);
@@ -52,6 +67,17 @@ impl<K: Eq + Hash + Clone, V> Bounded<K, V> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_forgotten_on_purpose_takes_no_room_and_is_no_eviction() {
+        let mut map = Bounded::new(1_000);
+        for number in 0..1_500 {
+            map.insert(number, number);
+        }
+        map.retain(|number| number % 100 == 0);
+        assert_eq!((0..1_500).filter(|number| map.peek(number).is_some()).count(), 15);
+        assert!(map.young.capacity() + map.old.capacity() < 200 && map.evicted == 0);
+    }
 
     #[test]
     fn what_was_touched_stays_and_the_rest_is_counted() {

@@ -18,6 +18,10 @@ use thymus_engine::{FileKey, HostPath, ProcessKey, Timestamp};
 /// What happens so long after a process ended, or after one that no record tells of was looked at, may be another's: numbers
 /// are given out in turn, and what a process closes at its end comes before the next round through all of them.
 const REUSED_AFTER_NS: u64 = 5_000_000_000;
+/// Who ended so long ago, or was looked at from outside of the scope, is forgotten: nothing of what it did is still to come.
+const FORGOTTEN_AFTER_NS: u64 = 60_000_000_000;
+/// So often is looked for these.
+const FORGET_EVERY_NS: u64 = 10_000_000_000;
 /// LIMIT: processes remembered, with those that ended not long ago.
 const PROCESSES_MAX: usize = 32_768;
 /// LIMIT: threads remembered.
@@ -69,12 +73,17 @@ struct Known {
 impl Known {
     /// Whoever has its number at `time` may be another, of whose start no record told: one outside the scope.
     fn is_over(&self, time: Timestamp) -> bool {
+        self.is_over_for(REUSED_AFTER_NS, time)
+    }
+
+    /// It ended, or was looked at last, longer ago than that.
+    fn is_over_for(&self, ns: u64, time: Timestamp) -> bool {
         let last = match self.process.key.pid {
             own if own == std::process::id() => None,
             _ if self.in_scope => self.ended,
             _ => Some(self.since),
         };
-        last.is_some_and(|last| time.since_ns(last) > REUSED_AFTER_NS)
+        last.is_some_and(|last| time.since_ns(last) > ns)
     }
 }
 
@@ -95,6 +104,8 @@ pub(super) struct Processes {
     groups: IdMap,
     sessions: Sessions,
     units: Units,
+    /// When it was looked for processes to forget.
+    forgot: Timestamp,
     /// The scope's cgroup as `/proc/PID/cgroup` shows it.
     cgroup: String,
     cgroup_tree: std::path::PathBuf,
@@ -112,9 +123,21 @@ impl Processes {
             groups: IdMap::default(),
             sessions: Sessions::default(),
             units: Units::new(tree),
+            forgot: Timestamp(0),
             cgroup: format!("/{}", mount.unwrap_or(Path::new("")).display()).trim_end_matches('/').to_owned(),
             cgroup_tree: tree.to_owned(),
         }
+    }
+
+    /// Lets go of who is over, now and then.
+    pub(super) fn forget(&mut self, now: Timestamp) {
+        if now.since_ns(self.forgot) < FORGET_EVERY_NS {
+            return;
+        }
+        self.forgot = now;
+        self.table.retain(|known| !known.is_over_for(FORGOTTEN_AFTER_NS, now));
+        let table = &self.table;
+        self.threads.retain(|key| table.peek(&key.pid).is_some_and(|known| known.process.key == *key));
     }
 
     /// The mounts were read again; the leader may be another.
@@ -515,6 +538,34 @@ mod tests {
         assert!(of(ended, 11) && of(lives, 11) && of(stranger, 11));
         assert!(of(lives, 4_000));
         assert!(!of(ended, 20) && !of(stranger, 20));
+    }
+
+    #[test]
+    fn who_ended_a_while_ago_is_forgotten_with_all_threads_and_who_lives_is_not() {
+        let scope = Scope::cgroup(Path::new("/sys/fs/cgroup"), Path::new("/")).expect("a scope");
+        let mut processes = Processes::new(&scope, None);
+        let second = |second: u64| Timestamp(second * 1_000_000_000);
+        let [own, ended, lives, stranger] =
+            [std::process::id(), 1 << 30, (1 << 30) + 1, (1 << 30) + 2].map(|pid| key(pid, 7));
+        for (key, in_scope) in [(own, false), (ended, true), (lives, true), (stranger, false)] {
+            let process = Process { key, ..Process::default() };
+            processes.know(&process, in_scope, false, second(10));
+            processes.threads.insert(key.pid + 1_000, key);
+        }
+        processes.table.get_mut(&ended.pid).expect("known").ended = Some(second(10));
+        let known = |processes: &Processes| {
+            [own, ended, lives, stranger].map(|key| {
+                let threads = [key.pid, key.pid + 1_000].map(|tid| processes.threads.peek(&tid).is_some());
+                assert_eq!(threads[0], threads[1]);
+                assert_eq!(threads[0], processes.table.peek(&key.pid).is_some());
+                threads[0]
+            })
+        };
+        processes.forget(second(30));
+        assert_eq!(known(&processes), [true; 4], "what they did may still be on its way");
+        processes.forget(second(100));
+        assert_eq!(known(&processes), [true, false, true, false]);
+        assert_eq!(processes.evicted(), 0);
     }
 
     #[test]
