@@ -4,7 +4,8 @@
 //!
 //! The build is `make` and `gcc` over small sources below a protected tree, with temporary files in `/tmp` (2,100
 //! processes, 1,800 files written, renamed and removed), or `shell`: as many short processes that compute nothing, the
-//! worst that can be asked. The agent stands outside of the twin; what it and its warden use themselves is told apart.
+//! worst that can be asked; or `connections`: a hundred times as many short connections over loopback, by two processes, with
+//! 100 bytes there and back (auditd is told nothing of those, so `no-audit` with it). The agent stands outside of the twin; what it and its warden use themselves is told apart.
 //! Each round starts it anew on what it knew, so that "off" is off: no mark, no program.
 //!
 //! KERNEL: audit is not of a namespace. For the length of its turn this machine's audit is enabled, with rules for the
@@ -14,7 +15,7 @@
 //!
 //! Interrupted, it tells of the rounds that are complete.
 //!
-//! `load_cost [ROUNDS] [UNITS] [build|shell] [audit|no-audit]`, as root, after `drills/setup bench`; the agent is `thymus` beside it.
+//! `load_cost [ROUNDS] [UNITS] [build|shell|connections] [audit|no-audit]`, as root, after `drills/setup bench`; the agent is `thymus` beside it.
 #![allow(clippy::print_stdout, reason = "a measurement, for people")]
 
 use std::collections::BTreeMap;
@@ -51,6 +52,25 @@ const SHELL: &str = "rm -rf obj && mkdir obj\nfor source in src/*.c; do\n\
   mv obj/.$unit.new obj/$unit.o\n  cat obj/$unit.o $source >obj/$unit.P\n  sort /tmp/$unit.i >obj/$unit.s\n\
   rm /tmp/$unit.i\n  /bin/true\ndone\ncat obj/*.o | cksum >app.list\n";
 
+const CONNECTIONS: &str = r#"
+use IO::Socket::INET;
+my $listener = IO::Socket::INET->new(Listen => 64, LocalAddr => "127.0.0.1") or die $!;
+my ($text, $got) = ("x" x 100);
+if (!fork) {
+    for (1 .. $ARGV[0]) {
+        my $one = $listener->accept or die $!;
+        sysread($one, $got, 100); syswrite($one, $text); close $one;
+    }
+    exit 0;
+}
+my $to = pack_sockaddr_in($listener->sockport, inet_aton("127.0.0.1"));
+for (1 .. $ARGV[0]) {
+    socket(my $one, PF_INET, SOCK_STREAM, 0) && connect($one, $to) or die $!;
+    syswrite($one, $text); sysread($one, $got, 100); close $one;
+}
+wait; exit($?);
+"#;
+
 /// One turn: processor time of the load, of whoever watched it, and the time it took.
 #[derive(Clone, Copy, Default)]
 struct Cost {
@@ -64,7 +84,7 @@ fn main() -> Result<()> {
     let has = |word: &str| arguments.iter().any(|argument| argument == word);
     let mut numbers = arguments.iter().filter_map(|argument| argument.parse().ok());
     let (rounds, units) = (numbers.next().unwrap_or(ROUNDS), numbers.next().unwrap_or(UNITS));
-    let build = !has("shell");
+    let connections = (100 * units).to_string();
     let audit = if has("no-audit") { None } else { Some(Daemon::start()?) };
     interrupt::listen();
 
@@ -72,10 +92,13 @@ fn main() -> Result<()> {
     let mut twin = Twin::new(&disk, "load")?;
     plant(&twin, units)?;
     twin.boot(Confinement::UserNamespace)?;
-    let command: &[&str] = if build { &["make", "-s", "-C", TREE, "clean", "all"] } else { &["sh", "-c", SHELL] };
+    let (kind, command): (_, &[&str]) = match () {
+        () if has("shell") => ("run of short processes", &["sh", "-c", SHELL]),
+        () if has("connections") => ("hundred short connections each", &["perl", "-e", CONNECTIONS, &connections]),
+        () => ("build", &["make", "-s", "-C", TREE, "clean", "all"]),
+    };
     println!(
-        "a {} of {units} units, {rounds} rounds; load of the machine now {}",
-        if build { "build" } else { "run of short processes" },
+        "a {kind} of {units} units, {rounds} rounds; load of the machine now {}",
         std::fs::read_to_string("/proc/loadavg")?.trim()
     );
     if audit.is_some() {
