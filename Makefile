@@ -60,6 +60,7 @@ bench:            ## figures for docs/measured.md; builds for release; 1.5 hours
 	target/release/examples/stop_latency
 	target/release/examples/load_cost
 	target/release/examples/load_cost 10 shell
+	target/release/examples/load_cost 12 100 connections no-audit
 	target/release/examples/restore_speed
 
 cases: setup build  ## records cases/recorded anew, in twins; then `UPDATE=1 cargo test --test cases`, and review the diff

@@ -54,18 +54,19 @@ const SHELL: &str = "rm -rf obj && mkdir obj\nfor source in src/*.c; do\n\
 
 const CONNECTIONS: &str = r#"
 use IO::Socket::INET;
+alarm 120; # neither waits for ever for the other
 my $listener = IO::Socket::INET->new(Listen => 64, LocalAddr => "127.0.0.1") or die $!;
-my ($text, $got) = ("x" x 100);
+my ($at, $text, $got) = ("127.0.0.1:" . $listener->sockport, "x" x 100);
 if (!fork) {
+    alarm 120;
     for (1 .. $ARGV[0]) {
         my $one = $listener->accept or die $!;
         sysread($one, $got, 100); syswrite($one, $text); close $one;
     }
     exit 0;
 }
-my $to = pack_sockaddr_in($listener->sockport, inet_aton("127.0.0.1"));
 for (1 .. $ARGV[0]) {
-    socket(my $one, PF_INET, SOCK_STREAM, 0) && connect($one, $to) or die $!;
+    my $one = IO::Socket::INET->new(PeerAddr => $at) or die $!;
     syswrite($one, $text); sysread($one, $got, 100); close $one;
 }
 wait; exit($?);
