@@ -250,12 +250,13 @@ impl Twin {
 
     /// Ends every process of the twin and keeps its disk mounted, to be looked at.
     pub fn halt(&mut self) -> Result<()> {
+        if let Some(mut nspawn) = self.nspawn.take() {
+            // First: until it is gone, the one who starts the twin may still be on his way into its cgroup.
+            let _ = nspawn.kill();
+            let _ = nspawn.wait();
+        }
         for group in [self.tools(), cgroup2().join(&self.name)] {
             kill(&group)?;
-        }
-        if let Some(mut nspawn) = self.nspawn.take() {
-            // Killed with its cgroup: this only collects it.
-            let _ = nspawn.wait();
         }
         Ok(())
     }

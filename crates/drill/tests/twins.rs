@@ -16,11 +16,12 @@ use thymus_drill::twin::{self, Confinement, Twin};
 use thymus_drill::{Options, Placement, RespondAfter, Stage, hardening, interrupt, scenario};
 use thymus_engine::golden::{Kind, Report};
 
-const TESTS: [(&str, fn()); 8] = [
+const TESTS: [(&str, fn()); 9] = [
     ("root inside a twin cannot change the machine", hardened),
     ("a twin without a user namespace gives an agent what it needs and no device", inside_capabilities),
     ("a twin that ended leaves nothing", normal_end),
     ("an interrupted harness leaves nothing", interrupted),
+    ("a harness that is interrupted while its twin starts ends and leaves nothing", interrupted_early),
     ("what a killed harness left, the next one removes", killed),
     ("without an agent every tampered path is residue, and nothing else is", every_tampered_path_is_residue),
     ("benign work alone is quiet", benign_is_quiet),
@@ -112,9 +113,14 @@ fn hold() {
     }
 }
 
+fn holder() -> Command {
+    let mut holder = Command::new(std::env::current_exe().unwrap());
+    holder.arg("hold-a-twin").stdout(Stdio::piped());
+    holder
+}
+
 fn start_holder() -> Child {
-    let program = std::env::current_exe().unwrap();
-    let mut holder = Command::new(program).arg("hold-a-twin").stdout(Stdio::piped()).spawn().unwrap();
+    let mut holder = holder().spawn().unwrap();
     let mut line = String::new();
     BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert_eq!(line, "ready\n");
@@ -126,6 +132,38 @@ fn interrupted() {
     let pid = holder.id().to_string();
     assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
     assert!(holder.wait().unwrap().success());
+    assert_clean();
+}
+
+fn interrupted_early() {
+    // While it waits for another harness: it learns of it between the twin's birth and its first process.
+    let other = Disk::open(&base::cache()).unwrap();
+    let mut waiting = interrupt_after(Duration::from_millis(300));
+    drop(other);
+    assert_ends(&mut waiting);
+    for delay in (0..12).map(|step| Duration::from_millis(20 * step)) {
+        assert_ends(&mut interrupt_after(delay));
+    }
+}
+
+fn interrupt_after(delay: Duration) -> Child {
+    let holder = holder().stderr(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(delay);
+    assert!(Command::new("kill").args(["-INT", &holder.id().to_string()]).status().unwrap().success());
+    holder
+}
+
+fn assert_ends(holder: &mut Child) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while holder.try_wait().unwrap().is_none() {
+        if Instant::now() > deadline {
+            holder.kill().unwrap();
+            panic!("an interrupted harness waits for ever");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // Before it listened for signals it may have ended at once, and the next one removes what is left.
+    drop(Disk::open(&base::cache()).unwrap());
     assert_clean();
 }
 
