@@ -233,7 +233,11 @@ impl Sensors {
     /// once, before the first of these; what happens meanwhile is neither missed nor told twice.
     pub fn inventory(&mut self, out: &mut Vec<Observed>) -> Result<(), Error> {
         self.processes.inventory(&self.mounts, out)?;
-        self.programs.tell_sockets()
+        // As everything about the network, it may be missing.
+        if let Err(error) = self.programs.tell_sockets() {
+            tracing::warn!(%error, "connections and listeners from before are not known");
+        }
+        Ok(())
     }
 
     /// Waits up to `timeout` for something to happen and appends what did, in order.

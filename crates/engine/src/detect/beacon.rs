@@ -69,9 +69,7 @@ impl Detector for Beacon {
         // After that: what services call all day would drive out the rest.
         let (ip, port) = (remote.ip, remote.port);
         let seconds = self.calls.entry(&(invocation.leader, ip, port)).called(look.event.time)?;
-        let title = format!("port {port} of {ip} was called every {seconds} s by {}", look.who());
-        let paths = look.program().cloned().into_iter().collect();
-        Some(Claim { confidence, title, process: look.actor, paths, technique: None })
+        Some(look.deed(confidence, &format!("port {port} of {ip} was called every {seconds} s")))
     }
 }
 

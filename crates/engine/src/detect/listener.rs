@@ -40,8 +40,7 @@ impl Detector for Listener {
                 if look.is_borrowed_power() { Some(Confidence::Medium) } else { from_anywhere }
             }
         };
-        let title = format!("port {} of {} is listened on by {}", network.local.port, network.local.ip, look.who());
-        let paths = look.program().cloned().into_iter().collect();
-        Some(Claim { confidence: confidence?, title, process: look.actor, paths, technique: None })
+        let (ip, port) = (network.local.ip, network.local.port);
+        Some(look.deed(confidence?, &format!("port {port} of {ip} is listened on")))
     }
 }

@@ -185,6 +185,14 @@ impl<'a> Look<'a> {
         Claim { confidence, title, process: self.actor, paths: vec![path.clone()], technique: None }
     }
 
+    /// The actor did something that is about no path but its own program's.
+    #[must_use]
+    pub fn deed(&self, confidence: Confidence, what: &str) -> Claim {
+        let title = format!("{what} by {}", self.who());
+        let paths = self.program().cloned().into_iter().collect();
+        Claim { confidence, title, process: self.actor, paths, technique: None }
+    }
+
     /// The actor in words: program and what it works for.
     #[must_use]
     pub fn who(&self) -> String {

@@ -68,8 +68,6 @@ impl Detector for Scan {
             Authority::Nobody => Confidence::Medium,
         };
         let hosts: BTreeSet<IpAddr> = vain.targets.iter().map(|(host, _)| *host).collect();
-        let title = format!("{TARGETS} ports of {} hosts were asked in vain by {}", hosts.len(), look.who());
-        let paths = look.program().cloned().into_iter().collect();
-        Some(Claim { confidence, title, process: look.actor, paths, technique: None })
+        Some(look.deed(confidence, &format!("{TARGETS} ports of {} hosts were asked in vain", hosts.len())))
     }
 }

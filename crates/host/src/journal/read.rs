@@ -98,7 +98,7 @@ pub fn verify(directory: &Path) -> Result<Report, Error> {
     Ok(scan(directory, crate::system::boot_id().0, &mut |_, _| Ok(()))?.report)
 }
 
-/// Visits every record, oldest first, with the segment it stands in. Stops at the first that cannot be trusted; the report says so.
+/// Visits every record, oldest first. Stops at the first that cannot be trusted; the report says so.
 pub fn records(
     directory: &Path,
     visit: &mut dyn FnMut(Timestamp, Record) -> Result<(), Error>,

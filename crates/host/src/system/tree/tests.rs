@@ -319,7 +319,7 @@ fn many_files_are_each_wanted_or_as_they_were_whatever_step_fails_or_crashes() {
     let image = Image::new();
     let scope = image.scope();
     for crash in [false, true] {
-        let mut step = 0;
+        let (mut step, mut all_refused) = (0, false);
         loop {
             let mut linux = image.linux(&scope);
             let files = set_up_many(&image, &mut linux);
@@ -345,6 +345,7 @@ fn many_files_are_each_wanted_or_as_they_were_whatever_step_fails_or_crashes() {
                 assert!(is(&found, state), "{place}: `{path}`: {found:?}, not {state:?}");
             }
             assert!(image.leftovers().is_empty(), "{place}: {:?}", image.leftovers());
+            all_refused |= not_done.len() == files.len();
             if !failed {
                 assert!(not_done.is_empty());
                 break;
@@ -352,6 +353,7 @@ fn many_files_are_each_wanted_or_as_they_were_whatever_step_fails_or_crashes() {
             step += 1;
         }
         assert!(step > 20, "{step} steps");
+        assert!(all_refused, "none is put in its place when what was made cannot be brought to disk");
     }
 }
 
