@@ -22,6 +22,7 @@ pub(crate) use value::{
 
 use serde::{Deserialize, Serialize};
 use thymus_engine::input::Mode;
+use thymus_engine::network::Network;
 
 /// Where the configuration is looked for when `--config` does not say.
 pub(crate) const DEFAULT_PATH: &str = "/etc/thymus/thymus.toml";
@@ -43,6 +44,10 @@ pub(crate) struct Config {
     /// Users whose own login sessions may change the host: names of the guarded host's `/etc/passwd`. Root logging in
     /// directly is nobody's name and is not among them unless you write `root`. Default none.
     pub(crate) administrators: Vec<UserName>,
+    /// Addresses (`192.0.2.7`) and networks (`10.0.0.0/8`) that are never blocked, whatever an attack does from there or to
+    /// there. The host's own addresses, gateways and name servers are not either, nor are those that others on the host have
+    /// to do with. Default none.
+    pub(crate) never_block: Vec<Network>,
     /// Everything that Thymus keeps: vault, journal, quarantine. Only root can read it. Default `/var/lib/thymus`.
     pub(crate) state: AbsolutePath,
     /// Unix socket of the API; only root can open it. Default `/run/thymus/api.sock`.
@@ -66,6 +71,7 @@ impl Default for Config {
             mode: Mode::Observe,
             this_host: false,
             administrators: Vec::new(),
+            never_block: Vec::new(),
             state: AbsolutePath(DEFAULT_STATE.into()),
             socket: AbsolutePath(DEFAULT_SOCKET.into()),
             policies: AbsolutePath("/etc/thymus/policies".into()),

@@ -254,6 +254,7 @@ impl House {
             decoys: self.decoys.borrow().clone(),
             never_touch: self.never_touch(),
             never_touch_paths: self.own_paths(),
+            never_block: config.never_block.clone(),
             policies: options.policies.clone(),
             boot_to_unix_ns: sense::boot_to_unix_ns(),
         }

@@ -5,7 +5,7 @@ use super::{Desk, show};
 use clap::Args;
 use std::process::ExitCode;
 use thymus_control::view::Told;
-use thymus_engine::action::{Action, Outcome};
+use thymus_engine::action::{Action, Extent, Outcome};
 use thymus_engine::event::Confidence;
 use thymus_engine::graph::Contact;
 use thymus_engine::incident::{ActionRecord, Decision, ObjectClass};
@@ -196,6 +196,12 @@ pub(super) fn what(action: &Action) -> String {
         Action::SuspendProcesses { processes: of } => format!("stop {}", processes(of)),
         Action::TerminateProcesses { processes: of } => format!("end {}", processes(of)),
         Action::EndSession { leader, .. } => format!("end the login session of process {}", leader.pid),
+        Action::FilterTraffic { address, extent: Extent::All, lease_ns } => {
+            format!("block {address} for {}", show::span(*lease_ns))
+        }
+        Action::FilterTraffic { address, extent: Extent::Outbound, lease_ns } => {
+            format!("block calls to {address} for {}", show::span(*lease_ns))
+        }
         Action::RestoreFile(restore) if restore.append_only => format!("put back what was cut from {}", restore.path),
         Action::RestoreFile(restore) => format!("restore {}", restore.path),
         Action::RestoreFiles { files } => format!("restore {} files", files.len()),

@@ -338,6 +338,7 @@ mod tests {
             decoys: Vec::new(),
             never_touch: Vec::new(),
             never_touch_paths: Vec::new(),
+            never_block: Vec::new(),
             policies: guard::Policies::defaults(),
             boot_to_unix_ns: 1_795_382_000_000_000_000,
         };

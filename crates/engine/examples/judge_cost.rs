@@ -35,6 +35,7 @@ fn main() {
         evidence_saved: true,
         targets: 1,
         left_out: Vec::new(),
+        needed: None,
     };
     for mode in [Mode::Observe, Mode::Guarded, Mode::Autonomous] {
         let request = Request {
@@ -53,6 +54,8 @@ fn main() {
             facts: Some(&facts),
             never_touch: &[],
             never_touch_paths: &[],
+            never_block: &[],
+            spared: None,
         };
         report(&format!("a verdict, {mode:?}"), || drop(std::hint::black_box(judge(&request, &policies))));
     }
@@ -72,6 +75,7 @@ fn look() {
         never_touch: Vec::new(),
         decoys: Vec::new(),
         never_touch_paths: Vec::new(),
+        never_block: Vec::new(),
         policies: Vec::new(),
         boot_to_unix_ns: 0,
     };

@@ -125,6 +125,7 @@ fn configuration() -> Configuration {
         never_touch: Vec::new(),
         decoys: Vec::new(),
         never_touch_paths: Vec::new(),
+        never_block: Vec::new(),
         policies: Policies::defaults(),
         boot_to_unix_ns: 0,
     }

@@ -4,6 +4,7 @@
 use crate::id::{ProcessKey, Timestamp, VersionId};
 use crate::path::HostPath;
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// One action on named objects. Targets are always enumerated; there is no "all".
@@ -15,6 +16,8 @@ pub enum Action {
     TerminateProcesses { processes: Vec<ProcessKey> },
     /// D3-ST Session Termination: ends a login session whose leader is named.
     EndSession { leader: ProcessKey, processes: Vec<ProcessKey> },
+    /// D3-NTF Network Traffic Filtering. Leased: the kernel ends it after `lease_ns` nanoseconds.
+    FilterTraffic { address: IpAddr, extent: Extent, lease_ns: u64 },
     /// D3-RF Restore File: take out of a path what the attack put in, and nothing else.
     RestoreFile(RestoreFile),
     /// D3-RF for many files that only the attack wrote: each becomes what it was, and what was not there goes.
@@ -37,6 +40,15 @@ pub enum Action {
     /// D3-RF for files that an installed package ships and nothing else has: each becomes what the package's record says,
     /// out of the package's own archive. At most [`FILES_MAX`].
     RestorePackaged { files: Vec<Packaged> },
+}
+
+/// What of the traffic with an address is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Extent {
+    /// Every packet from it and to it, also of connections that exist.
+    All,
+    /// TCP connections that this host begins: who comes from there is answered as before.
+    Outbound,
 }
 
 /// A file of an installed package that is not as the package's record has it.
@@ -128,7 +140,7 @@ impl Action {
     #[must_use]
     pub const fn tactic(&self) -> Tactic {
         match self {
-            Self::SuspendProcesses { .. } => Tactic::Isolate,
+            Self::SuspendProcesses { .. } | Self::FilterTraffic { .. } => Tactic::Isolate,
             Self::TerminateProcesses { .. }
             | Self::EndSession { .. }
             | Self::QuarantineFile { .. }
@@ -151,6 +163,7 @@ impl Action {
             Self::SuspendProcesses { .. } => "suspend_processes",
             Self::TerminateProcesses { .. } => "terminate_processes",
             Self::EndSession { .. } => "end_session",
+            Self::FilterTraffic { .. } => "filter_traffic",
             Self::RestoreFile(_) => "restore_file",
             Self::RestoreFiles { .. } => "restore_files",
             Self::QuarantineFile { .. } => "quarantine_file",
@@ -173,6 +186,7 @@ impl Action {
             | Self::FreeSpace { .. }
             | Self::RenewCertificate { .. } => false,
             Self::SuspendProcesses { .. }
+            | Self::FilterTraffic { .. }
             | Self::RestoreFile(_)
             | Self::RestoreFiles { .. }
             | Self::QuarantineFile { .. }
@@ -191,6 +205,7 @@ impl Action {
             Self::RestoreFile(restore) => Some(&restore.path),
             Self::QuarantineFile { path, .. } => Some(path),
             Self::SuspendProcesses { .. }
+            | Self::FilterTraffic { .. }
             | Self::RestoreFiles { .. }
             | Self::TerminateProcesses { .. }
             | Self::EndSession { .. }
@@ -229,6 +244,7 @@ impl Action {
             Self::RestoreFiles { files } => files.len(),
             Self::RestorePackaged { files } => files.len(),
             Self::RestoreFile(_)
+            | Self::FilterTraffic { .. }
             | Self::QuarantineFile { .. }
             | Self::RemoveUnit { .. }
             | Self::ReloadService { .. }
@@ -257,6 +273,9 @@ pub struct Facts {
     /// Of many files: those that do not fit the plan and are left alone, each with the reason.
     #[serde(default)]
     pub left_out: Vec<(HostPath, String)>,
+    /// What the host itself needs an address for that is to be blocked, in words.
+    #[serde(default)]
+    pub needed: Option<String>,
 }
 
 impl Facts {
@@ -271,6 +290,7 @@ impl Facts {
             evidence_saved: true,
             targets,
             left_out: Vec::new(),
+            needed: None,
         }
     }
 }

@@ -512,6 +512,8 @@ impl Ailment {
             facts,
             never_touch: &desk.configuration.never_touch,
             never_touch_paths: &desk.configuration.never_touch_paths,
+            never_block: &desk.configuration.never_block,
+            spared: None,
         };
         guard::judge(&request, policies)
     }
@@ -693,6 +695,7 @@ impl Ailment {
             Action::SuspendProcesses { .. }
             | Action::TerminateProcesses { .. }
             | Action::EndSession { .. }
+            | Action::FilterTraffic { .. }
             | Action::RestoreFiles { .. }
             | Action::QuarantineFile { .. }
             | Action::RemoveUnit { .. } => {}

@@ -11,6 +11,7 @@
 
 mod crowd;
 mod files;
+mod filter;
 mod hands;
 mod judgement;
 mod order;
@@ -25,6 +26,8 @@ mod subjects;
 
 pub use crowd::{CROWD_MIN, CROWDS_IN_FLIGHT_MAX};
 pub use files::IN_FLIGHT_MAX;
+pub(crate) use filter::is_elsewhere;
+pub use filter::{ADDRESSES_MAX, FILTER_LEASE_NS};
 pub use judgement::JUDGEMENT_UNITS;
 pub(crate) use order::{Place, place};
 pub(crate) use plan::Plan;
@@ -103,6 +106,7 @@ impl Case {
         self.reopen(desk);
         self.suspend(desk);
         self.see_containment(desk);
+        self.filter(desk);
         let waiting: Vec<ActionId> =
             self.plan.reconsidered.iter().take(usize::try_from(desk.room).unwrap_or(0)).copied().collect();
         for id in waiting {
@@ -120,7 +124,9 @@ impl Case {
         if self.search.is_some() || self.plan.is_any_busy(|action| matches!(action, Action::SuspendProcesses { .. })) {
             return;
         }
-        let settled = self.order_files(desk) && self.order_services(desk) && self.end_subjects(desk);
+        let blocks = self.plan.round.after.is_some()
+            || self.plan.is_any_busy(|action| matches!(action, Action::FilterTraffic { .. }));
+        let settled = self.order_files(desk) && self.order_services(desk) && self.end_subjects(desk) && !blocks;
         if settled {
             self.conclude(desk);
         }
@@ -168,6 +174,7 @@ impl Case {
         self.plan.quiet_ticks = self.plan.quiet_ticks.saturating_add(1);
         if self.stage != Stage::Healed || !self.plan.again.is_empty() {
             self.dirty = true; // something may have waited for time to pass
+            self.look_at_peers();
         }
         for id in &self.plan.stops {
             let held = self.plan.steps.get(id).map(|step| processes_of(&step.action)).unwrap_or_default();

@@ -199,6 +199,7 @@ impl Case {
             self.add_subject(graph, process, reason);
         }
         self.search = Some(Search::begin());
+        self.look_at_peers();
     }
 
     /// An invocation belongs to the attack as a whole, with all its processes that live.
@@ -240,6 +241,7 @@ impl Case {
         }
         let id = node.invocation;
         self.subjects.insert(key, state);
+        self.look_at_peers();
         self.dirty = true;
         // An invocation led by a subject through what it ran or what started it belongs to the attack with all it has.
         let led = graph.invocation(id).is_some_and(|found| {

@@ -132,6 +132,7 @@ fn configuration() -> Configuration {
         never_touch: vec![who(0)],
         decoys: Vec::new(),
         never_touch_paths: vec![HostPath::from("/var/lib/thymus")],
+        never_block: Vec::new(),
         policies: Policies::defaults(),
         boot_to_unix_ns: 1_700_000_000_000_000_000,
     }
@@ -189,6 +190,7 @@ pub fn answer(effect: Effect) -> Option<Input> {
                 evidence_saved: true,
                 targets: what.target_count(),
                 left_out: Vec::new(),
+                needed: None,
             };
             Some(Input::Prepared { action, facts })
         }

@@ -22,7 +22,7 @@ mod table;
 mod tests;
 mod writes;
 
-pub use contact::{CONTACTS_MAX, Contact, Contacts};
+pub use contact::{ACQUAINTED_MAX, CONTACTS_MAX, Contact, Contacts};
 pub use file::{FileNode, WRITES_PER_PATH_MAX, Write};
 pub(crate) use invocation::is_login_program;
 pub use invocation::{Hub, Invocation, InvocationId};
@@ -30,11 +30,13 @@ pub use join::UNIT_GAP_NS;
 pub use limits::{Counters, EVICTION_LOOK_MAX, FILES_MAX, INVOCATIONS_MAX, Limits, PROCESSES_MAX};
 pub use process::{COMMAND_BYTES_MAX, Executed, ProcessNode};
 
+use crate::detect::Bounded;
 use crate::event::{Activity, Event};
 use crate::id::{IncidentId, ProcessKey, Timestamp, VersionId};
 use crate::path::HostPath;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use table::Table;
 
 /// First change of a path since we watch.
@@ -64,6 +66,9 @@ pub struct Graph {
     invocations_begun: u64,
     /// Starts of units that run or are kept, by the manager that started them and the unit's name: no more than invocations.
     units: BTreeMap<(ProcessKey, Box<str>), InvocationId>,
+    /// Who called which address, and who came from there or answered it.
+    callers: Bounded<IpAddr, contact::Acquainted>,
+    visitors: Bounded<IpAddr, contact::Acquainted>,
     /// What services are made of: who takes it away is remembered, though no version of it is.
     looked_after: BTreeSet<HostPath>,
     pub counters: Counters,

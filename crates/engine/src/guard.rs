@@ -11,6 +11,7 @@ use crate::action::{Action, Facts, Merge};
 use crate::id::{ProcessKey, Timestamp};
 use crate::incident::{Decision, Verdict};
 use crate::input::Mode;
+use crate::network::Network;
 use crate::path::HostPath;
 pub use kernel::{ATTEMPTS_MAX, COOL_DOWN_NS, TARGETS_MAX};
 pub use policy::{POLICIES_MAX, POLICY_BYTES_MAX, Policies, PolicyError};
@@ -44,6 +45,10 @@ pub struct Request<'a> {
     pub facts: Option<&'a Facts>,
     pub never_touch: &'a [ProcessKey],
     pub never_touch_paths: &'a [HostPath],
+    /// Networks of which no address is ever blocked.
+    pub never_block: &'a [Network],
+    /// Who else needs the address that is to be blocked, in words; `None`: nobody that is known of.
+    pub spared: Option<&'a str>,
 }
 
 /// No automation reverts it.

@@ -7,6 +7,7 @@ use crate::golden::Accepted;
 use crate::health::Health;
 use crate::id::{ActionId, IncidentId, ProcessKey, Timestamp};
 use crate::incident::Verdict;
+use crate::network::Network;
 use crate::path::HostPath;
 use serde::{Deserialize, Serialize};
 
@@ -125,6 +126,9 @@ pub struct Configuration {
     pub decoys: Vec<HostPath>,
     /// Paths never to touch: the agent's state and socket.
     pub never_touch_paths: Vec<HostPath>,
+    /// Networks of which no address is ever blocked.
+    #[serde(default)]
+    pub never_block: Vec<Network>,
     /// Cedar policies, name and text, in order.
     pub policies: Vec<(String, String)>,
     /// Add to a boot-clock time to get Unix nanoseconds.

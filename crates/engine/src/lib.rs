@@ -21,6 +21,7 @@ pub mod id;
 pub mod incident;
 pub mod input;
 pub mod merge;
+pub mod network;
 pub mod ocsf;
 pub mod path;
 

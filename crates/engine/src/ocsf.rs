@@ -4,7 +4,7 @@
 //! Input: one [`Event`]. Output: one object of its class, valid by the vendored schema (`ocsf/schema.json`). What OCSF
 //! has no place for stands in `unmapped`. Paths are text as `HostPath` displays them: one path, one line, no loss.
 
-use crate::action::{Action, Outcome, Tactic};
+use crate::action::{Action, Extent, Outcome, Tactic};
 use crate::event::{
     Activity, AuthService, Authentication, Change, Confidence, Content, Endpoint, Event, File, FileActivity,
     FileActivityId, FileKind, Finding, IncidentFinding, Loss, NetworkActivity, NetworkActivityId, Process,
@@ -378,6 +378,7 @@ fn countermeasure(action: &Action) -> Value {
         Action::SuspendProcesses { .. } => ("D3-PS", "Process Suspension"),
         Action::TerminateProcesses { .. } => ("D3-PT", "Process Termination"),
         Action::EndSession { .. } => ("D3-ST", "Session Termination"),
+        Action::FilterTraffic { .. } => ("D3-NTF", "Network Traffic Filtering"),
         Action::RestoreFile(_) => ("D3-RF", "Restore File"),
         Action::RestoreFiles { .. } | Action::RestorePackaged { .. } => ("D3-RF", "Restore File"),
         Action::QuarantineFile { .. } => ("D3-FEV", "File Eviction"),
@@ -397,6 +398,8 @@ fn targets(action: &Action) -> String {
             format!("{} processes", processes.len())
         }
         Action::EndSession { leader, .. } => format!("the session of process {}", leader.pid),
+        Action::FilterTraffic { address, extent: Extent::All, .. } => address.to_string(),
+        Action::FilterTraffic { address, extent: Extent::Outbound, .. } => format!("calls to {address}"),
         Action::RestoreFile(restore) => format!("`{}`", restore.path),
         Action::RestoreFiles { files } => format!("{} files", files.len()),
         Action::QuarantineFile { path, .. } => format!("`{path}`"),

@@ -195,6 +195,7 @@ fn named(action: &Action) -> String {
     let target = match action {
         Action::SuspendProcesses { processes } | Action::TerminateProcesses { processes } => pids(processes),
         Action::EndSession { leader, processes } => format!("of {}: {}", leader.pid, pids(processes)),
+        Action::FilterTraffic { address, extent, .. } => format!("{address} {extent:?}"),
         Action::RestoreFile(restore) => {
             let later: Vec<String> = restore
                 .later

@@ -218,6 +218,7 @@ impl Brain {
             decoys: Vec::new(),
             never_touch: Vec::new(),
             never_touch_paths: Vec::new(),
+            never_block: Vec::new(),
             policies: Policies::defaults(),
             boot_to_unix_ns: sense::boot_to_unix_ns(),
         };

@@ -20,7 +20,7 @@ use std::collections::BTreeMap;
 use thymus_engine::action::{Facts, Merge, Outcome};
 use thymus_engine::incident::Verdict;
 use thymus_engine::input::Proof;
-use thymus_engine::{Action, ActionId, HostPath, IncidentId, Input, VersionId};
+use thymus_engine::{Action, ActionId, HostPath, IncidentId, Input, Timestamp, VersionId};
 
 /// LIMIT: actions captured and not yet committed or dropped.
 pub const PREPARED_MAX: usize = 4_096;
@@ -34,6 +34,8 @@ pub enum Before {
     /// Those that were not in order already.
     Files(Vec<(HostPath, recover::file::Before)>),
     Unit(UnitState),
+    /// Until when the address was blocked already.
+    Filter(Option<Timestamp>),
     Remedy(recover::remedy::Before),
 }
 
@@ -143,6 +145,12 @@ impl<'a> Hands<'a> {
             }
             // Whoever was stopped is held by a lease, which the engine renews by stopping anew, or lets lapse.
             (Action::SuspendProcesses { .. }, _) => Outcome::Success,
+            (Action::FilterTraffic { address, extent, .. }, _) => {
+                match respond::filter::settle_open(&mut *self.system, (*address, *extent), ENDED) {
+                    Ok(outcome) => outcome,
+                    Err(error) => Outcome::Failed(error.in_words()),
+                }
+            }
             (Action::TerminateProcesses { processes } | Action::EndSession { processes, .. }, _) => {
                 match recover::proof::alive(&mut *self.system, processes) {
                     Ok(alive) if alive.is_empty() => Outcome::Success,
@@ -200,6 +208,8 @@ impl<'a> Hands<'a> {
             Action::EndSession { leader, processes } => {
                 respond::session::capture(system, leases, *leader, processes).map(of_processes)
             }
+            Action::FilterTraffic { address, extent, .. } => respond::filter::capture(system, (*address, *extent))
+                .map(|(until, facts)| (Before::Filter(until), facts)),
             Action::RestoreFile(restore) => {
                 recover::file::capture_restore(system, &*self.versions, restore).map(of_file)
             }
@@ -266,6 +276,9 @@ impl<'a> Hands<'a> {
             (Action::EndSession { leader, processes }, Before::Processes(before)) => {
                 respond::session::apply(system, leases, action, *leader, processes, before)
             }
+            (Action::FilterTraffic { address, extent, lease_ns }, _) => {
+                respond::filter::apply(system, (*address, *extent), *lease_ns)
+            }
             (Action::RestoreFile(_) | Action::QuarantineFile { .. }, Before::File(before)) => match what.path() {
                 Some(path) => recover::file::apply(system, path, before),
                 None => Ok(Outcome::Failed("names no path".to_owned())),
@@ -305,6 +318,9 @@ impl<'a> Hands<'a> {
             }
             (Action::EndSession { .. }, Before::Processes(before)) => {
                 respond::session::revert(system, leases, action, before)
+            }
+            (Action::FilterTraffic { address, extent, .. }, Before::Filter(before)) => {
+                respond::filter::revert(system, (*address, *extent), *before)
             }
             (Action::RestoreFile(_) | Action::QuarantineFile { .. }, Before::File(before)) => match what.path() {
                 Some(path) => recover::file::revert(system, path, before),

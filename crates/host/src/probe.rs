@@ -479,7 +479,19 @@ fn rules(text: &str) -> u64 {
         let line = line.trim();
         !line.starts_with('#') && line.split([' ', ';']).any(|word| words.contains(&word))
     };
-    u64::try_from(text.lines().filter(decides).count()).unwrap_or(u64::MAX)
+    u64::try_from(without_ours(text).filter(decides).count()).unwrap_or(u64::MAX)
+}
+
+/// Lines of a ruleset but for those of our own table, which blocks addresses for a time.
+fn without_ours(text: &str) -> impl Iterator<Item = &str> {
+    let mut ours = false;
+    text.lines().filter(move |line| {
+        ours |= line.trim_end() == format!("table inet {} {{", crate::system::FILTER_TABLE);
+        let ends = ours && line.trim_end() == "}";
+        let kept = !ours;
+        ours &= !ends;
+        kept
+    })
 }
 
 fn first_certificate(text: &str) -> Option<String> {

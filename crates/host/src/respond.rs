@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Isolate and evict: stop, terminate, end a session. One action a file, with its undo.
+//! Isolate and evict: stop, terminate, end a session, block an address. One action a file, with its undo.
 //!
 //! Invariants: what is named and what descends from it, nothing else; a lease is in the table before a process is stopped;
 //! what somebody else had stopped is never continued; below a process that may not be touched nobody is touched.
 
+pub mod filter;
 pub mod session;
 pub mod suspend;
 pub mod terminate;

@@ -7,6 +7,7 @@
 //! [`Linux`](linux::Linux) can only be made with an [`Acting`](crate::scope::Acting); [`sim`] is the same door onto a
 //! world in memory.
 
+mod filter;
 pub mod linux;
 pub mod sim;
 
@@ -18,11 +19,15 @@ pub(crate) mod services;
 pub mod supervise;
 mod tree;
 
+pub(crate) use filter::TABLE as FILTER_TABLE;
+pub use filter::{BLOCKED_MAX, Blocked};
 pub(crate) use keep::Upstream;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
+use thymus_engine::action::Extent;
 use thymus_engine::event::FileKind;
 use thymus_engine::{BootId, HostPath, ProcessKey, Timestamp};
 
@@ -52,6 +57,12 @@ pub enum Error {
     Process {
         doing: &'static str,
         pid: u32,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("cannot {doing} in the packet filter")]
+    Filter {
+        doing: &'static str,
         #[source]
         source: std::io::Error,
     },
@@ -464,6 +475,15 @@ pub trait System: fmt::Debug + Send {
     /// Runs a program in the scope: without a shell, with a deadline. Only what the configuration declares, or what this
     /// crate itself names.
     fn run(&mut self, command: &[&str], input: &[u8]) -> Result<Ran>;
+
+    /// Addresses that are blocked, each with how long that is still so.
+    fn filtered(&mut self) -> Result<Vec<Blocked>>;
+    /// From now such packets are dropped, until `time` is over, whatever becomes of us.
+    fn filter(&mut self, address: IpAddr, extent: Extent, time: Duration) -> Result<()>;
+    /// Ends that. False: it was not so.
+    fn unfilter(&mut self, address: IpAddr, extent: Extent) -> Result<bool>;
+    /// What the scope itself needs this address for (its own, its gateway, its name server); `None`: for nothing.
+    fn needed(&mut self, address: IpAddr) -> Result<Option<String>>;
 
     /// What is at `path` without its content: kind, owner, mode, size, time. For files too large to be read.
     fn measure(&mut self, path: &HostPath) -> Result<Option<FileState>>;

@@ -159,6 +159,7 @@ pub(super) fn in_words(action: &Action) -> String {
         Action::SuspendProcesses { .. }
         | Action::TerminateProcesses { .. }
         | Action::EndSession { .. }
+        | Action::FilterTraffic { .. }
         | Action::RestoreFiles { .. }
         | Action::QuarantineFile { .. }
         | Action::RemoveUnit { .. } => action.name().to_owned(),

@@ -181,6 +181,7 @@ impl Case {
                 Action::RestoreFiles { .. }
                 | Action::TerminateProcesses { .. }
                 | Action::EndSession { .. }
+                | Action::FilterTraffic { .. }
                 | Action::RemoveUnit { .. }
                 | Action::ReloadService { .. }
                 | Action::RestartService { .. }

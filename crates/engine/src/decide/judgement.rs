@@ -27,6 +27,10 @@ impl Case {
             Some(object) => Attempts { count: object.commits, last: object.committed },
             None => Attempts { count: step.retries, last: None },
         };
+        let spared = match &step.action {
+            Action::FilterTraffic { address, extent, .. } => desk.graph.neighbour(*address, *extent),
+            _ => None,
+        };
         let request = Request {
             now: desk.now,
             action: &step.action,
@@ -43,6 +47,8 @@ impl Case {
             facts,
             never_touch: &desk.configuration.never_touch,
             never_touch_paths: &desk.configuration.never_touch_paths,
+            never_block: &desk.configuration.never_block,
+            spared: spared.as_deref(),
         };
         guard::judge(&request, policies)
     }
@@ -59,6 +65,9 @@ impl Case {
                 action.paths().filter(|path| self.objects.contains_key(path)).count()
             }
             Action::RemoveUnit { .. } | Action::ReloadService { .. } => 1,
+            Action::FilterTraffic { address, extent, .. } => {
+                usize::from(self.plan.filters.contains_key(&(*address, *extent)))
+            }
             // Cures of failures: an incident of an attack names none of them.
             Action::RestartService { .. }
             | Action::FreeSpace { .. }

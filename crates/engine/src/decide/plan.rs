@@ -5,11 +5,34 @@
 //! actions follow the steps: a step is changed through `set` alone.
 
 use super::{Place, Progressing, Proving, Service, Step};
-use crate::action::{Action, Outcome};
+use crate::action::{Action, Extent, Outcome};
 use crate::id::{ActionId, ProcessKey, Timestamp};
 use crate::path::HostPath;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+/// A look at the peers of all subjects, in parts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Round {
+    /// `None`: it is over. Those after this one are left.
+    pub(super) after: Option<Option<ProcessKey>>,
+    /// There was something new while it went on.
+    pub(super) again: bool,
+}
+
+impl Round {
+    pub(super) fn begin(&mut self) {
+        self.again |= matches!(self.after, Some(Some(_)));
+        self.after = self.after.or(Some(None));
+    }
+
+    /// This part ended with that subject; `None`: there are no more.
+    pub(super) fn go_on(&mut self, last: Option<ProcessKey>) {
+        let begins_anew = last.is_none() && std::mem::take(&mut self.again);
+        self.after = last.map(Some).or(begins_anew.then_some(None));
+    }
+}
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Plan {
@@ -17,6 +40,11 @@ pub(crate) struct Plan {
     /// Live subjects that nothing stops yet.
     pub(crate) fresh: BTreeSet<ProcessKey>,
     pub(crate) services: BTreeMap<Service, Option<ActionId>>,
+    /// Addresses that are to be blocked, each with the action that does it.
+    #[serde(default)]
+    pub(super) filters: BTreeMap<(IpAddr, Extent), ActionId>,
+    #[serde(default)]
+    pub(super) round: Round,
     pub(crate) proof: Proving,
     /// When the last subject was seen to be gone.
     pub(crate) quiet_since: Option<Timestamp>,
@@ -108,6 +136,9 @@ impl Plan {
         self.fresh.extend(other.fresh);
         for (service, id) in other.services {
             self.services.entry(service).or_insert(id);
+        }
+        for (address, id) in other.filters {
+            self.filters.entry(address).or_insert(id);
         }
         self.queue.extend(other.queue);
         self.later.extend(other.later);

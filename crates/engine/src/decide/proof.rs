@@ -105,6 +105,10 @@ impl Case {
     /// What stands in the way of healing, in words.
     pub(super) fn obstacle(&self, desk: &Desk<'_>) -> Option<String> {
         let moot = |step: &Step| {
+            // It holds off who is elsewhere: this host is healed without it.
+            if matches!(step.action, Action::FilterTraffic { .. }) {
+                return true;
+            }
             let processes = processes_of(&step.action);
             !processes.is_empty() && processes.iter().all(|key| !self.plan.live.contains(key))
         };

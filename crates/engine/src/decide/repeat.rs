@@ -61,6 +61,7 @@ impl Case {
             Action::EndSession { leader, .. } => Action::EndSession { leader, processes: live.clone() },
             Action::TerminateProcesses { .. } => Action::TerminateProcesses { processes: live.clone() },
             Action::RemoveUnit { .. }
+            | Action::FilterTraffic { .. }
             | Action::ReloadService { .. }
             | Action::SuspendProcesses { .. }
             | Action::RestoreFile(_)
@@ -77,6 +78,9 @@ impl Case {
         }
         let new = self.propose(desk, next);
         self.plan.set(new, |step| step.retries = retries);
+        for place in self.plan.filters.values_mut().filter(|place| **place == id) {
+            *place = new;
+        }
         for place in self.plan.services.values_mut().filter(|place| **place == Some(id)) {
             *place = Some(new);
         }

@@ -84,7 +84,8 @@ pub(super) fn processes_of(action: &Action) -> &[ProcessKey] {
         Action::SuspendProcesses { processes }
         | Action::TerminateProcesses { processes }
         | Action::EndSession { processes, .. } => processes,
-        Action::RestoreFile(_)
+        Action::FilterTraffic { .. }
+        | Action::RestoreFile(_)
         | Action::RestoreFiles { .. }
         | Action::QuarantineFile { .. }
         | Action::RemoveUnit { .. }

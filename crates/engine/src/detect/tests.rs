@@ -99,6 +99,7 @@ fn configuration() -> Configuration {
         never_touch: vec![key(99)],
         decoys: Vec::new(),
         never_touch_paths: Vec::new(),
+        never_block: Vec::new(),
         policies: Vec::new(),
         boot_to_unix_ns: 0,
     }

@@ -88,6 +88,7 @@ impl ObjectState {
             | Action::SuspendProcesses { .. }
             | Action::TerminateProcesses { .. }
             | Action::EndSession { .. }
+            | Action::FilterTraffic { .. }
             | Action::RemoveUnit { .. }
             | Action::ReloadService { .. }
             | Action::RestartService { .. }

@@ -3,7 +3,7 @@
 
 use super::world::{ALICE, OPS, World, configuration};
 use super::*;
-use crate::action::{Action, Authored, Expected, Merge, Outcome, RestoreFile};
+use crate::action::{Action, Authored, Expected, Extent, Merge, Outcome, RestoreFile};
 use crate::event::{FileKind, Origin, Traffic};
 use crate::id::VersionId;
 use crate::incident::{ActionRecord, Decision, ObjectClass};
@@ -910,4 +910,79 @@ fn an_incident_says_whom_its_processes_talked_to_and_how_much_was_sent() {
     }
     let incident = only(&world);
     assert!(incident.contacts.len() < 16 && incident.omitted > 200, "{} {}", incident.contacts.len(), incident.omitted);
+}
+
+fn blocks(world: &World) -> Vec<(String, Extent, Option<Outcome>, String)> {
+    let incident = only(world);
+    let block = |record: &ActionRecord| match record.action {
+        Action::FilterTraffic { address, extent, .. } => {
+            Some((address.to_string(), extent, record.outcome.clone(), record.verdict.reasons.join("; ")))
+        }
+        _ => None,
+    };
+    incident.actions.iter().filter_map(block).collect()
+}
+
+#[test]
+fn where_an_attack_came_from_and_whom_it_calls_is_held_off() {
+    let mut world = World::new(Mode::Guarded);
+    let shell = world.login_from([198, 51, 100, 7], ALICE, None);
+    let none = Traffic { sent: 0, received: 0 };
+    world.run(shell, &["/usr/bin/curl"], |world, curl| world.talk(curl, false, (9, 443), none));
+    world.find(shell, "foothold/cron", Confidence::High);
+    world.settle();
+    let done = Some(Outcome::Success);
+    let why = "policy `hold-off-the-attack` permits it".to_owned();
+    let expected = [
+        ("198.51.100.7".to_owned(), Extent::All, done.clone(), why.clone()),
+        ("192.0.2.9".to_owned(), Extent::Outbound, done, why),
+    ];
+    assert_eq!(blocks(&world), expected);
+    // It goes on calling, before it is stopped for good.
+    world.talk(shell, false, (8, 80), none);
+    world.tick();
+    world.settle();
+    assert_eq!(blocks(&world).len(), 3);
+}
+
+#[test]
+fn an_address_that_others_have_to_do_with_is_spared_and_the_incident_heals_all_the_same() {
+    let mut world = World::new(Mode::Autonomous);
+    let none = Traffic { sent: 0, received: 0 };
+    // The administrator sits behind the same address; a service calls the same server; customers are answered.
+    world.login_from([198, 51, 100, 7], OPS, None);
+    let service = world.there(world.init, "/usr/bin/app", Some("app.service"));
+    world.talk(service, false, (9, 443), none);
+    let server = world.there(world.init, "/usr/sbin/nginx", Some("nginx.service"));
+    world.talk(server, true, (5, 80), none);
+    let shell = world.login_from([198, 51, 100, 7], ALICE, None);
+    world.talk(shell, false, (9, 443), none);
+    world.talk(shell, false, (5, 4_444), none);
+    world.write(shell, "/etc/cron.d/job");
+    world.find(shell, "foothold/cron", Confidence::High);
+    world.settle();
+    let found = blocks(&world);
+    let of = |address: &str| found.iter().find(|(found, ..)| found == address).unwrap();
+    let (_, _, outcome, why) = of("198.51.100.7");
+    assert!(outcome.is_none() && why.starts_with("K8: ") && why.contains("login session of uid 1000"), "{why}");
+    let (_, _, outcome, why) = of("192.0.2.9");
+    assert!(outcome.is_none() && why.contains("`/usr/bin/app`") && why.contains("called it, too"), "{why}");
+    // Whoever it chose to call is not called any more, and still answered when coming here.
+    let (_, extent, outcome, _) = of("192.0.2.5");
+    assert_eq!((extent, outcome), (&Extent::Outbound, &Some(Outcome::Success)));
+    assert_eq!(only(&world).stage, Stage::Healed, "{}", only(&world).why);
+}
+
+#[test]
+fn no_more_addresses_are_blocked_for_one_attack_than_the_limit() {
+    let mut world = World::new(Mode::Autonomous);
+    let shell = world.login(ALICE, None);
+    let none = Traffic { sent: 0, received: 0 };
+    for host in 10..60 {
+        world.run(shell, &["/usr/bin/curl"], |world, curl| world.talk(curl, false, (host, 443), none));
+    }
+    world.find(shell, "foothold/cron", Confidence::High);
+    world.settle();
+    assert_eq!(blocks(&world).len(), crate::decide::ADDRESSES_MAX);
+    assert_eq!(only(&world).stage, Stage::Healed);
 }

@@ -28,6 +28,7 @@ pub(crate) fn configuration(mode: Mode) -> Configuration {
         never_touch: Vec::new(),
         decoys: Vec::new(),
         never_touch_paths: vec![HostPath::from("/var/lib/thymus")],
+        never_block: vec!["203.0.113.0/24".parse().unwrap()],
         policies: crate::guard::Policies::defaults(),
         boot_to_unix_ns: 0,
     }
@@ -179,9 +180,13 @@ impl World {
 
     /// A login by ssh; its shell.
     pub(crate) fn login(&mut self, uid: u32, origin: Option<Origin>) -> ProcessKey {
+        self.login_from([127, 0, 0, 2], uid, origin)
+    }
+
+    pub(crate) fn login_from(&mut self, address: [u8; 4], uid: u32, origin: Option<Origin>) -> ProcessKey {
         let session = self.fork(self.listener);
         if let Some(process) = self.processes.get_mut(&session) {
-            process.src_endpoint = Some(Endpoint { ip: [127, 0, 0, 2].into(), port: 40_000 });
+            process.src_endpoint = Some(Endpoint { ip: address.into(), port: 40_000 });
         }
         self.exec_of(session, &["/usr/sbin/sshd", "-R"], origin, None);
         let shell = self.fork(session);
@@ -369,6 +374,7 @@ impl World {
                     evidence_saved: true,
                     targets: what.as_ref().map_or(0, Action::target_count) - left_out.len() + joined,
                     left_out,
+                    needed: None,
                 };
                 self.input(Input::Prepared { action, facts });
             }
@@ -403,6 +409,7 @@ impl World {
                     }
                     Some(
                         Action::SuspendProcesses { .. }
+                        | Action::FilterTraffic { .. }
                         | Action::RemoveUnit { .. }
                         | Action::ReloadService { .. }
                         | Action::RestartService { .. }
@@ -456,6 +463,7 @@ impl World {
                 Action::SuspendProcesses { processes } => format!("suspend {}", processes.len()),
                 Action::TerminateProcesses { processes } => format!("terminate {}", processes.len()),
                 Action::EndSession { processes, .. } => format!("end session {}", processes.len()),
+                Action::FilterTraffic { address, extent, .. } => format!("filter {address} {extent:?}"),
             }),
             Effect::Verify { .. } => Some("verify".to_owned()),
             Effect::Ask { what, .. } => Some(format!("ask {}", what.name())),

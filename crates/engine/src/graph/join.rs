@@ -158,6 +158,8 @@ impl Graph {
         if invocation.src_endpoint.is_none() {
             invocation.src_endpoint.clone_from(&process.src_endpoint);
         }
+        // Whoever only knocks is no visitor.
+        let visitor = invocation.src_endpoint.as_ref().map(|peer| peer.ip).filter(|_| opened_for.is_some());
         if invocation.kind == InvocationKind::Session {
             if process.user.login_uid != u32::MAX {
                 invocation.login_uid = Some(process.user.login_uid);
@@ -166,12 +168,18 @@ impl Graph {
                 invocation.login_uid = opened_for;
             }
         }
+        if let Some(address) = visitor {
+            self.visited(address, key);
+        }
     }
 
     pub(super) fn observe_authentication(&mut self, activity: &Authentication) -> Noted {
         let Some(id) = self.processes.get(&activity.session).map(|node| node.invocation) else {
             return Noted::default();
         };
+        if let (true, Some(peer)) = (activity.logon, &activity.src_endpoint) {
+            self.visited(peer.ip, activity.session);
+        }
         if let Some(invocation) = self.invocations.get_mut(&id)
             && activity.logon
             && invocation.kind == InvocationKind::Session

@@ -3,10 +3,12 @@
 //!
 //! Each rule is named by the guardrail it implements and is the answer to a failure that happened to somebody: an empty
 //! set read as "everything" (K1), automation that reverted a person's hold (K2), a repair that looped (K5), a stale plan
-//! applied late (K6), a change that could not be taken back (K7), a guard that shot its own host (K9).
+//! applied late (K6), a change that could not be taken back (K7), a block that hit a bystander or the administrator's own
+//! way in (K8), a guard that shot its own host (K9).
 
 use super::{Attempts, Request};
 use crate::action::{Action, Expected, Facts};
+use crate::decide::is_elsewhere;
 use crate::id::{ProcessKey, Timestamp};
 use crate::path::HostPath;
 
@@ -14,6 +16,8 @@ use crate::path::HostPath;
 pub const TARGETS_MAX: usize = 4_096;
 /// LIMIT: how often one kind of action is tried on one target by itself.
 pub const ATTEMPTS_MAX: u32 = 6;
+/// LIMIT: a day; no block is granted for longer. Nanoseconds.
+pub(super) const LEASE_NS_MAX: u64 = 86_400_000_000_000;
 /// Pause after the first attempt; doubles with each further one. Nanoseconds.
 pub const COOL_DOWN_NS: u64 = 100_000_000;
 
@@ -29,8 +33,8 @@ impl Attempts {
 
 /// Every objection of the kernel; none: the policies are asked.
 pub(super) fn objections(request: &Request<'_>) -> Vec<String> {
-    let rules: [fn(&Request<'_>) -> Option<String>; 8] =
-        [scope, targets, count_as_predicted, hold, attempts, fresh, undo, never_touch];
+    let rules: [fn(&Request<'_>) -> Option<String>; 9] =
+        [scope, targets, count_as_predicted, hold, attempts, fresh, undo, control_path, never_touch];
     rules.iter().filter_map(|rule| rule(request)).collect()
 }
 
@@ -42,6 +46,9 @@ fn targets(request: &Request<'_>) -> Option<String> {
     let count = request.action.target_count();
     let named = match request.action {
         Action::SuspendProcesses { .. } | Action::TerminateProcesses { .. } | Action::EndSession { .. } => count > 0,
+        Action::FilterTraffic { address, lease_ns, .. } => {
+            is_elsewhere(*address) && (1..=LEASE_NS_MAX).contains(lease_ns)
+        }
         Action::RestoreFile(restore) => is_plain(&restore.path),
         Action::RestoreFiles { files } => count > 0 && files.iter().all(|file| is_plain(&file.path)),
         Action::QuarantineFile { path, .. } => is_plain(path),
@@ -123,6 +130,7 @@ fn never_touch(request: &Request<'_>) -> Option<String> {
             processes.iter().any(process)
         }
         Action::EndSession { leader, processes } => processes.iter().chain([leader]).any(process),
+        Action::FilterTraffic { .. } => false, // K8 speaks of those
         Action::RestoreFile(restore) => path(&restore.path),
         Action::RestoreFiles { files } => files.iter().any(|file| path(&file.path)),
         Action::QuarantineFile { path: at, .. } => path(at),
@@ -137,9 +145,19 @@ fn never_touch(request: &Request<'_>) -> Option<String> {
         .then(|| "K9: init, the kernel, the agent and its warden, and their files are never touched".to_owned())
 }
 
-/// Lapses by itself: the warden continues what is suspended.
+/// Nobody's way in or out is cut who is no part of the attack: neither the people's nor the host's own.
+fn control_path(request: &Request<'_>) -> Option<String> {
+    let Action::FilterTraffic { address, .. } = request.action else { return None };
+    let network = request.never_block.iter().find(|network| network.contains(*address));
+    let configured = network.map(|network| format!("{network} is never blocked, says the configuration"));
+    let needed = || request.facts.and_then(|facts| facts.needed.clone());
+    let why = configured.or_else(|| request.spared.map(ToOwned::to_owned)).or_else(needed)?;
+    Some(format!("K8: {address} is spared: {why}"))
+}
+
+/// Lapses by itself: the warden continues what is suspended, the kernel forgets what is blocked.
 const fn is_leased(action: &Action) -> bool {
-    matches!(action, Action::SuspendProcesses { .. })
+    matches!(action, Action::SuspendProcesses { .. } | Action::FilterTraffic { .. })
 }
 
 /// Absolute, not the root itself, no empty, `.` or `..` component.

@@ -222,6 +222,9 @@ impl Policies {
             Action::RemoveUnit { unit } | Action::ReloadService { unit } | Action::RestartService { unit } => {
                 context.push(("unit".to_owned(), text(unit.clone())));
             }
+            Action::FilterTraffic { address, .. } => {
+                context.push(("address".to_owned(), RestrictedExpression::new_ip(address.to_string())));
+            }
             Action::SuspendProcesses { .. }
             | Action::RestoreFiles { .. }
             | Action::TerminateProcesses { .. }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 use super::*;
-use crate::action::{Expected, RestoreFile};
+use crate::action::{Expected, Extent, RestoreFile};
 use crate::id::{BootId, VersionId};
 
 const SECOND: u64 = 1_000_000_000;
@@ -15,11 +15,16 @@ fn every_action() -> Vec<Action> {
         Action::SuspendProcesses { processes: processes.clone() },
         Action::TerminateProcesses { processes: processes.clone() },
         Action::EndSession { leader: process(100), processes },
+        block("198.51.100.7"),
         restore("/etc/passwd"),
         Action::QuarantineFile { path: "/etc/cron.d/x".into(), expected: VersionId(2) },
         Action::RemoveUnit { unit: "x.service".to_owned() },
         Action::ReloadService { unit: "ssh.service".to_owned() },
     ]
+}
+
+fn block(address: &str) -> Action {
+    Action::FilterTraffic { address: address.parse().unwrap(), extent: Extent::All, lease_ns: 3_600 * SECOND }
 }
 
 /// What cures failures, with whether it happens by itself in guarded mode.
@@ -97,6 +102,7 @@ fn good() -> Facts {
         evidence_saved: true,
         targets: 1,
         left_out: Vec::new(),
+        needed: None,
     }
 }
 
@@ -117,6 +123,8 @@ fn request<'a>(action: &'a Action, facts: Option<&'a Facts>) -> Request<'a> {
         facts,
         never_touch: &[],
         never_touch_paths: &[],
+        never_block: &[],
+        spared: None,
     }
 }
 
@@ -232,10 +240,59 @@ fn what_has_no_way_back_and_no_lease_does_not_happen() {
     let facts = Facts { undo_ready: false, evidence_saved: false, ..good() };
     for action in every_action() {
         let verdict = judge(&request(&action, Some(&facts)), &policies());
-        let leased = matches!(action, Action::SuspendProcesses { .. });
+        let leased = matches!(action, Action::SuspendProcesses { .. } | Action::FilterTraffic { .. });
         assert_eq!(verdict.decision, if leased { Decision::Permit } else { Decision::Deny }, "{action:?}");
         assert!(leased || verdict.reasons[0].starts_with("K7"), "{:?}", verdict.reasons);
     }
+}
+
+#[test]
+fn whoever_else_needs_an_address_keeps_it() {
+    let policies = policies();
+    let never: Vec<Network> = ["10.0.0.0/8", "2001:db8::/32"].map(|text| text.parse().unwrap()).into();
+    let facts = Facts { needed: Some("it is a gateway of this host".to_owned()), ..good() };
+    let verdict = |address: &str, facts: Option<&Facts>, spared: Option<&str>| {
+        let action = block(address);
+        judge(&Request { never_block: &never, approved: true, spared, ..request(&action, facts) }, &policies)
+    };
+    assert_eq!(verdict("198.51.100.7", Some(&good()), None).decision, Decision::Permit);
+    for (refused, why) in [
+        (verdict("10.1.2.3", None, None), "10.0.0.0/8 is never blocked"),
+        (verdict("2001:db8::7", None, None), "2001:db8::/32 is never blocked"),
+        (verdict("198.51.100.7", Some(&facts), None), "gateway"),
+        (verdict("198.51.100.7", None, Some("others came from there")), "others came from there"),
+    ] {
+        assert_eq!(refused.decision, Decision::Deny, "{why}");
+        assert!(refused.reasons[0].starts_with("K8: ") && refused.reasons[0].contains(why), "{:?}", refused.reasons);
+    }
+}
+
+#[test]
+fn no_block_is_of_everybody_of_this_host_or_without_an_end() {
+    let policies = policies();
+    for address in ["127.0.0.9", "::1", "0.0.0.0", "::", "224.0.0.1", "ff02::1", "255.255.255.255"] {
+        let action = block(address);
+        let verdict = judge(&Request { approved: true, ..request(&action, None) }, &policies);
+        assert!(verdict.decision == Decision::Deny && verdict.reasons[0].starts_with("K1"), "{address}: {verdict:?}");
+    }
+    for lease_ns in [0, u64::MAX] {
+        let address = "198.51.100.7".parse().unwrap();
+        let action = Action::FilterTraffic { address, extent: Extent::All, lease_ns };
+        let verdict = judge(&Request { approved: true, ..request(&action, None) }, &policies);
+        assert!(verdict.decision == Decision::Deny && verdict.reasons[0].starts_with("K1"), "{lease_ns}: {verdict:?}");
+    }
+}
+
+#[test]
+fn a_policy_may_speak_of_networks() {
+    let mut texts = Policies::defaults();
+    let forbid = "@id(\"partners\") @reason(\"ours\") forbid (principal, action == Action::\"filter_traffic\", resource) \
+                  when { context has address && context.address.isInRange(ip(\"198.51.100.0/24\")) };";
+    texts.push(("partners.cedar".to_owned(), forbid.to_owned()));
+    let policies = Policies::load(&texts).unwrap();
+    let decision = |address: &str| judge(&request(&block(address), Some(&good())), &policies).decision;
+    assert_eq!(decision("198.51.100.7"), Decision::Deny);
+    assert_eq!(decision("203.0.113.7"), Decision::Permit);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 use super::*;
-use crate::action::RestoreFile;
+use crate::action::{Extent, RestoreFile};
 use crate::event::{Mode, Origin, User};
 use crate::id::{ActionId, BootId, EventId, FileKey, FindingId, IncidentId, VersionId};
 use proptest::prelude::*;
@@ -284,6 +284,11 @@ fn any_remediation() -> impl Strategy<Value = Activity> {
         processes().prop_map(|processes| Action::SuspendProcesses { processes }),
         processes().prop_map(|processes| Action::TerminateProcesses { processes }),
         (key(), processes()).prop_map(|(leader, processes)| Action::EndSession { leader, processes }),
+        any::<std::net::IpAddr>().prop_map(|address| Action::FilterTraffic {
+            address,
+            extent: Extent::All,
+            lease_ns: 1
+        }),
         path().prop_map(|path| Action::RestoreFile(RestoreFile {
             path,
             base: VersionId(1),

@@ -9,7 +9,7 @@ use crate::system::sim::{Crashed, Fault, Sim, State};
 use crate::system::{Life, UnitState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use tempfile::TempDir;
-use thymus_engine::action::{Authored, Expected, Merge, Packaged, RestoreFile};
+use thymus_engine::action::{Authored, Expected, Extent, Merge, Packaged, RestoreFile};
 use thymus_engine::event::FileKind;
 use thymus_engine::incident::Decision;
 use thymus_engine::{HostPath, ProcessKey, Timestamp};
@@ -69,6 +69,12 @@ fn tree_of_processes(sim: &Sim) -> Vec<ProcessKey> {
     vec![root]
 }
 
+const PEER: std::net::IpAddr = std::net::IpAddr::V4(std::net::Ipv4Addr::new(198, 51, 100, 7));
+
+fn block() -> Action {
+    Action::FilterTraffic { address: PEER, extent: Extent::All, lease_ns: 3_600_000_000_000 }
+}
+
 fn restore(path: &str, base: VersionId, later: &[(VersionId, bool)], append_only: bool) -> Action {
     let later = later.iter().map(|(version, attack)| Authored { version: *version, attack: *attack }).collect();
     Action::RestoreFile(RestoreFile { path: HostPath::from(path), base, later, append_only, again: false })
@@ -87,6 +93,11 @@ fn cases() -> Vec<Case> {
         Case::new("end session", |sim, _| {
             let processes = tree_of_processes(sim);
             Action::EndSession { leader: sim.spawn(99, 1), processes }
+        }),
+        Case::new("block an address", |_, _| block()),
+        Case::new("block an address for longer", |sim, _| {
+            sim.clone().filter(PEER, Extent::All, std::time::Duration::from_secs(60)).unwrap();
+            block()
         }),
         Case::new("restore exactly", |sim, versions| {
             let base = versions.add(Some(sim.write("/etc/a", b"good\n", 0o644)), b"good\n");

@@ -154,7 +154,10 @@ pub fn capture_firewall(system: &mut dyn System, path: &HostPath) -> Result<(Bef
 }
 
 pub fn apply_firewall(system: &mut dyn System, path: &HostPath) -> Result<Outcome> {
+    // A file of rules usually begins by flushing all there are: what we block ourselves is blocked again.
+    let blocked = system.filtered().unwrap_or_default();
     nft(system, &["nft", "-f", &path.to_string()], &[])?;
+    blocked.into_iter().try_for_each(|blocked| system.filter(blocked.address, blocked.extent, blocked.left))?;
     Ok(Outcome::Success)
 }
 

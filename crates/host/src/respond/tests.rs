@@ -151,6 +151,22 @@ impl System for Group {
         unreachable!()
     }
 
+    fn filtered(&mut self) -> Result<Vec<crate::system::Blocked>> {
+        unreachable!()
+    }
+
+    fn filter(&mut self, _: std::net::IpAddr, _: thymus_engine::action::Extent, _: Duration) -> Result<()> {
+        unreachable!()
+    }
+
+    fn unfilter(&mut self, _: std::net::IpAddr, _: thymus_engine::action::Extent) -> Result<bool> {
+        unreachable!()
+    }
+
+    fn needed(&mut self, _: std::net::IpAddr) -> Result<Option<String>> {
+        unreachable!()
+    }
+
     fn measure(&mut self, _: &HostPath) -> Result<Option<FileState>> {
         unreachable!()
     }

@@ -5,18 +5,21 @@
 //! out is refused. The parent directory is then held, and everything is done by name in it or on held descriptors.
 //! KERNEL 5.6: openat2; KERNEL 5.3: pidfd_open.
 
+use super::filter::{self, Filter};
 use super::keep::Keep;
 use super::supervise::Supervisor;
 use super::{
-    CONTENT_BYTES_MAX, Delivered, Digest, Error, FileState, Life, PROCESSES_MAX, Probe, ProcessState, Ran, Result,
-    Signal, System, TICK_NS, UnitState, UnitVerb, processes, room, same_process, services, tree,
+    Blocked, CONTENT_BYTES_MAX, Delivered, Digest, Error, FileState, Life, PROCESSES_MAX, Probe, ProcessState, Ran,
+    Result, Signal, System, TICK_NS, UnitState, UnitVerb, processes, room, same_process, services, tree,
 };
 use crate::scope::Acting;
 use rustix::fd::OwnedFd;
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open, pidfd_send_signal};
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
+use thymus_engine::action::Extent;
 use thymus_engine::event::FileKind;
 use thymus_engine::{HostPath, ProcessKey, Timestamp};
 
@@ -284,6 +287,22 @@ impl System for Linux<'_> {
 
     fn run(&mut self, command: &[&str], input: &[u8]) -> Result<Ran> {
         services::run(self.acting.scope(), command, input, RUN_LIMIT)
+    }
+
+    fn filtered(&mut self) -> Result<Vec<Blocked>> {
+        Filter::open(self.acting)?.blocked()
+    }
+
+    fn filter(&mut self, address: IpAddr, extent: Extent, time: Duration) -> Result<()> {
+        Filter::open(self.acting)?.block(address, extent, time)
+    }
+
+    fn unfilter(&mut self, address: IpAddr, extent: Extent) -> Result<bool> {
+        Filter::open(self.acting)?.unblock(address, extent)
+    }
+
+    fn needed(&mut self, address: IpAddr) -> Result<Option<String>> {
+        filter::needed(self.acting.scope(), address)
     }
 
     fn measure(&mut self, path: &HostPath) -> Result<Option<FileState>> {

@@ -3,7 +3,7 @@
 //!
 //! `systemctl` runs inside the scope's own namespaces, without a shell, with a clean environment, a deadline and bounded output.
 
-use super::{Error, Probe, Ran, Result, UnitState, UnitVerb};
+use super::{Error, FILTER_TABLE, Probe, Ran, Result, UnitState, UnitVerb};
 use crate::scope::{Scope, enter};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::File;
@@ -154,12 +154,27 @@ pub(crate) fn active_units(scope: &Scope) -> Result<String> {
 /// program.
 pub(crate) fn packet_filter(scope: &Scope) -> Result<Option<String>> {
     match run(scope, &["nft", "-j", "-s", "list", "ruleset"], &[], SHOW_LIMIT) {
-        Ok(Ran { status: 0, output }) => Ok(Some(output)),
+        Ok(Ran { status: 0, output }) => Ok(Some(without_ours(output))),
         Ok(Ran { output, .. }) if output.contains("No such file") => Ok(None), // there is no such program in the scope
         Ok(Ran { .. }) => Ok(Some("unreadable".to_owned())),                   // such as a kernel without nftables
         Err(Error::Probe { .. }) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Our own table comes and goes with what is blocked: it is no setting of the host's.
+fn without_ours(output: String) -> String {
+    let Ok(mut said) = serde_json::from_str::<serde_json::Value>(&output) else { return output };
+    let Some(parts) = said.get_mut("nftables").and_then(serde_json::Value::as_array_mut) else { return output };
+    let ours = |part: &serde_json::Value| {
+        let of =
+            |kind: &str, key: &str| part.get(kind).and_then(|found| found.get(key)).and_then(serde_json::Value::as_str);
+        let below = ["set", "chain", "rule"].iter().any(|kind| of(kind, "table") == Some(FILTER_TABLE));
+        below || of("table", "name") == Some(FILTER_TABLE)
+    };
+    let before = parts.len();
+    parts.retain(|part| !ours(part));
+    if parts.len() == before { output } else { said.to_string() }
 }
 
 /// Does `work` in the scope's own network namespace, in a thread of its own, which alone enters it.

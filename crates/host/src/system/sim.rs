@@ -5,12 +5,14 @@
 //! `kill -9` would. Two worlds compare as a whole.
 
 use super::{
-    Delivered, Digest, Error, FileState, Life, Probe, ProcessState, Ran, Result, Signal, System, UnitState, UnitVerb,
-    mend, same_process,
+    Blocked, Delivered, Digest, Error, FileState, Life, Probe, ProcessState, Ran, Result, Signal, System, UnitState,
+    UnitVerb, mend, same_process,
 };
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+use thymus_engine::action::Extent;
 use thymus_engine::event::FileKind;
 use thymus_engine::{HostPath, ProcessKey, Timestamp};
 
@@ -25,6 +27,9 @@ pub enum Fault {
     Crash,
 }
 
+/// What every world needs.
+pub const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+
 /// What a [`Fault::Crash`] unwinds with.
 #[derive(Clone, Copy, Debug)]
 pub struct Crashed;
@@ -37,6 +42,8 @@ pub struct State {
     pub units: BTreeMap<String, UnitState>,
     /// Of the packet filter.
     pub rules: String,
+    /// Addresses that are blocked, until when.
+    pub filtered: BTreeMap<(IpAddr, Extent), Timestamp>,
 }
 
 #[derive(Debug, Default)]
@@ -416,6 +423,33 @@ impl System for Sim {
                 _ => said(127, "no such program"),
             }
         })
+    }
+
+    fn filtered(&mut self) -> Result<Vec<Blocked>> {
+        self.step(|world| {
+            let now = world.now;
+            let left = |((address, extent), until): (&(IpAddr, Extent), &Timestamp)| {
+                let left = Duration::from_nanos(until.since_ns(now));
+                (!left.is_zero()).then_some(Blocked { address: *address, extent: *extent, left })
+            };
+            Ok(world.state.filtered.iter().filter_map(left).collect())
+        })
+    }
+
+    fn filter(&mut self, address: IpAddr, extent: Extent, time: Duration) -> Result<()> {
+        self.step(|world| {
+            let until = Timestamp(world.now.0 + u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+            world.state.filtered.insert((address, extent), until);
+            Ok(())
+        })
+    }
+
+    fn unfilter(&mut self, address: IpAddr, extent: Extent) -> Result<bool> {
+        self.step(|world| Ok(world.state.filtered.remove(&(address, extent)).is_some()))
+    }
+
+    fn needed(&mut self, address: IpAddr) -> Result<Option<String>> {
+        self.step(|_| Ok((address == GATEWAY).then(|| "it is the way out".to_owned())))
     }
 
     fn measure(&mut self, path: &HostPath) -> Result<Option<FileState>> {

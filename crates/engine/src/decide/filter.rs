@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where an attack comes from and whom it calls: held off for a while.
+//!
+//! Input: the root's peer, and whom the subjects called or let in. Output: one action for each address, at most
+//! [`ADDRESSES_MAX`]. Whom a subject called, it chose: calls to there are blocked, and nobody is turned away who comes from
+//! there. Whether somebody else needs the address is asked by the guard, both times. No block is waited for
+//! when the incident is healed: it holds off who is elsewhere, and ends by itself.
+
+use super::Desk;
+use crate::action::{Action, Extent};
+use crate::diagnose::Case;
+use std::net::IpAddr;
+use std::ops::Bound;
+
+/// LIMIT: addresses blocked for one incident. An attack that talks to more is told in `thymus explain`, not blocked.
+pub const ADDRESSES_MAX: usize = 16;
+/// How long an address is blocked: an hour, in nanoseconds. Long enough to hold off who tries again by hand, short enough
+/// that an address which changes hands is not blocked for its next owner.
+pub const FILTER_LEASE_NS: u64 = 3_600_000_000_000;
+/// LIMIT: subjects whose peers are looked at in one step; more are looked at in the next.
+const SUBJECTS_PER_STEP: usize = 64;
+
+impl Case {
+    /// The peers of all subjects are looked at once more.
+    pub(crate) fn look_at_peers(&mut self) {
+        self.plan.round.begin();
+    }
+
+    pub(super) fn filter(&mut self, desk: &mut Desk<'_>) {
+        let Some(after) = self.plan.round.after else { return };
+        let mut found: Vec<(IpAddr, Extent)> = Vec::new();
+        if after.is_none() {
+            let peer = self.roots.first().and_then(|root| root.root.src_endpoint.as_ref());
+            found.extend(peer.map(|peer| (peer.ip, Extent::All)));
+        }
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let mut last = None;
+        for (at, (key, _)) in (1..).zip(self.subjects.range((from, Bound::Unbounded)).take(SUBJECTS_PER_STEP)) {
+            desk.units += 1;
+            let contacts = desk.graph.process(*key).and_then(|node| node.contacts.as_ref());
+            let extent = |inbound| if inbound { Extent::All } else { Extent::Outbound };
+            let known = contacts.into_iter().flat_map(|contacts| &contacts.known);
+            found.extend(known.map(|contact| (contact.endpoint.ip, extent(contact.inbound))));
+            last = (at == SUBJECTS_PER_STEP).then_some(*key);
+        }
+        self.plan.round.go_on(last);
+        self.dirty |= self.plan.round.after.is_some();
+        for (address, extent) in found {
+            let address = address.to_canonical();
+            let known = self.plan.filters.contains_key(&(address, extent));
+            if !is_elsewhere(address) || known || self.plan.filters.len() >= ADDRESSES_MAX {
+                continue;
+            }
+            let id = self.number(desk, Action::FilterTraffic { address, extent, lease_ns: FILTER_LEASE_NS });
+            self.plan.filters.insert((address, extent), id);
+            self.begin(desk, id);
+        }
+    }
+}
+
+/// Not of this host, and of one other.
+pub(crate) fn is_elsewhere(address: IpAddr) -> bool {
+    let here = address.is_loopback() || address.is_unspecified() || address.is_multicast();
+    !here && address != IpAddr::from([255, 255, 255, 255])
+}
