@@ -13,7 +13,7 @@ umask 022
 
 SUITE=bookworm
 MIRROR=${THYMUS_MIRROR:-http://deb.debian.org/debian}
-PACKAGES=systemd,systemd-sysv,dbus,libpam-systemd,nginx-light,openssh-server,cron,rsyslog,logrotate,sudo,git,iproute2,procps,acl,attr,libcap2-bin,e2fsprogs,util-linux,less,openssl,nftables
+PACKAGES=systemd,systemd-sysv,dbus,libpam-systemd,nginx-light,openssh-server,cron,rsyslog,logrotate,sudo,git,iproute2,procps,acl,attr,libcap2-bin,e2fsprogs,util-linux,less,openssl,nftables,fcgiwrap
 IMAGE_BYTES=6000M
 DISK_BYTES=24G
 
@@ -114,6 +114,7 @@ printf 'crontab -l\ndf -h\n' | file home/bob/.bash_history 0600 bob:bob
 printf 'systemctl status nginx\njournalctl -u ssh\nnginx -t\n' | file root/.bash_history 0600
 printf 'Call the printer people.\nAsk bob about the backups.\n' | file home/alice/notes.txt 0644 alice:alice
 install -d -m 0755 "$tree/usr/local/sbin" "$tree/opt/shop"
+install -d -m 0755 -o 33 -g 33 "$tree/var/www/shop/uploads"
 printf '#!/bin/sh\nexec tar -C /var/www -cf /var/backups/www.tar shop\n' | file usr/local/sbin/backup-www 0755
 printf '17 3 * * * tar -cf /home/bob/notes.tar /home/bob/notes 2>/dev/null\n' | file var/spool/cron/crontabs/bob 0600 bob:crontab
 printf '41 4 * * * root /usr/local/sbin/backup-www\n' | file etc/cron.d/backup-www 0644

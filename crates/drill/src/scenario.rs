@@ -12,12 +12,14 @@ mod housekeeping;
 pub mod persistence;
 pub mod ransomware;
 pub mod supervised_service;
+pub mod web_shell;
 pub mod wedged_service;
 
 mod shop;
 
 use crate::crowd::Crowd;
 use crate::random::Random;
+use std::net::Ipv4Addr;
 use std::time::Duration;
 
 /// Who takes a step. Each has one ssh session, from an address of their own.
@@ -88,6 +90,18 @@ pub struct Plan {
     pub pages: Vec<u16>,
     /// What fails although nobody attacks.
     pub fault: Option<Fault>,
+    /// The intruder comes through a web server, from outside; so do customers.
+    pub web: Option<Web>,
+}
+
+/// How an intruder gets in by requests, at port 8000.
+#[derive(Clone, Debug)]
+pub struct Web {
+    pub source: Ipv4Addr,
+    /// Below the site, a script that runs what it is sent: it is there after the second step.
+    pub shell: String,
+    /// Hosts outside that listen, and are called by what the intruder plants.
+    pub called: Vec<(Ipv4Addr, u16)>,
 }
 
 /// A failure that nobody means: an accident, or a mistake of the administrator's.
@@ -129,8 +143,9 @@ impl std::fmt::Debug for Scenario {
 }
 
 /// Every drill there is.
-pub const SCENARIOS: [Scenario; 17] = [
+pub const SCENARIOS: [Scenario; 18] = [
     persistence::SCENARIO,
+    web_shell::SCENARIO,
     ransomware::IN_PLACE,
     ransomware::COPY,
     ransomware::SLOW,

@@ -28,6 +28,8 @@ pub trait Lineage {
     fn invocation(&self, key: ProcessKey) -> Option<Invocation<'_>>;
     /// The process, or the root of its invocation, belongs to an incident or carries a finding of Medium or more.
     fn is_suspect(&self, key: ProcessKey) -> bool;
+    /// What it runs, a program or a script, was written by a server or for a request since we watch.
+    fn ran_from_request(&self, key: ProcessKey) -> Option<&HostPath>;
 }
 
 /// A process as the graph remembers it.
@@ -160,6 +162,8 @@ detectors! {
     history: history::History,
     web_content: web_content::WebContent,
     socket_shell: socket_shell::SocketShell,
+    web_shell: web_shell::WebShell,
+    owner: owner::Owner,
     from_memory: from_memory::FromMemory,
     download: download::Download,
     listener: listener::Listener,

@@ -28,11 +28,12 @@ pub(crate) use invocation::is_login_program;
 pub use invocation::{Hub, Invocation, InvocationId};
 pub use join::UNIT_GAP_NS;
 pub use limits::{Counters, EVICTION_LOOK_MAX, FILES_MAX, INVOCATIONS_MAX, Limits, PROCESSES_MAX};
-pub use process::{COMMAND_BYTES_MAX, Executed, ProcessNode};
+pub use process::{COMMAND_BYTES_MAX, Executed, ProcessNode, RAN_MAX};
 
 use crate::detect::Bounded;
 use crate::event::{Activity, Event};
 use crate::id::{IncidentId, ProcessKey, Timestamp, VersionId};
+use crate::incident::InvocationKind;
 use crate::path::HostPath;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -237,5 +238,14 @@ impl crate::detect::Lineage for Graph {
 
     fn is_suspect(&self, key: ProcessKey) -> bool {
         self.is_subject(key) || self.invocation_of(key).is_some_and(|found| found.suspect || found.subject.is_some())
+    }
+
+    fn ran_from_request(&self, key: ProcessKey) -> Option<&HostPath> {
+        let by_request = |executed: &&Executed| {
+            let server = self.process(executed.writer).is_some_and(|node| node.hub == Some(Hub::Server));
+            let invocation = || self.invocation(executed.invocation);
+            server || invocation().is_some_and(|found| found.kind == InvocationKind::Request)
+        };
+        self.processes.get(&key)?.ran.iter().find(by_request).map(|executed| &executed.path)
     }
 }

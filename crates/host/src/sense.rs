@@ -448,6 +448,7 @@ pub(crate) fn fuzz_text(bytes: &[u8]) {
     use thymus_engine::event::{ARGUMENT_BYTES_MAX, ARGUMENTS_MAX};
     mounts::fuzz(bytes);
     let _ = session::peer(bytes);
+    let _ = session::requester(bytes);
     let _ = session::unit(&String::from_utf8_lossy(bytes));
     let arguments = process::arguments(bytes);
     // A byte that is not UTF-8 becomes a character of three.
@@ -462,6 +463,7 @@ pub(crate) fn text_seeds() -> Vec<Vec<u8>> {
     vec![
         b"36 35 7:9 /sub\\040dir /mnt/a\\134b rw,noatime shared:1 - ext4 /dev/loop9 rw\n22 1 0:20 / /proc rw - proc proc rw".into(),
         b"USER=alice\0SSH_CONNECTION=10.0.0.2 4711 10.0.0.1 22\0sh\0-c\0".into(),
+        b"REMOTE_PORT=4711\0REMOTE_ADDR=2001:db8::7\0HTTP_REMOTE_ADDR=10.0.0.9".into(),
         b"user.slice/user-1000.slice/session-3.scope".into(),
         b"* * * * * root /usr/bin/x%body../../usr/bin/x".into(),
     ]

@@ -6,11 +6,11 @@
 //! save a comparison, which only reads; no number is given twice.
 
 use super::{Desk, Progressing, Step};
-use crate::action::{Action, Facts};
+use crate::action::{Action, Extent, Facts};
 use crate::diagnose::{Case, Progress};
 use crate::guard::{self, Attempts, Request};
 use crate::id::ActionId;
-use crate::incident::{Decision, ObjectClass, Verdict};
+use crate::incident::{Decision, InvocationKind, ObjectClass, Root, Verdict};
 use crate::input::Effect;
 
 /// Units of work that one judgement stands for.
@@ -37,7 +37,8 @@ impl Case {
             mode: desk.configuration.mode,
             scope_permits_action: desk.configuration.scope_permits_action,
             confirmed: self.confirmed,
-            attack_only: objects().all(|object| object.class == ObjectClass::AttackOnly),
+            attack_only: objects().all(|object| object.class == ObjectClass::AttackOnly)
+                && !self.is_of_many(&step.action),
             failure: false,
             authorised_change: false,
             predicted: self.predicted(&step.action),
@@ -51,6 +52,14 @@ impl Case {
             spared: spared.as_deref(),
         };
         guard::judge(&request, policies)
+    }
+
+    /// Where a request came from, others' may come from too: a proxy of ours, the address that a whole office has.
+    fn is_of_many(&self, action: &Action) -> bool {
+        let Action::FilterTraffic { address, extent: Extent::All, .. } = action else { return false };
+        let of_request = |root: &Root| root.kind == InvocationKind::Request && root.src_endpoint.is_some();
+        let peers = self.roots.iter().map(|hypothesis| &hypothesis.root).filter(|root| of_request(root));
+        peers.filter_map(|root| root.src_endpoint.as_ref()).any(|peer| peer.ip.to_canonical() == *address)
     }
 
     /// Targets counted anew from the subjects and objects, not from the action.

@@ -156,6 +156,18 @@ impl<'a> Look<'a> {
         self.lineage.is_suspect(self.actor)
     }
 
+    /// A program or script that it runs and that came by a request.
+    #[must_use]
+    pub fn ran_from_request(&self) -> Option<&'a HostPath> {
+        self.lineage.ran_from_request(self.actor)
+    }
+
+    /// Who started the work: a server, for a request.
+    #[must_use]
+    pub fn started_by(&self) -> Option<ProcessKey> {
+        Some(self.lineage.process(self.invocation()?.leader)?.parent)
+    }
+
     /// Root's power in the session of an ordinary user.
     #[must_use]
     pub fn is_borrowed_power(&self) -> bool {

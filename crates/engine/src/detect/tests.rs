@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 mod impact;
 mod network;
+mod request;
 
 use super::*;
 use crate::event::{
@@ -22,6 +23,8 @@ struct World {
     processes: BTreeMap<u32, (u32, HostPath, User)>,
     invocations: BTreeMap<u32, (InvocationKind, u32, Option<u32>)>,
     suspects: Vec<u32>,
+    /// Processes that run what a request wrote.
+    planted: BTreeMap<u32, HostPath>,
 }
 
 fn key(pid: u32) -> ProcessKey {
@@ -40,6 +43,9 @@ impl Lineage for World {
     }
     fn is_suspect(&self, key: ProcessKey) -> bool {
         self.suspects.contains(&key.pid)
+    }
+    fn ran_from_request(&self, key: ProcessKey) -> Option<&HostPath> {
+        self.planted.get(&key.pid)
     }
 }
 

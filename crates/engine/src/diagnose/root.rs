@@ -4,7 +4,7 @@
 //! Input: a process and the time at which it acted. Output: up to [`ROOTS_MAX`] hypotheses, best first, each with a
 //! score. A cause is earlier than its effect; at most [`CAUSES_MAX`] are looked at, the weightiest first.
 
-use crate::detect::{self, Context};
+use crate::detect::{self, Context, Lineage};
 use crate::graph::{Graph, InvocationId};
 use crate::id::{ProcessKey, Timestamp};
 use crate::incident::{InvocationKind, Root};
@@ -135,6 +135,8 @@ fn hypothesis(graph: &Graph, anchor: Anchor, process: Option<ProcessKey>, weight
     };
     let prior = match invocation.kind {
         InvocationKind::Session => 1.0,
+        // What runs what another request left is not how somebody came in.
+        InvocationKind::Request if graph.ran_from_request(invocation.leader).is_some() => 0.6,
         InvocationKind::Request => 0.95,
         InvocationKind::Cron => 0.8,
         InvocationKind::Unit(_) => 0.7,

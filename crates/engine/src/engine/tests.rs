@@ -986,3 +986,30 @@ fn no_more_addresses_are_blocked_for_one_attack_than_the_limit() {
     assert_eq!(blocks(&world).len(), crate::decide::ADDRESSES_MAX);
     assert_eq!(only(&world).stage, Stage::Healed);
 }
+
+#[test]
+fn where_a_request_came_from_is_blocked_only_by_a_person() {
+    let mut world = World::new(Mode::Autonomous);
+    let server = world.there(world.init, "/usr/sbin/fcgiwrap", Some("fcgiwrap.service"));
+    let request = world.request(server, [198, 51, 100, 7]);
+    let none = Traffic { sent: 0, received: 0 };
+    world.talk(request, false, (9, 443), none);
+    world.write(request, "/var/www/index.html");
+    world.find(request, "foothold/web-shell", Confidence::High);
+    world.settle();
+    let (mut all, mut calls) = (Vec::new(), Vec::new());
+    for (address, extent, outcome, why) in blocks(&world) {
+        if extent == Extent::All { &mut all } else { &mut calls }.push((address, outcome, why));
+    }
+    assert_eq!(calls.len(), 1);
+    assert_eq!((calls[0].0.as_str(), &calls[0].1), ("192.0.2.9", &Some(Outcome::Success)));
+    assert_eq!(all.len(), 1);
+    assert!(all[0].0 == "198.51.100.7" && all[0].1.is_none() && all[0].2.contains("asks"), "{all:?}");
+    let incident = only(&world);
+    assert_eq!(incident.stage, Stage::Healed, "{}", incident.why);
+    let asked = incident.actions.iter().find(|record| record.verdict.decision == Decision::Ask).unwrap().id;
+    world.input(Input::Command(Command::Approve { action: asked }));
+    world.settle();
+    assert!(blocks(&world).iter().all(|(_, _, outcome, _)| *outcome == Some(Outcome::Success)), "{:?}", blocks(&world));
+    assert_eq!(only(&world).stage, Stage::Healed);
+}

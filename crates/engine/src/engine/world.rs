@@ -198,6 +198,21 @@ impl World {
         shell
     }
 
+    /// A script that a server runs for a request.
+    pub(crate) fn request(&mut self, server: ProcessKey, address: [u8; 4]) -> ProcessKey {
+        let key = self.fork(server);
+        self.comes_from(key, address);
+        self.exec(key, &["/usr/bin/perl"]);
+        key
+    }
+
+    /// What its environment says, from its next program on.
+    pub(crate) fn comes_from(&mut self, key: ProcessKey, address: [u8; 4]) {
+        if let Some(process) = self.processes.get_mut(&key) {
+            process.src_endpoint = Some(Endpoint { ip: address.into(), port: 40_000 });
+        }
+    }
+
     /// Writes a file as a whole; the version it became.
     pub(crate) fn write(&mut self, actor: ProcessKey, path: &str) -> VersionId {
         let (before, existed) = self.state(path);

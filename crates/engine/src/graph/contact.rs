@@ -3,7 +3,7 @@
 //!
 //! Input: network events. Output: peers of each process, with how often and how much. Who was asked in vain is no peer.
 
-use super::{Graph, Hub, InvocationId, Noted};
+use super::{Graph, InvocationId, Noted};
 use crate::action::Extent;
 use crate::decide::is_elsewhere;
 use crate::event::{Endpoint, NetworkActivity, NetworkActivityId, Traffic};
@@ -55,7 +55,7 @@ pub(super) struct Acquainted {
 
 impl Graph {
     /// Who has to do with this address and is no part of a confirmed attack, in words: whoever calls it, or, where all
-    /// traffic with it is meant, whoever answered it or logged in from there.
+    /// traffic with it is meant, whoever logged in from there or came to a program that is no server for everybody.
     pub(crate) fn neighbour(&self, address: IpAddr, extent: Extent) -> Option<String> {
         let called = |by: &str| format!("{by} called it, too");
         match extent {
@@ -99,9 +99,8 @@ impl Graph {
         };
         let Some(remote) = &activity.remote else { return Noted::default() };
         let Some(node) = self.processes.get_mut(&activity.actor) else { return Noted::default() };
-        // Whoever lets people in accepts them before they have said who they are: a login counts, a knock does not.
-        let counts =
-            activity.activity == NetworkActivityId::Open && (!activity.inbound || node.hub != Some(Hub::Login));
+        // Whoever lets people in accepts them before they have said who they are, and a server whoever comes, attacks too.
+        let counts = activity.activity == NetworkActivityId::Open && (!activity.inbound || node.hub.is_none());
         if counts && is_elsewhere(remote.ip) {
             let of = if activity.inbound { &mut self.visitors } else { &mut self.callers };
             of.entry(&remote.ip.to_canonical()).add(activity.actor, node.invocation);

@@ -43,6 +43,7 @@ const HUBS: &[(&str, Hub)] = &[
     ("/usr/sbin/apache2", Hub::Server),
     ("/usr/sbin/httpd", Hub::Server),
     ("/usr/sbin/lighttpd", Hub::Server),
+    ("/usr/sbin/fcgiwrap", Hub::Server),
     ("/usr/bin/dbus-daemon", Hub::Server),
     ("/usr/bin/dbus-broker", Hub::Server),
 ];

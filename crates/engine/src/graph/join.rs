@@ -155,7 +155,9 @@ impl Graph {
             invocation.origin = Some(origin.clone());
             invocation.origin_writer = writer;
         }
-        if invocation.src_endpoint.is_none() {
+        // Of a request, only whom the server itself started is told by the server.
+        let told = invocation.kind != InvocationKind::Request || invocation.leader == key;
+        if invocation.src_endpoint.is_none() && told {
             invocation.src_endpoint.clone_from(&process.src_endpoint);
         }
         // Whoever only knocks is no visitor.

@@ -28,6 +28,9 @@ pub struct Executed {
     pub invocation: InvocationId,
 }
 
+/// LIMIT: programs and scripts remembered of one process; of more, the first are forgotten.
+pub const RAN_MAX: usize = 4;
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProcessNode {
     pub key: ProcessKey,
@@ -49,7 +52,7 @@ pub struct ProcessNode {
     pub invocation: InvocationId,
     /// Its children begin invocations of their own.
     pub hub: Option<Hub>,
-    /// Versions it ran that someone wrote since we watch; at most two (program and script).
+    /// Versions it ran that someone wrote since we watch, latest first; at most [`RAN_MAX`].
     pub ran: Vec<Executed>,
     /// Others that took control of it, latest last; at most four.
     pub injected_by: Vec<ProcessKey>,
@@ -204,6 +207,8 @@ impl Graph {
         let Some(node) = self.processes.get(&key) else { return };
         let (id, forked_by, was_hub) = (node.invocation, node.parent, node.hub);
         let exe = process.file.as_ref().map(|file| file.path.clone());
+        // What it ran before made it run this. What it only inherited did not.
+        let before = if node.executed.is_some() { node.ran.clone() } else { Vec::new() };
         let mut ran = Vec::new();
         for path in exe.iter().cloned().chain(script(process)) {
             if let Some(write) = self.files.get(&path).and_then(FileNode::last).filter(|write| !write.removed) {
@@ -211,6 +216,8 @@ impl Graph {
                 ran.push(Executed { path, version, writer: write.writer, invocation: write.invocation });
             }
         }
+        ran.extend(before);
+        ran.truncate(RAN_MAX);
         let kind = self.invocations.get(&id).map_or(InvocationKind::Other, |invocation| invocation.kind.clone());
         let hosts = matches!(kind, InvocationKind::Unit(_) | InvocationKind::Other);
         let hub = exe.as_ref().and_then(Hub::of).filter(|_| hosts);

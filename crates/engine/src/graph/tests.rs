@@ -298,3 +298,41 @@ fn a_directory_is_a_path_like_others() {
     let seen = world.engine.graph().first_seen(&HostPath::from("/etc/new")).unwrap();
     assert!(seen.created && seen.by == shell);
 }
+
+#[test]
+fn a_request_came_from_where_its_server_says_and_nobody_below_it_says_otherwise() {
+    let mut world = World::new(Mode::Observe);
+    let server = world.there(world.init, "/usr/sbin/fcgiwrap", Some("fcgiwrap.service"));
+    let request = world.request(server, [198, 51, 100, 7]);
+    let liar = world.fork(request);
+    world.comes_from(liar, [203, 0, 113, 9]);
+    world.exec(liar, &["/usr/bin/env"]);
+    let alone = world.fork(world.init);
+    world.comes_from(alone, [203, 0, 113, 9]);
+    let graph = world.engine.graph();
+    let title = |key| graph.invocation_of(key).unwrap().title();
+    assert_eq!(title(request), "request to a server from 198.51.100.7");
+    assert_eq!(title(liar), title(request));
+}
+
+#[test]
+fn who_runs_what_a_request_wrote_is_known() {
+    use crate::detect::Lineage;
+    let mut world = World::new(Mode::Observe);
+    let server = world.there(world.init, "/usr/sbin/fcgiwrap", Some("fcgiwrap.service"));
+    let (first, second) = (world.request(server, [198, 51, 100, 7]), world.request(server, [198, 51, 100, 7]));
+    world.write(first, "/var/www/x.cgi");
+    world.exec(second, &["/var/www/x.cgi"]);
+    let admin = world.login(OPS, None);
+    world.write(admin, "/var/www/y.cgi");
+    let third = world.request(server, [198, 51, 100, 7]);
+    world.exec(third, &["/var/www/y.cgi"]);
+    // It becomes a shell, and so does what it starts.
+    world.exec(second, &["/usr/bin/dash"]);
+    let child = world.fork(second);
+    world.exec(child, &["/usr/bin/cat"]);
+    let graph = world.engine.graph();
+    assert_eq!(graph.ran_from_request(child), None);
+    assert_eq!(graph.ran_from_request(second), Some(&HostPath::from("/var/www/x.cgi")));
+    assert_eq!(graph.ran_from_request(third), None);
+}

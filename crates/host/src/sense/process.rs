@@ -4,7 +4,7 @@
 use super::bounded::Bounded;
 use super::kernel::TaskIterator;
 use super::mounts::{Mounts, below};
-use super::session::{Sessions, Units, peer};
+use super::session::{Sessions, Units, peer, requester};
 use super::wire::{self, Record, RecordHead};
 use super::{Error, Observed, boot_id};
 use crate::scope::Scope;
@@ -423,7 +423,7 @@ impl Processes {
         self.threads.insert(head.tid, process_key);
         let parent = key(head.parent_pid, head.parent_start);
         // A long environment hides the peer behind what the client sent along.
-        if environment.len() >= 2_048 && peer(&environment).is_none() {
+        if environment.len() >= 2_048 && peer(&environment).or_else(|| requester(&environment)).is_none() {
             environment = std::fs::read(format!("/proc/{}/environ", head.pid)).unwrap_or_default();
         }
         let mut process = Process {
@@ -451,6 +451,8 @@ impl Processes {
         if let Some(logon) = logon {
             process.src_endpoint.clone_from(&logon.src_endpoint);
             out.push(Observed { time, activity: Activity::Authentication(logon) });
+        } else if peer(&environment).is_none() {
+            process.src_endpoint = requester(&environment);
         }
         self.know(&process, true, false, Timestamp(0));
         out.push(told(time, ProcessActivityId::Exec, process_key, process, None));

@@ -42,6 +42,16 @@ pub(super) fn peer(environment: &[u8]) -> Option<Endpoint> {
     Some(Endpoint { ip: fields.next()?.parse::<IpAddr>().ok()?, port: fields.next()?.parse().ok()? })
 }
 
+/// `REMOTE_ADDR` and `REMOTE_PORT` that a web server tells whom it starts for a request (RFC 3875, section 4.1.8).
+pub(super) fn requester(environment: &[u8]) -> Option<Endpoint> {
+    let of = |name: &[u8]| {
+        let mut lines = environment.split(|byte| *byte == 0);
+        std::str::from_utf8(lines.find_map(|line| line.strip_prefix(name))?).ok()
+    };
+    let port = of(b"REMOTE_PORT=").and_then(|port| port.parse().ok()).unwrap_or(0);
+    Some(Endpoint { ip: of(b"REMOTE_ADDR=")?.parse::<IpAddr>().ok()?, port })
+}
+
 impl Sessions {
     /// `process` has just become another program, `before` what it was. `parent` looks a process up.
     pub(super) fn on_program(
@@ -188,6 +198,16 @@ mod tests {
         assert_eq!(logon.src_endpoint.as_ref().unwrap().port, 4711);
         assert_eq!(sessions.on_program(&shell, Some(&before), environment, find), None);
         assert!(!sessions.on_exit(logon.session).unwrap().logon);
+    }
+
+    #[test]
+    fn a_request_comes_from_whom_the_server_names_not_from_whom_its_header_does() {
+        let of = |environment: &[u8]| requester(environment).map(|peer| (peer.ip.to_string(), peer.port));
+        let told = b"HTTP_REMOTE_ADDR=10.0.0.9\0REMOTE_ADDR=2001:db8::7\0REMOTE_PORT=4711\0REMOTE_ADDR=10.0.0.8\0";
+        assert_eq!(of(told), Some(("2001:db8::7".to_owned(), 4711)));
+        assert_eq!(of(b"REMOTE_ADDR=10.0.0.8\0"), Some(("10.0.0.8".to_owned(), 0)));
+        assert_eq!(of(b"REMOTE_ADDR=unix:\0REMOTE_PORT=1\0"), None);
+        assert_eq!(of(b"HTTP_REMOTE_ADDR=10.0.0.9\0"), None);
     }
 
     #[test]

@@ -53,6 +53,18 @@ static __always_inline u32 copy_user(struct record *record, u32 at, unsigned lon
     return bytes;
 }
 
+static __always_inline bool is_named(const char *comm, const char *name)
+{
+    return comm[0] == name[0] && comm[1] == name[1] && comm[2] == name[2] && comm[3] == name[3];
+}
+
+// sshd and web servers. Whoever takes such a name has its children's environment read, and nothing believed.
+static __always_inline bool lets_others_in(const char *comm)
+{
+    return is_named(comm, "sshd") || is_named(comm, "fcgi") || is_named(comm, "ngin") || is_named(comm, "apac") ||
+           is_named(comm, "http") || is_named(comm, "ligh") || is_named(comm, "php-");
+}
+
 // KERNEL 5.5: TP_PROTO(struct task_struct *p, pid_t old_pid, struct linux_binprm *bprm)
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(sched_process_exec, struct task_struct *task, int old_pid, struct linux_binprm *bprm)
@@ -86,10 +98,10 @@ int BPF_PROG(sched_process_exec, struct task_struct *task, int old_pid, struct l
         copy_user(record, at, BPF_CORE_READ(mm, arg_start), BPF_CORE_READ(mm, arg_end), ARGUMENT_BYTES);
     at += record->text_bytes;
 
-    // The environment only where it names the peer of a login session.
+    // The environment only where it names the peer of a login session or of a request.
     char comm[8] = {};
     BPF_CORE_READ_INTO(&comm, task, real_parent, comm);
-    if (comm[0] == 's' && comm[1] == 's' && comm[2] == 'h' && comm[3] == 'd') {
+    if (lets_others_in(comm)) {
         record->environment_bytes =
             copy_user(record, at, BPF_CORE_READ(mm, env_start), BPF_CORE_READ(mm, env_end), ENVIRONMENT_BYTES);
         at += record->environment_bytes;
