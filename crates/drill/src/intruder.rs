@@ -7,7 +7,7 @@ use crate::outside::Outside;
 use crate::random::Random;
 use crate::scenario::Web;
 use crate::scenario::{Actor, Step};
-use crate::session::Session;
+use crate::session::{Session, Way};
 use crate::twin::Twin;
 use crate::{Error, Result, interrupt};
 use std::sync::{Mutex, PoisonError};
@@ -44,7 +44,7 @@ impl Intruder {
         if let (Some(web), Some(outside)) = (&plan.web, outside) {
             return self.attack_by_requests(outside, web, cast, turn);
         }
-        match self.attack_until_stopped(twin, cast, turn) {
+        match self.attack_until_stopped(twin, cast, turn, outside) {
             Err(Error::SessionEnded { why, .. }) => {
                 (cast.tell)(&format!("  the intruder's session is over: {why}"));
                 Ok(())
@@ -53,12 +53,30 @@ impl Intruder {
         }
     }
 
-    fn attack_until_stopped(&mut self, twin: &Twin, cast: Cast<'_>, turn: &Mutex<()>) -> Result<()> {
+    fn attack_until_stopped(
+        &mut self,
+        twin: &Twin,
+        cast: Cast<'_>,
+        turn: &Mutex<()>,
+        outside: Option<&Outside>,
+    ) -> Result<()> {
         let mut random = Random::new(cast.seed ^ 0x6174_7461_636b_2121);
         let (plan, token) = (cast.plan, random.word(10));
         self.token.clone_from(&token);
+        let target = crate::outside::TWIN.to_string();
+        let way = match outside {
+            Some(outside) => Way { network: outside.process(), source: &plan.source, target: &target },
+            None => Way { network: twin.leader(), source: &plan.source, target: "127.0.0.1" },
+        };
+        if let Some(knocks) = &plan.knocks {
+            (cast.tell)(&format!("  from {}, {} keys are tried at alice's door", knocks.source, knocks.count));
+            for _ in 0..knocks.count {
+                interrupt::check()?;
+                way.knock(twin, &cast.keys.private(Actor::Ops.user()), Actor::Intruder.user())?;
+            }
+        }
         (cast.tell)("  the intruder logs in with alice's key");
-        let session = Session::open(twin, cast.keys, Actor::Intruder.user(), &plan.source, &random.word(10))?;
+        let session = Session::come(twin, way, cast.keys, Actor::Intruder.user(), &random.word(10))?;
         let session = self.session.insert(session);
         let answer = session.run(&prelude(&token), STOPPED_LIMIT)?;
         self.group = answer.lines.iter().find_map(|line| line.strip_prefix("0::")).unwrap_or_default().to_owned();

@@ -70,7 +70,8 @@ impl Outside {
         Ok(outside)
     }
 
-    fn process(&self) -> u32 {
+    /// A process in that network.
+    pub(crate) fn process(&self) -> u32 {
         self.holder.id()
     }
 

@@ -13,8 +13,8 @@ use crate::outside::{self, Outside};
 use crate::random::Random;
 use crate::report::Placement;
 use crate::run::{Options, RespondAfter};
-use crate::scenario::{Fault, Web};
-use crate::session::Session;
+use crate::scenario::{Fault, Knocks, Web};
+use crate::session::{Session, Way};
 use crate::twin::{Confinement, Twin};
 use crate::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
@@ -88,9 +88,10 @@ pub(crate) fn play(place: Place<'_>, cast: Cast<'_>) -> Result<Played> {
     if let Some(agent) = agent.as_ref().filter(|_| held) {
         agent.hold()?;
     }
-    let outside = match &cast.plan.web {
-        Some(web) => Some(Outside::beside(twin, &web.called)?),
-        None => None,
+    let outside = match (&cast.plan.web, &cast.plan.knocks) {
+        (Some(web), _) => Some(Outside::beside(twin, &web.called)?),
+        (None, Some(_)) => Some(Outside::beside(twin, &[])?),
+        (None, None) => None,
     };
     let mut people = cast.people(twin)?;
     let mut intruder = Intruder::default();
@@ -166,6 +167,9 @@ pub(crate) fn play(place: Place<'_>, cast: Cast<'_>) -> Result<Played> {
         played.harmed.extend(customers::once_more(outside));
         played.harmed.extend(still_called(twin, web, &played.incidents));
     }
+    if let (Some(outside), Some(knocks)) = (&outside, &cast.plan.knocks) {
+        played.harmed.extend(still_lets_in(twin, cast, outside, knocks, &played.incidents)?);
+    }
     people.leave();
     intruder.leave();
     played.truth = intruder.truth;
@@ -178,15 +182,45 @@ pub(crate) fn play(place: Place<'_>, cast: Cast<'_>) -> Result<Played> {
     Ok(played)
 }
 
-/// Hosts outside that the agent says are not called any more, and that can be called.
-fn still_called(twin: &Twin, web: &Web, incidents: &[Incident]) -> Vec<(String, String)> {
+/// Addresses that the agent says it blocked.
+fn blocked(incidents: &[Incident]) -> BTreeSet<std::net::IpAddr> {
     let done = |record: &&ActionRecord| record.outcome == Some(Outcome::Success);
     let blocked = |record: &ActionRecord| match record.action {
         Action::FilterTraffic { address, .. } => Some(address),
         _ => None,
     };
-    let actions = incidents.iter().flat_map(|incident| &incident.actions).filter(done);
-    let blocked: BTreeSet<std::net::IpAddr> = actions.filter_map(blocked).collect();
+    incidents.iter().flat_map(|incident| &incident.actions).filter(done).filter_map(blocked).collect()
+}
+
+/// Where the intruder came from is shut out, with a key that fits; a neighbour of theirs is let in as before.
+fn still_lets_in(
+    twin: &Twin,
+    cast: Cast<'_>,
+    outside: &Outside,
+    knocks: &Knocks,
+    incidents: &[Incident],
+) -> Result<Vec<(String, String)>> {
+    let mut harmed = Vec::new();
+    let target = outside::TWIN.to_string();
+    let (blocked, neighbour) = (knocks.source.to_string(), outside::host(9).to_string());
+    let lets_in = |source: &str| {
+        let way = Way { network: outside.process(), source, target: &target };
+        way.knock(twin, &cast.keys.private("ops"), "ops")
+    };
+    if !self::blocked(incidents).contains(&knocks.source.into()) {
+        harmed.push(("the intruder's address".to_owned(), format!("{blocked} is not blocked")));
+    } else if lets_in(&blocked)? {
+        harmed.push(("an address that is blocked".to_owned(), format!("{blocked} is let in")));
+    }
+    if !lets_in(&neighbour)? {
+        harmed.push(("the administrator".to_owned(), format!("is not let in from {neighbour}")));
+    }
+    Ok(harmed)
+}
+
+/// Hosts outside that the agent says are not called any more, and that can be called.
+fn still_called(twin: &Twin, web: &Web, incidents: &[Incident]) -> Vec<(String, String)> {
+    let blocked = blocked(incidents);
     let called = web.called.iter().filter(|(address, _)| blocked.contains(&(*address).into()));
     let through = called.filter(|(address, port)| outside::can_call(twin, *address, *port));
     through.map(|(address, _)| ("an address that is blocked".to_owned(), format!("{address} can be called"))).collect()
@@ -236,7 +270,9 @@ fn work(
 ) -> Result<Vec<(String, String)>> {
     let (turn, over) = (Mutex::new(()), AtomicBool::new(false));
     std::thread::scope(|scope| {
-        let customers = outside.map(|outside| scope.spawn(|| customers::come(outside, cast.seed, &over)));
+        let customers = outside
+            .filter(|_| cast.plan.web.is_some())
+            .map(|outside| scope.spawn(|| customers::come(outside, cast.seed, &over)));
         let benign = scope.spawn(|| people.work(&turn, true));
         let attacked = intruder.attack(twin, cast, &turn, outside);
         let worked = benign.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));

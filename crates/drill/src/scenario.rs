@@ -3,6 +3,7 @@
 
 pub mod bad_config;
 pub mod benign;
+pub mod brute_force;
 pub mod crash_loop;
 pub mod deleted_binary;
 pub mod expired_certificate;
@@ -92,6 +93,15 @@ pub struct Plan {
     pub fault: Option<Fault>,
     /// The intruder comes through a web server, from outside; so do customers.
     pub web: Option<Web>,
+    /// The intruder comes by ssh from a host outside, and only after many keys that did not fit.
+    pub knocks: Option<Knocks>,
+}
+
+/// How an intruder tries.
+#[derive(Clone, Debug)]
+pub struct Knocks {
+    pub source: Ipv4Addr,
+    pub count: u32,
 }
 
 /// How an intruder gets in by requests, at port 8000.
@@ -143,8 +153,9 @@ impl std::fmt::Debug for Scenario {
 }
 
 /// Every drill there is.
-pub const SCENARIOS: [Scenario; 18] = [
+pub const SCENARIOS: [Scenario; 19] = [
     persistence::SCENARIO,
+    brute_force::SCENARIO,
     web_shell::SCENARIO,
     ransomware::IN_PLACE,
     ransomware::COPY,

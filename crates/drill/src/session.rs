@@ -34,7 +34,7 @@ impl Keys {
         Ok(keys)
     }
 
-    fn private(&self, user: &str) -> PathBuf {
+    pub(crate) fn private(&self, user: &str) -> PathBuf {
         self.directory.join(user)
     }
 
@@ -60,6 +60,38 @@ pub struct Session {
     token: String,
 }
 
+/// From where somebody comes, and to which address of the twin's.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Way<'a> {
+    /// A process in the network that the client is in.
+    pub(crate) network: u32,
+    pub(crate) source: &'a str,
+    pub(crate) target: &'a str,
+}
+
+impl Way<'_> {
+    fn client(self, twin: &Twin, key: &Path, user: &str) -> Command {
+        let mut client = twin.tool("nsenter");
+        client
+            .args(["-t", &self.network.to_string(), "-n", "ssh", "-F", "none", "-T", "-b", self.source, "-i"])
+            .arg(key)
+            .args(["-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"])
+            .args(["-o", "LogLevel=ERROR", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"])
+            .arg(format!("{user}@{}", self.target))
+            .env_remove("SSH_AUTH_SOCK")
+            .stderr(Stdio::null());
+        client
+    }
+
+    /// Tries to log in as `user` with a key that opens nothing of theirs; whether it did all the same.
+    pub(crate) fn knock(self, twin: &Twin, key: &Path, user: &str) -> Result<bool> {
+        let mut client = self.client(twin, key, user);
+        client.arg("true").stdin(Stdio::null()).stdout(Stdio::null());
+        let status = client.status().map_err(|source| Error::Spawn { program: "ssh".into(), source })?;
+        Ok(status.success())
+    }
+}
+
 /// What a command said, and its exit status.
 #[derive(Debug)]
 pub struct Answer {
@@ -70,17 +102,13 @@ pub struct Answer {
 impl Session {
     /// Logs in as `user` from `source`, a loopback address.
     pub fn open(twin: &Twin, keys: &Keys, user: &str, source: &str, token: &str) -> Result<Self> {
-        let mut client = twin.tool("nsenter");
-        client
-            .args(["-t", &twin.leader().to_string(), "-n", "ssh", "-F", "none", "-T", "-b", source, "-i"])
-            .arg(keys.private(user))
-            .args(["-o", "IdentitiesOnly=yes", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"])
-            .args(["-o", "LogLevel=ERROR", "-o", "BatchMode=yes", "-o", "ConnectTimeout=10"])
-            .arg(format!("{user}@127.0.0.1"))
-            .env_remove("SSH_AUTH_SOCK")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null());
+        Self::come(twin, Way { network: twin.leader(), source, target: "127.0.0.1" }, keys, user, token)
+    }
+
+    /// Logs in as `user` on that way.
+    pub(crate) fn come(twin: &Twin, way: Way<'_>, keys: &Keys, user: &str, token: &str) -> Result<Self> {
+        let mut client = way.client(twin, &keys.private(user), user);
+        client.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut client = client.spawn().map_err(|source| Error::Spawn { program: "ssh".into(), source })?;
         let (Some(input), Some(answers)) = (client.stdin.take(), client.stdout.take()) else {
             return Err(Error::SessionEnded { user: user.to_owned(), why: "no pipes".to_owned() });

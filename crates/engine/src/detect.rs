@@ -75,6 +75,8 @@ pub struct Meta {
 const FILE: u32 = 1001;
 /// The same, with what was read of a content.
 const CONTENT: u32 = FILE;
+/// OCSF Authentication.
+const AUTHENTICATION: u32 = 3002;
 /// OCSF Process Activity.
 const PROCESS: u32 = 1007;
 /// OCSF Network Activity.
@@ -168,6 +170,7 @@ detectors! {
     download: download::Download,
     listener: listener::Listener,
     scan: scan::Scan,
+    brute_force: brute_force::BruteForce,
     beacon: beacon::Beacon,
     encryption: encryption::Encryption,
     destruction: destruction::Destruction,

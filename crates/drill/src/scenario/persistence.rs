@@ -12,7 +12,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     plan,
 };
 
-fn plan(random: &mut Random, material: Material<'_>) -> Plan {
+pub(super) fn plan(random: &mut Random, material: Material<'_>) -> Plan {
     let mut names = Names::new(random);
     let (rule, escalation) = weakness(random);
     let weak = format!("/etc/sudoers.d/{}", names.take());

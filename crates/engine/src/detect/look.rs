@@ -3,8 +3,8 @@
 
 use super::{Authority, Claim, Context, Invocation, Lineage, Seen, authority, programs};
 use crate::event::{
-    Activity, Change, Confidence, Content, Event, FileActivity, FileActivityId, FileKind, NetworkActivity,
-    ProcessActivity, ProcessActivityId,
+    Activity, Authentication, Change, Confidence, Content, Event, FileActivity, FileActivityId, FileKind,
+    NetworkActivity, ProcessActivity, ProcessActivityId,
 };
 use crate::id::ProcessKey;
 use crate::incident::InvocationKind;
@@ -44,6 +44,7 @@ impl<'a> Look<'a> {
             Activity::Content(content) => content.actor,
             Activity::Network(network) => network.actor,
             Activity::Process(process) if process.activity == ProcessActivityId::Exec => process.process.key,
+            Activity::Authentication(authentication) if authentication.logon => authentication.session,
             Activity::Process(_)
             | Activity::Authentication(_)
             | Activity::Loss(_)
@@ -81,6 +82,15 @@ impl<'a> Look<'a> {
     pub fn network(&self) -> Option<&'a NetworkActivity> {
         match &self.event.activity {
             Activity::Network(network) => Some(network),
+            _ => None,
+        }
+    }
+
+    /// Somebody who has just logged in.
+    #[must_use]
+    pub fn logon(&self) -> Option<&'a Authentication> {
+        match &self.event.activity {
+            Activity::Authentication(authentication) => Some(authentication),
             _ => None,
         }
     }

@@ -161,7 +161,8 @@ impl Graph {
             invocation.src_endpoint.clone_from(&process.src_endpoint);
         }
         // Whoever only knocks is no visitor.
-        let visitor = invocation.src_endpoint.as_ref().map(|peer| peer.ip).filter(|_| opened_for.is_some());
+        let logged_in = invocation.kind == InvocationKind::Session && opened_for.is_some();
+        let visitor = invocation.src_endpoint.as_ref().map(|peer| peer.ip).filter(|_| logged_in);
         if invocation.kind == InvocationKind::Session {
             if process.user.login_uid != u32::MAX {
                 invocation.login_uid = Some(process.user.login_uid);

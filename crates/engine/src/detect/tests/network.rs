@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 use super::*;
-use crate::event::{Endpoint, NetworkActivity, NetworkActivityId};
+use crate::event::{AuthService, Authentication, Endpoint, NetworkActivity, NetworkActivityId, Traffic};
 use std::net::Ipv4Addr;
 
 fn at(host: u8, port: u16) -> Endpoint {
@@ -116,4 +116,43 @@ fn even_calls_of_what_nobody_answers_for_are_a_beacon_told_once() {
     assert_eq!(calls(&world, INTRUDER, &remote, &[1; 100]), [], "a load, not a beacon");
     let inside = Endpoint { ip: Ipv4Addr::LOCALHOST.into(), port: 80 };
     assert_eq!(calls(&world, INTRUDER, &inside, &even), []);
+}
+
+/// Connections of that host to sshd that end after so many bytes, and then a login.
+fn tries(world: &World, count: usize, received: u64) -> Vec<(String, Confidence)> {
+    let ended = NetworkActivity {
+        activity: NetworkActivityId::Close,
+        remote: Some(at(7, 40_000)),
+        traffic: Some(Traffic { sent: 2_000, received }),
+        ..listens(SSHD, at(1, 22))
+    };
+    let logon = |session| {
+        let (uid, service, actor_uid, src_endpoint) = (ALICE, AuthService::Sshd, None, Some(at(7, 40_001)));
+        Activity::Authentication(Authentication {
+            logon: true,
+            session: key(session),
+            actor_uid,
+            uid,
+            service,
+            src_endpoint,
+        })
+    };
+    let mut events = vec![Activity::Network(ended); count];
+    events.push(logon(USER));
+    events.push(logon(ADMIN));
+    found(world, &events)
+}
+
+const SSHD: u32 = 70;
+
+#[test]
+fn a_login_after_many_tries_in_vain_from_the_same_address_is_seen() {
+    let mut world = World::new();
+    world.add(SSHD, 1, "/usr/sbin/sshd", (ROOT, ROOT), (InvocationKind::Session, None));
+    let seen = |confidence| ("credential-access/brute-force".to_owned(), confidence);
+    assert_eq!(tries(&world, 10, 2_100), [seen(Confidence::Medium), seen(Confidence::Low)]);
+    assert_eq!(tries(&world, 9, 2_100), [], "too few");
+    assert_eq!(tries(&world, 100, 21), [], "somebody looks whether it answers");
+    world.run(SSHD, "/usr/sbin/nginx");
+    assert_eq!(tries(&world, 100, 2_100), [], "a web server lets nobody in");
 }

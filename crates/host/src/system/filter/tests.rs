@@ -118,9 +118,10 @@ fn whom_we_may_not_call_is_answered_as_before() {
 }
 
 #[test]
-fn a_block_ends_by_itself_and_may_be_prolonged() {
+fn a_block_ends_by_itself_when_whoever_made_it_is_gone_and_may_be_prolonged() {
     alone(|filter| {
-        filter.block(PEER, Extent::All, Duration::from_millis(200)).unwrap();
+        // What made it is closed before it ends.
+        Filter::here().unwrap().block(PEER, Extent::All, Duration::from_millis(200)).unwrap();
         filter.block(OTHER, Extent::All, Duration::from_millis(200)).unwrap();
         filter.block(OTHER, Extent::All, LONG).unwrap();
         let began = Instant::now();
