@@ -9,6 +9,7 @@ SEEDS ?= 20
 CI_SEEDS ?= 2
 FUZZ_SECONDS ?= 20
 FAULTS = crash-loop wedged-service supervised-service bad-config deleted-binary full-disk expired-certificate firewall-emptied
+ENTRIES = web-shell stolen-key brute-force
 MASS = ransomware-in-place ransomware-copy ransomware-slow ransomware-parallel ransomware-service wiper
 
 .PHONY: setup build run test bench drills soak cases fuzz
@@ -29,6 +30,8 @@ test: setup build
 	$(THYMUS) drill run persistence --seed 301 --ordeal cut-power
 	$(THYMUS) drill run persistence --seed 300 --ordeal kill-agent
 	$(THYMUS) drill run persistence --seed 302 --ordeal stale-editor
+	$(THYMUS) drill run web-shell brute-force --seed 100
+	$(THYMUS) drill run web-shell --seed 103 --respond-after attack-end
 	$(THYMUS) drill run ransomware-in-place --seed 100 --runs 2
 	$(THYMUS) drill run ransomware-in-place --seed 102 --ordeal kill-often
 	$(THYMUS) drill run ransomware-copy wiper --seed 103 --respond-after attack-end
@@ -42,6 +45,8 @@ drills: setup build  ## the promises of SPECIFICATION.md over 20 seeds, half wit
 	$(THYMUS) drill run persistence --seed 1 --runs 4 --ordeal cut-power --json | tee target/drills-power.jsonl
 	$(THYMUS) drill run persistence --seed 1 --runs 4 --ordeal kill-agent --json | tee target/drills-kill.jsonl
 	$(THYMUS) drill run persistence --seed 1 --runs 4 --ordeal stale-editor --json | tee target/drills-stale.jsonl
+	$(THYMUS) drill run $(ENTRIES) --seed 1 --runs $(SEEDS) --json | tee target/drills-entries.jsonl
+	$(THYMUS) drill run $(ENTRIES) --seed 1 --runs $(SEEDS) --respond-after attack-end --json | tee target/drills-entries-whole.jsonl
 	$(THYMUS) drill run $(FAULTS) --seed 1 --runs $(SEEDS) --json | tee target/drills-faults.jsonl
 	$(THYMUS) drill run $(MASS) --seed 1 --runs $(SEEDS) --json | tee target/drills-mass.jsonl
 	$(THYMUS) drill run $(MASS) --seed 1 --runs $(SEEDS) --respond-after attack-end --json | tee target/drills-mass-whole.jsonl
@@ -58,6 +63,7 @@ bench:            ## figures for docs/measured.md; builds for release; 1.5 hours
 	target/release/examples/throughput 1000000 cases/recorded/benign.jsonl.zst cases/recorded/intrusion_whole.jsonl.zst
 	target/release/examples/judge_cost
 	target/release/examples/stop_latency
+	target/release/examples/block_latency
 	target/release/examples/load_cost
 	target/release/examples/load_cost 10 shell
 	target/release/examples/load_cost 12 100 connections no-audit

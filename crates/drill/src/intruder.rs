@@ -68,7 +68,7 @@ impl Intruder {
             Some(outside) => Way { network: outside.process(), source: &plan.source, target: &target },
             None => Way { network: twin.leader(), source: &plan.source, target: "127.0.0.1" },
         };
-        if let Some(knocks) = &plan.knocks {
+        if let Some(knocks) = plan.knocks.as_ref().filter(|knocks| knocks.count > 0) {
             (cast.tell)(&format!("  from {}, {} keys are tried at alice's door", knocks.source, knocks.count));
             for _ in 0..knocks.count {
                 interrupt::check()?;

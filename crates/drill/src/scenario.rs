@@ -12,6 +12,7 @@ pub mod full_disk;
 mod housekeeping;
 pub mod persistence;
 pub mod ransomware;
+pub mod stolen_key;
 pub mod supervised_service;
 pub mod web_shell;
 pub mod wedged_service;
@@ -93,7 +94,7 @@ pub struct Plan {
     pub fault: Option<Fault>,
     /// The intruder comes through a web server, from outside; so do customers.
     pub web: Option<Web>,
-    /// The intruder comes by ssh from a host outside, and only after many keys that did not fit.
+    /// The intruder comes by ssh from a host outside, after as many keys as this that did not fit.
     pub knocks: Option<Knocks>,
 }
 
@@ -153,8 +154,9 @@ impl std::fmt::Debug for Scenario {
 }
 
 /// Every drill there is.
-pub const SCENARIOS: [Scenario; 19] = [
+pub const SCENARIOS: [Scenario; 20] = [
     persistence::SCENARIO,
+    stolen_key::SCENARIO,
     brute_force::SCENARIO,
     web_shell::SCENARIO,
     ransomware::IN_PLACE,

@@ -4,7 +4,7 @@
 //! `block_latency [SAMPLES]`, as root. In a network namespace of its own: no packet of the machine's is looked at. Each
 //! sample is the whole action of the hands, from the call to the kernel's word that the address is in its set: the socket
 //! made, what is blocked read, the element added, read back. The first makes the table, too.
-#![allow(clippy::expect_used, reason = "an example")]
+#![allow(clippy::expect_used, clippy::print_stdout, reason = "a bench")]
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
@@ -30,13 +30,16 @@ fn main() {
     let mut times: Vec<Duration> = (1..=samples).map(block).collect();
     times.sort_unstable();
     let at = |percent: usize| times[(times.len() * percent / 100).min(times.len() - 1)];
-    println!("{}", serde_json::json!({
-        "samples": samples,
-        "first_us": first.as_micros(),
-        "median_us": at(50).as_micros(),
-        "p99_us": at(99).as_micros(),
-        "max_us": times[times.len() - 1].as_micros(),
-    }));
+    println!(
+        "{}",
+        serde_json::json!({
+            "samples": samples,
+            "first_us": first.as_micros(),
+            "median_us": at(50).as_micros(),
+            "p99_us": at(99).as_micros(),
+            "max_us": times[times.len() - 1].as_micros(),
+        })
+    );
     // What is left is one empty directory tree; failing to remove it harms nobody.
     let _ = std::fs::remove_dir_all(&keep);
 }
