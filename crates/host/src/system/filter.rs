@@ -273,8 +273,7 @@ impl Filter {
         rustix::net::send(&self.socket, &messages.bytes, SendFlags::empty())?;
         let mut buffer = vec![0; ANSWER_BYTES];
         let mut refused = Ok(());
-        // The borders of the batch are not acknowledged.
-        let mut outstanding = messages.sequence.saturating_sub(2);
+        let mut outstanding = messages.awaited;
         while outstanding > 0 {
             let received = self.receive(&mut buffer)?;
             for answer in netlink::answers(received) {
@@ -354,6 +353,7 @@ fn element(messages: &mut Messages, verb: Verb, flags: u16, blocked: Blocked) {
 
 /// The whole table, instead of the one that is there.
 fn whole(instead: bool, blocked: &[Blocked]) -> Messages {
+    let elements = blocked.len();
     Messages::batch(|messages| {
         if instead {
             messages.message(Verb::DeleteTable, ACKNOWLEDGE, |table| table.text(1, TABLE));
@@ -393,8 +393,10 @@ fn whole(instead: bool, blocked: &[Blocked]) -> Messages {
                 });
             }
         }
-        for blocked in blocked {
-            element(messages, Verb::NewElement, ACKNOWLEDGE | CREATE, *blocked);
+        // A word for each of many would not fit into the socket.
+        for (at, blocked) in (1..).zip(blocked) {
+            let acknowledge = if at == elements { ACKNOWLEDGE } else { 0 };
+            element(messages, Verb::NewElement, acknowledge | CREATE, *blocked);
         }
     })
 }

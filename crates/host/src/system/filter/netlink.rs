@@ -44,8 +44,10 @@ pub(super) enum Verb {
 #[derive(Debug, Default)]
 pub(super) struct Messages {
     pub(super) bytes: Vec<u8>,
-    /// The number of the last message; each that is to be acknowledged has one of its own.
+    /// The number of the last message.
     pub(super) sequence: u32,
+    /// How many of them are to be acknowledged. What is refused is told in any case.
+    pub(super) awaited: u32,
 }
 
 impl Messages {
@@ -63,6 +65,7 @@ impl Messages {
     }
 
     pub(super) fn message(&mut self, verb: Verb, flags: u16, content: impl FnOnce(&mut Attributes<'_>)) {
+        self.awaited += u32::from(flags & ACKNOWLEDGE != 0);
         let start = self.head(SUBSYSTEM << 8 | verb as u16, REQUEST | flags, FAMILY, 0);
         content(&mut Attributes(&mut self.bytes));
         self.close(start);
