@@ -8,8 +8,8 @@ use thymus_control::view::Told;
 use thymus_engine::action::{Action, Extent, Outcome};
 use thymus_engine::event::Confidence;
 use thymus_engine::graph::Contact;
-use thymus_engine::incident::{ActionRecord, Decision, ObjectClass};
-use thymus_engine::{Incident, IncidentId, ProcessKey, Timestamp};
+use thymus_engine::incident::{ActionRecord, Decision, ObjectClass, Secret};
+use thymus_engine::{HostPath, Incident, IncidentId, ProcessKey, Timestamp};
 
 /// Tell one incident: what gave it away, its root, its reach, each action with its reasons.
 #[derive(Debug, Args)]
@@ -43,6 +43,7 @@ pub(super) fn text(told: &Told) -> String {
     text += &section("Its processes", &subjects(incident));
     text += &section("What it touched", &objects(incident));
     text += &section("Whom it talked to", &contacts(incident));
+    text += &section("Secrets that were read", &secrets(incident));
     text += &section("What Thymus did", &actions(incident));
     text += &section("What cannot be undone, or needs you", &remains(incident));
     if incident.omitted > 0 {
@@ -167,6 +168,28 @@ fn contacts(incident: &Incident) -> Vec<String> {
         format!("  {who}\n               connections: {connections}; sent {sent}, received {received}\n")
     };
     incident.contacts.iter().map(line).collect()
+}
+
+fn secrets(incident: &Incident) -> Vec<String> {
+    let line = |secret: &Secret| {
+        let (path, when) = (show::plain(&secret.path.to_string()), offset(incident, secret.time));
+        format!("  {path}\n               {when}, by process {}; {}\n", secret.process.pid, rotation(&secret.path))
+    };
+    incident.secrets.iter().map(line).collect()
+}
+
+/// What makes a secret of this name one again.
+fn rotation(path: &HostPath) -> &'static str {
+    let name = path.file_name();
+    match name {
+        b"shadow" | b"shadow-" | b"gshadow" | b"gshadow-" => "set new passwords for all accounts that have one",
+        _ if name.starts_with(b"ssh_host_") => {
+            "make new host keys (ssh-keygen -A), and tell those who know the old ones"
+        }
+        _ if name.starts_with(b"id_") => "make a new key, and take the old one out of every authorized_keys",
+        _ if name.ends_with(b".key") || name.ends_with(b".pem") => "revoke its certificates, and have new ones made",
+        _ => "change the password or the token that is in it, where it is used",
+    }
 }
 
 fn actions(incident: &Incident) -> Vec<String> {

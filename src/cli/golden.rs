@@ -17,7 +17,7 @@ use thymus_engine::golden::{self, Author, Difference, Drift, Golden, Item, Kind,
 use thymus_engine::graph::Contact;
 use thymus_engine::guard::Hold;
 use thymus_engine::incident::{
-    ActionRecord, Decision, FindingSummary, InvocationKind, Object, ObjectClass, Root, Subject, Verdict,
+    ActionRecord, Decision, FindingSummary, InvocationKind, Object, ObjectClass, Root, Secret, Subject, Verdict,
 };
 use thymus_engine::input::Mode;
 use thymus_engine::{
@@ -166,8 +166,13 @@ fn healed() -> Incident {
             contact([198, 51, 100, 7], 4_444, true, 1, Traffic { received: 90, sent: 4_000 }),
             contact([127, 0, 0, 1], 80, false, 12, Traffic { received: 5_000, sent: 700 }),
         ],
+        secrets: vec![secret("/etc/shadow", 1_200), secret("/etc/ssh/ssh_host_ed25519_key", 1_400)],
         omitted: 3,
     }
+}
+
+fn secret(path: &str, ms: u64) -> Secret {
+    Secret { path: path.into(), process: process(311), time: at(ms) }
 }
 
 fn restore(path: &str) -> RestoreFile {

@@ -30,6 +30,7 @@ fn incident(id: u64) -> Incident {
         objects: Vec::new(),
         actions: Vec::new(),
         contacts: Vec::new(),
+        secrets: Vec::new(),
         omitted: 0,
     }
 }

@@ -24,6 +24,8 @@ pub(crate) struct Intruder {
     /// The cgroup that the twin's login manager gave the intruder's session.
     pub(crate) group: String,
     token: String,
+    /// Secrets that were read for certain.
+    pub(crate) secrets: Vec<String>,
     /// When the first step as root was taken, boot clock, nanoseconds.
     began: u64,
 }
@@ -126,7 +128,10 @@ impl Intruder {
             let answer = outside.ask(web.source, 8000, &request, STOPPED_LIMIT);
             drop(held);
             let over = match answer {
-                Ok(answer) if answer.contains(&format!("{token} done")) => None,
+                Ok(answer) if answer.contains(&format!("{token} done")) => {
+                    self.secrets.extend_from_slice(&step.secrets);
+                    None
+                }
                 Ok(answer) => Some(answer.lines().last().unwrap_or("no answer").to_owned()),
                 Err(error) => Some(error.to_string()),
             };

@@ -167,6 +167,9 @@ pub(crate) fn play(place: Place<'_>, cast: Cast<'_>) -> Result<Played> {
         played.harmed.extend(customers::once_more(outside));
         played.harmed.extend(still_called(twin, web, &played.incidents));
     }
+    if agent.is_some() {
+        played.harmed.extend(not_listed(&intruder.secrets, &played.incidents));
+    }
     if let (Some(outside), Some(knocks)) = (&outside, &cast.plan.knocks) {
         played.harmed.extend(still_lets_in(twin, cast, outside, knocks, &played.incidents)?);
     }
@@ -180,6 +183,15 @@ pub(crate) fn play(place: Place<'_>, cast: Cast<'_>) -> Result<Played> {
         undo(&agent, cast, &played.incidents)?;
     }
     Ok(played)
+}
+
+/// Secrets that were read and that the agent does not say so of.
+fn not_listed(read: &[String], incidents: &[Incident]) -> Vec<(String, String)> {
+    let confirmed = incidents.iter().filter(|incident| incident.confirmed);
+    let listed: BTreeSet<String> =
+        confirmed.flat_map(|incident| &incident.secrets).map(|secret| secret.path.to_string()).collect();
+    let missing = read.iter().filter(|path| !listed.contains(*path));
+    missing.map(|path| ("a secret that was read".to_owned(), format!("{path} is not listed"))).collect()
 }
 
 /// Addresses that the agent says it blocked.

@@ -59,6 +59,8 @@ pub struct Step {
     pub paths: Vec<String>,
     /// Append-only logs that it cuts.
     pub logs: Vec<String>,
+    /// Secrets that it reads.
+    pub secrets: Vec<String>,
     /// Waited before the step. References don't wait.
     pub pause: Duration,
 }
@@ -190,6 +192,7 @@ pub(crate) fn step(actor: Actor, title: &str, script: impl Into<String>, paths: 
         script: script.into(),
         paths: paths.iter().map(|path| (*path).to_owned()).collect(),
         logs: Vec::new(),
+        secrets: Vec::new(),
         pause: Duration::ZERO,
     }
 }

@@ -821,6 +821,7 @@ impl Ailment {
             objects: self.objects.values().cloned().collect(),
             actions: crate::decide::records(&self.steps),
             contacts: Vec::new(),
+            secrets: Vec::new(),
             omitted: 0,
         }
     }

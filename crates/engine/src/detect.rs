@@ -12,6 +12,7 @@ mod toll;
 pub use bounded::{BOUNDED_MAX, Bounded};
 pub use look::{Arrival, Look};
 pub use place::matches_glob;
+pub use secret::is_secret;
 
 use crate::event::{Confidence, Event, Finding, User};
 use crate::id::{FindingId, ProcessKey};
@@ -171,6 +172,7 @@ detectors! {
     listener: listener::Listener,
     scan: scan::Scan,
     brute_force: brute_force::BruteForce,
+    secret: secret::Secret,
     beacon: beacon::Beacon,
     encryption: encryption::Encryption,
     destruction: destruction::Destruction,

@@ -18,8 +18,9 @@ use crate::event::{Activity, Confidence, Endpoint, Event, Finding, Loss, Process
 use crate::graph::{Contact, Graph, Limits};
 use crate::guard::{Hold, Policies};
 use crate::id::{ActionId, IncidentId, ProcessKey, Timestamp};
-use crate::incident::{Incident, InvocationKind, Object, Stage, Subject};
+use crate::incident::{Incident, InvocationKind, Object, Secret, Stage, Subject};
 use crate::input::{Command, Configuration, Effect, Input, Mode};
+use crate::path::HostPath;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -36,6 +37,8 @@ pub const LOSSES_MAX: usize = 64;
 pub const VIEW_SUBJECTS_MAX: usize = 512;
 pub const VIEW_OBJECTS_MAX: usize = 2_048;
 pub const VIEW_CONTACTS_MAX: usize = 64;
+/// LIMIT: secrets of one incident in the view.
+pub const VIEW_SECRETS_MAX: usize = 64;
 
 /// What one step cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -732,7 +735,9 @@ impl Engine {
         });
         let left_out =
             case.subjects.len().saturating_sub(VIEW_SUBJECTS_MAX) + case.objects.len().saturating_sub(VIEW_OBJECTS_MAX);
-        let (contacts, others) = self.contacts(case);
+        let (contacts, mut others) = self.contacts(case);
+        let (secrets, more) = self.secrets(case);
+        others += more;
         Incident {
             id: case.id,
             stage: case.stage,
@@ -747,9 +752,30 @@ impl Engine {
             subjects: subjects.collect(),
             objects: objects.collect(),
             contacts,
+            secrets,
             actions: crate::decide::records(&case.plan.steps),
             omitted: case.omitted + others + u64::try_from(left_out).unwrap_or(u64::MAX),
         }
+    }
+
+    /// Secrets that the processes of an incident read, and how many are left out.
+    fn secrets(&self, case: &Case) -> (Vec<Secret>, u64) {
+        let (mut first, mut others) = (BTreeMap::<&HostPath, (Timestamp, ProcessKey)>::new(), 0);
+        for key in case.subjects.keys() {
+            let Some(secrets) = self.graph.process(*key).and_then(|node| node.secrets.as_ref()) else { continue };
+            others += secrets.others;
+            for (path, time) in &secrets.known {
+                let known = first.entry(path).or_insert((*time, *key));
+                *known = (*known).min((*time, *key));
+            }
+        }
+        others += u64::try_from(first.len().saturating_sub(VIEW_SECRETS_MAX)).unwrap_or(u64::MAX);
+        let secret = |(path, (time, process)): (&HostPath, (Timestamp, ProcessKey))| Secret {
+            path: path.clone(),
+            process,
+            time,
+        };
+        (first.into_iter().take(VIEW_SECRETS_MAX).map(secret).collect(), others)
     }
 
     /// Whom the processes of an incident talked to, and how many connections and peers are left out.

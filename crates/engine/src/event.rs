@@ -172,6 +172,8 @@ pub enum FileActivityId {
     SetSecurity,
     /// 14: opened for writing.
     Open,
+    /// 2: opened for reading; told of secrets alone.
+    Read,
     /// 99: hard link; `file_result` is the new name.
     Link,
     /// 3: cut off or lengthened by its path (`truncate(2)`), opened by nobody; `change` names what the vault recorded.

@@ -28,7 +28,7 @@ pub(crate) use invocation::is_login_program;
 pub use invocation::{Hub, Invocation, InvocationId};
 pub use join::UNIT_GAP_NS;
 pub use limits::{Counters, EVICTION_LOOK_MAX, FILES_MAX, INVOCATIONS_MAX, Limits, PROCESSES_MAX};
-pub use process::{COMMAND_BYTES_MAX, Executed, ProcessNode, RAN_MAX};
+pub use process::{COMMAND_BYTES_MAX, Executed, ProcessNode, RAN_MAX, SECRETS_MAX, Secrets};
 
 use crate::detect::Bounded;
 use crate::event::{Activity, Event};

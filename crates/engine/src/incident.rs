@@ -76,9 +76,21 @@ pub struct Incident {
     /// Whom its processes talked to, those that most was sent to first.
     #[serde(default)]
     pub contacts: Vec<Contact>,
+    /// Secrets that its processes read, by path.
+    #[serde(default)]
+    pub secrets: Vec<Secret>,
     pub actions: Vec<ActionRecord>,
     /// What did not fit the limits above, counted.
     pub omitted: u64,
+}
+
+/// A secret that is none any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Secret {
+    pub path: HostPath,
+    /// Who read it first, and when.
+    pub process: ProcessKey,
+    pub time: Timestamp,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -137,6 +137,7 @@ fn of_file(activity: &FileActivity, clock: &Clock) -> Class {
         FileActivityId::SetAttributes => (6, "Set Attributes"),
         FileActivityId::SetSecurity => (7, "Set Security"),
         FileActivityId::Open => (14, "Open"),
+        FileActivityId::Read => (2, "Read"),
         FileActivityId::Link => (99, "Link"),
     };
     let type_id = match activity.kind {

@@ -290,7 +290,9 @@ impl Sensors {
                 continue;
             };
             match record.head.kind {
-                wire::KIND_CALL | wire::KIND_OPEN | wire::KIND_WRITE => self.files.record(&record, &mut around, out),
+                wire::KIND_CALL | wire::KIND_OPEN | wire::KIND_WRITE | wire::KIND_READ => {
+                    self.files.record(&record, &mut around, out)
+                }
                 wire::KIND_FLOW => {
                     if !self.listeners.record(&record, around.processes, around.mounts, out) {
                         self.unreadable += 1;

@@ -658,3 +658,43 @@ fn connections_and_listeners_from_before_are_told_once_and_so_is_their_end() {
     assert!(closed.iter().any(|one| one.traffic == Some(Traffic { received: 0, sent: 4 })), "{closed:#?}");
     child.wait().unwrap();
 }
+
+#[test]
+fn who_opens_a_secret_for_reading_is_told_and_what_everybody_may_read_is_none() {
+    let ground = Ground::new("secrets");
+    std::fs::create_dir_all(ground.root.join("etc/ssh")).unwrap();
+    std::fs::create_dir_all(ground.root.join("home/alice/.ssh")).unwrap();
+    let file = |name: &str, mode: u32| {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::write(ground.root.join(name), "x").unwrap();
+        std::fs::set_permissions(ground.root.join(name), std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    for (name, mode) in [
+        ("etc/shadow", 0o640),
+        ("etc/ssh/ssh_host_rsa_key", 0o600),
+        ("etc/ssh/ssh_host_rsa_key.pub", 0o644),
+        ("etc/ssh/ssh_config", 0o640),
+        ("etc/a.key", 0o400),
+        ("etc/b.key", 0o644),
+        ("home/alice/.ssh/id_ed25519", 0o600),
+        ("home/alice/.ssh/id_ed25519.pub", 0o600),
+        ("etc/notes", 0o600),
+    ] {
+        file(name, mode);
+    }
+    let mut sensors = ground.start();
+    ground.perl(
+        "for (glob('etc/* etc/ssh/* home/alice/.ssh/*')) { next if -d; open my $f, '<', $_ or die; <$f>; } \
+         open my $w, '>>', 'etc/shadow' or die;",
+    );
+    let seen = collect(&mut sensors, "perl has ended", ended("perl"));
+    let read = files(&seen).filter(|file| file.activity == FileActivityId::Read);
+    let mut read: Vec<String> = read.map(|file| file.file.path.to_string()).collect();
+    read.sort();
+    assert_eq!(read, ["/etc/a.key", "/etc/shadow", "/etc/ssh/ssh_host_rsa_key", "/home/alice/.ssh/id_ed25519"]);
+    let reader = files(&seen).find(|file| file.activity == FileActivityId::Read).unwrap().actor;
+    assert_eq!(
+        processes(&seen).find(|process| process.activity == ProcessActivityId::Exec).unwrap().process.key,
+        reader
+    );
+}

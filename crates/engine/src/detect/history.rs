@@ -33,7 +33,8 @@ impl Detector for History {
             | FileActivityId::Update
             | FileActivityId::SetAttributes
             | FileActivityId::SetSecurity
-            | FileActivityId::Open => return None,
+            | FileActivityId::Open
+            | FileActivityId::Read => return None,
         };
         let by_shell = look.program().is_some_and(is_shell);
         let rewrites =

@@ -45,7 +45,8 @@ impl Detector for LogWiping {
             FileActivityId::Create
             | FileActivityId::SetAttributes
             | FileActivityId::SetSecurity
-            | FileActivityId::Open => return None,
+            | FileActivityId::Open
+            | FileActivityId::Read => return None,
         };
         if !is_log(&path) || is_usual(look, file.activity) {
             return None;

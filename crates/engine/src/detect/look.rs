@@ -247,7 +247,8 @@ fn arrival(file: &FileActivity) -> Option<Arrival<'_>> {
         | FileActivityId::SetAttributes
         | FileActivityId::SetSecurity
         | FileActivityId::Truncate
-        | FileActivityId::Open => return None,
+        | FileActivityId::Open
+        | FileActivityId::Read => return None,
     };
     let same = |change: Change| change.before == change.after && !change.created && !change.removed;
     (!arrival.change.is_some_and(same)).then_some(arrival)

@@ -51,6 +51,10 @@ pub(super) fn privileged<'a>(look: &Look<'a>) -> Option<(&'a HostPath, Mode)> {
             let by_root = look.seen().is_some_and(|seen| seen.user.euid == 0);
             (by_root && mode.bits & 0o111 != 0).then_some((&file.file.path, mode))
         }
-        FileActivityId::Update | FileActivityId::Delete | FileActivityId::Open | FileActivityId::Truncate => None,
+        FileActivityId::Update
+        | FileActivityId::Delete
+        | FileActivityId::Open
+        | FileActivityId::Read
+        | FileActivityId::Truncate => None,
     }
 }

@@ -503,3 +503,22 @@ fn every_detector_has_a_name_and_a_technique_of_its_own_shape() {
         assert!(meta.name.contains('/'), "{meta:?}");
     }
 }
+
+#[test]
+fn a_secret_that_root_reads_for_nobody_in_particular_is_seen() {
+    let mut world = World::new();
+    world.add(60, NGINX, "/usr/bin/tar", (ROOT, ROOT), (InvocationKind::Request, None));
+    world.add(61, NGINX, "/usr/bin/tar", (33, 33), (InvocationKind::Request, None));
+    let reads =
+        |world: &World, pid, path| found(world, &[Activity::File(on_file(FileActivityId::Read, pid, path, ROOT))]);
+    let seen = [("credential-access/secret".to_owned(), Confidence::Medium)];
+    for path in ["/etc/shadow", "/root/.ssh/id_ed25519", "/etc/ssl/private/shop.key"] {
+        assert_eq!(reads(&world, INTRUDER, path), seen, "{path}");
+        assert_eq!(reads(&world, 60, path), seen, "{path}");
+        for pid in [USER, ADMIN, DPKG, UNIT, OWN_MANAGER, 61] {
+            assert_eq!(reads(&world, pid, path), [], "{path} by {pid}");
+        }
+    }
+    world.run(INTRUDER, "/usr/bin/sudo");
+    assert_eq!(reads(&world, INTRUDER, "/etc/shadow"), [], "sudo looks up who asks");
+}

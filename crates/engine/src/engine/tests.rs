@@ -1013,3 +1013,29 @@ fn where_a_request_came_from_is_blocked_only_by_a_person() {
     assert!(blocks(&world).iter().all(|(_, _, outcome, _)| *outcome == Some(Outcome::Success)), "{:?}", blocks(&world));
     assert_eq!(only(&world).stage, Stage::Healed);
 }
+
+#[test]
+fn an_incident_says_which_secrets_its_processes_read_and_when_first() {
+    let mut world = World::new(Mode::Autonomous);
+    let shell = world.login(ALICE, None);
+    world.run(shell, &["/usr/bin/tar"], |world, tar| {
+        world.read(tar, "/etc/shadow");
+        world.read(tar, "/etc/ssh/ssh_host_rsa_key");
+    });
+    world.run(shell, &["/usr/bin/cat"], |world, cat| world.read(cat, "/etc/shadow"));
+    let other = world.login(OPS, None);
+    world.read(other, "/root/.ssh/id_rsa");
+    world.find(shell, "foothold/cron", Confidence::High);
+    world.settle();
+    let incident = only(&world);
+    let paths: Vec<String> = incident.secrets.iter().map(|secret| secret.path.to_string()).collect();
+    assert_eq!(paths, ["/etc/shadow", "/etc/ssh/ssh_host_rsa_key"]);
+    assert!(incident.secrets[0].time < incident.secrets[1].time, "the first time counts");
+    assert!(incident.objects.iter().all(|object| object.path != HostPath::from("/etc/shadow")), "nothing was changed");
+    assert_eq!(incident.omitted, 0);
+    for number in 0..100 {
+        world.read(shell, &format!("/srv/{number}.key"));
+    }
+    let incident = only(&world);
+    assert!(incident.secrets.len() == 18 && incident.omitted == 84, "{} {}", incident.secrets.len(), incident.omitted);
+}

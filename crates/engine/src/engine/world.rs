@@ -213,6 +213,11 @@ impl World {
         }
     }
 
+    /// Opens a secret for reading.
+    pub(crate) fn read(&mut self, actor: ProcessKey, path: &str) {
+        self.file_event(actor, path, FileActivityId::Read, FileKind::Regular, None, None);
+    }
+
     /// Writes a file as a whole; the version it became.
     pub(crate) fn write(&mut self, actor: ProcessKey, path: &str) -> VersionId {
         let (before, existed) = self.state(path);

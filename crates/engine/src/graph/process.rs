@@ -28,6 +28,18 @@ pub struct Executed {
     pub invocation: InvocationId,
 }
 
+/// LIMIT: secrets remembered of one process; more are counted.
+pub const SECRETS_MAX: usize = 16;
+
+/// Secrets that a process read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Secrets {
+    /// With when it did so first.
+    pub known: Vec<(HostPath, Timestamp)>,
+    /// Further ones, each time.
+    pub others: u64,
+}
+
 /// LIMIT: programs and scripts remembered of one process; of more, the first are forgotten.
 pub const RAN_MAX: usize = 4;
 
@@ -58,6 +70,8 @@ pub struct ProcessNode {
     pub injected_by: Vec<ProcessKey>,
     /// Whom it talked to; `None`: nobody.
     pub contacts: Option<Box<Contacts>>,
+    /// Which secrets it opened for reading; `None`: none.
+    pub secrets: Option<Box<Secrets>>,
     pub(super) children: u32,
     pub(super) writes: u32,
     /// A finding rests on it: never evicted.
@@ -78,7 +92,7 @@ impl ProcessNode {
 
     /// It had done something before it became of interest.
     pub(crate) fn left_traces(&self) -> bool {
-        self.writes > 0 || self.children > 0
+        self.writes > 0 || self.children > 0 || self.secrets.is_some()
     }
 
     /// Last component of the program's path; empty when unknown.
@@ -184,6 +198,7 @@ impl Graph {
             ran: inherited.map(|parent| parent.ran.clone()).unwrap_or_default(),
             injected_by: Vec::new(),
             contacts: None,
+            secrets: None,
             children: 0,
             writes: 0,
             pinned: false,

@@ -5,6 +5,7 @@
 //! write is counted at its writer and its invocation as long as it is kept, and released once.
 
 use super::file::Joined;
+use super::process::SECRETS_MAX;
 use super::{FileNode, Graph, Hub, InvocationId, Noted};
 use crate::event::{Change, FileActivity, FileActivityId, FileKind};
 use crate::id::{ProcessKey, Timestamp, VersionId};
@@ -12,7 +13,9 @@ use crate::path::HostPath;
 
 impl Graph {
     pub(super) fn observe_file(&mut self, time: Timestamp, activity: &FileActivity) -> Noted {
-        use FileActivityId::{Close, Create, Delete, Link, Open, Rename, SetAttributes, SetSecurity, Truncate, Update};
+        use FileActivityId::{
+            Close, Create, Delete, Link, Open, Read, Rename, SetAttributes, SetSecurity, Truncate, Update,
+        };
         let path = &activity.file.path;
         let unknown = |created: bool, removed: bool| Change {
             before: VersionId::UNKNOWN,
@@ -23,6 +26,7 @@ impl Graph {
         let mut noted = Noted::default();
         match activity.activity {
             Open => self.counters.compacted += 1,
+            Read => self.read(time, path, activity.actor),
             // What goes into a device, a pipe or a socket does not stay at its path.
             Update | Close if activity.kind == FileKind::Other => self.counters.compacted += 1,
             Update => {
@@ -55,6 +59,20 @@ impl Graph {
             }
         }
         noted
+    }
+
+    /// Influences nobody; kept for what has to be done about a secret that an attack has seen.
+    fn read(&mut self, time: Timestamp, path: &HostPath, actor: ProcessKey) {
+        let Some(node) = self.processes.get_mut(&actor) else { return };
+        let secrets = node.secrets.get_or_insert_default();
+        if secrets.known.iter().any(|(known, _)| known == path) {
+            return;
+        }
+        if secrets.known.len() < SECRETS_MAX {
+            secrets.known.push((path.clone(), time));
+        } else {
+            secrets.others = secrets.others.saturating_add(1);
+        }
     }
 
     /// Who is behind a write. A service manager makes the links that enable a unit when it is asked to; they are the work

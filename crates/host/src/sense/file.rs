@@ -16,6 +16,7 @@ use super::wire::{self, Record};
 use super::{Observed, now};
 use crate::scope::Scope;
 use std::collections::{BTreeMap, BTreeSet};
+use thymus_engine::detect::is_secret;
 use thymus_engine::event::{Activity, File, FileActivity, FileActivityId, FileKind};
 use thymus_engine::{FileKey, HostPath, ProcessKey, Timestamp};
 
@@ -164,7 +165,26 @@ impl Files {
                 self.calls.entry(head.tid).or_default().push(call);
             }
             wire::KIND_OPEN | wire::KIND_WRITE => self.opened(record, key, around, out),
+            wire::KIND_READ => self.read(record, key, around, out),
             _ => {}
+        }
+    }
+
+    /// A secret was opened for reading.
+    fn read(&mut self, record: &Record<'_>, key: ProcessKey, around: &Around<'_>, out: &mut Vec<Observed>) {
+        let head = &record.head;
+        if head.flags & wire::FLAG_PATH_CUT != 0 {
+            self.unreadable += 1;
+            return;
+        }
+        let Some(path) = around.mounts.name(head.device, &wire::walked(record.path)) else {
+            self.elsewhere += 1;
+            return;
+        };
+        if is_secret(&path) {
+            let id = FileKey { device: head.device, inode: head.inode, generation: head.generation };
+            let file = File { path, key: id };
+            out.push(told(Timestamp(head.enter), FileActivityId::Read, key, file, FileKind::Regular, None));
         }
     }
 

@@ -38,7 +38,7 @@ struct pid { unsigned int level; struct upid numbers[1]; };
 typedef struct { unsigned int val; } kuid_t;
 typedef struct { unsigned int val; } kgid_t;
 struct cred { kuid_t uid, euid; kgid_t gid; };
-struct qstr { const unsigned char *name; };
+struct qstr { u32 len; const unsigned char *name; };
 struct super_block { u32 s_dev; unsigned long s_magic; };
 struct inode { u16 i_mode; struct super_block *i_sb; unsigned long i_ino; unsigned int i_nlink; u32 i_generation; };
 struct dentry { struct dentry *d_parent; struct qstr d_name; struct inode *d_inode; struct super_block *d_sb; };

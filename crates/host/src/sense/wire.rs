@@ -112,6 +112,7 @@ pub const KIND_CGROUP: u32 = 9;
 pub const KIND_URING: u32 = 10;
 pub const KIND_TASK: u32 = 11;
 pub const KIND_FLOW: u32 = 12;
+pub const KIND_READ: u32 = 13;
 
 pub const FLAG_STDIO: u32 = 7;
 pub const FLAG_FILELESS: u32 = 8;

@@ -43,6 +43,7 @@ impl Inner {
     pub(super) fn note(&self, activity: &mut FileActivity, time: Timestamp) -> bool {
         use FileActivityId as Id;
         let asks = match activity.activity {
+            Id::Read => return true, // nothing changed
             Id::Open | Id::Update | Id::Delete => None,
             Id::Rename | Id::Link => activity.file_result.clone(),
             Id::Create | Id::Close | Id::SetAttributes | Id::SetSecurity | Id::Truncate => {
@@ -74,6 +75,7 @@ impl Inner {
         let (change, change_result) = {
             let mut index = self.index();
             match noted.activity.activity {
+                Id::Read => (None, None), // left above
                 Id::Open | Id::Update => {
                     self.opened(&mut index, &noted, &mut after);
                     if noted.activity.activity == Id::Open && inode.is_some_and(|inode| self.gate().opened(inode)) {
@@ -122,6 +124,7 @@ impl Inner {
             None => index.stands_unknown(path),
         };
         match activity.activity {
+            Id::Read => {}
             Id::Create => known(&mut index, path),
             Id::Delete => index.stands(path, None),
             Id::Rename | Id::Link => {
@@ -444,6 +447,7 @@ const fn word(activity: FileActivityId) -> &'static str {
         FileActivityId::Rename => "rename",
         FileActivityId::Link => "link",
         FileActivityId::Open | FileActivityId::Update => "write",
+        FileActivityId::Read => "read",
         FileActivityId::Delete => "delete",
         FileActivityId::Truncate => "truncate",
     }
