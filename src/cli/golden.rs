@@ -15,7 +15,7 @@ use thymus_engine::engine::{self, ChangeWindow};
 use thymus_engine::event::{Confidence, Endpoint, Traffic};
 use thymus_engine::golden::{self, Author, Difference, Drift, Golden, Item, Kind, Report, Section, State};
 use thymus_engine::graph::Contact;
-use thymus_engine::guard::Hold;
+use thymus_engine::guard::{self, Hold, Policies, Question};
 use thymus_engine::incident::{
     ActionRecord, Decision, FindingSummary, InvocationKind, Object, ObjectClass, Root, Secret, Subject, Verdict,
 };
@@ -359,6 +359,28 @@ fn golden_baseline() {
         super::baseline::list(&Golden::default()),
     ];
     check("baseline", &pages.join("\n----\n"));
+}
+
+#[test]
+fn golden_policy_explain() {
+    let own = "@id(\"hands-off-www\")\n@reason(\"the web team asked,\nand \u{1b}[2J insists\")\n\
+        forbid (principal, action, resource) when { context has path && context.path like \"/var/www/*\" };";
+    let texts = [Policies::defaults(), vec![("own".to_owned(), own.to_owned())]].concat();
+    let policies = Policies::load(&texts).unwrap();
+    let page = |action: &str, mode: Mode, path: Option<&str>, flags: [bool; 6]| {
+        let mut question = Question { mode, flags, ..Question::about(action).unwrap() };
+        question.path = path.map(HostPath::from);
+        let explanation = question.ask(|request| guard::explain(request, &policies));
+        super::policy::explain::text(&question, &explanation)
+    };
+    let confirmed = [true, true, false, false, false, false];
+    let pages = [
+        page("restore_file", Mode::Guarded, Some("/etc/passwd"), confirmed),
+        page("restore_file", Mode::Guarded, Some("/var/www/\n\u{1b}x"), confirmed),
+        page("terminate_processes", Mode::Guarded, None, confirmed),
+        page("quarantine_file", Mode::Autonomous, Some("/"), [false; 6]),
+    ];
+    check("policy-explain", &pages.join("\n"));
 }
 
 #[test]

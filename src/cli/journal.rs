@@ -36,16 +36,22 @@ enum What {
 /// Where the journal is in a state directory.
 pub(super) const DIRECTORY: &str = "journal";
 
+/// The journal of this state directory, else of the configuration's.
+pub(super) fn directory(state: Option<&Path>) -> anyhow::Result<PathBuf> {
+    let configured = || config::load(None).unwrap_or_default().state.get().clone();
+    let directory = state.map_or_else(configured, Path::to_owned).join(DIRECTORY);
+    if !directory.is_dir() {
+        anyhow::bail!(
+            "there is no journal in `{}`; name the agent's state directory with --state",
+            directory.display()
+        );
+    }
+    Ok(directory)
+}
+
 impl Journal {
     pub(super) fn run(&self, desk: &Desk) -> anyhow::Result<ExitCode> {
-        let configured = || config::load(None).unwrap_or_default().state.get().clone();
-        let directory = self.state.clone().unwrap_or_else(configured).join(DIRECTORY);
-        if !directory.is_dir() {
-            anyhow::bail!(
-                "there is no journal in `{}`; name the agent's state directory with --state",
-                directory.display()
-            );
-        }
+        let directory = directory(self.state.as_deref())?;
         match &self.what {
             What::Verify => {
                 let report = journal::verify(&directory)?;

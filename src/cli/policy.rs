@@ -1,12 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 
-use super::{Desk, show};
-use crate::config;
-use clap::{Args, Subcommand};
-use std::path::PathBuf;
-use std::process::ExitCode;
+pub(super) mod diff;
+pub(super) mod explain;
+mod replay;
 
-/// Check the policies that say what Thymus may do.
+use super::{Desk, show};
+use crate::config::{self, Problem};
+use clap::{Args, Subcommand};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use thymus_engine::guard::{Explanation, Policies};
+use thymus_engine::incident::Decision;
+
+/// Check and question the policies that say what Thymus may do.
 #[derive(Debug, Args)]
 pub(super) struct Policy {
     #[command(subcommand)]
@@ -21,16 +27,20 @@ enum What {
         #[arg(value_name = "DIR")]
         directory: Option<PathBuf>,
     },
+    Explain(explain::Explain),
+    Diff(diff::Diff),
+    Replay(replay::Replay),
 }
 
 impl Policy {
     pub(super) fn run(&self, desk: &Desk) -> anyhow::Result<ExitCode> {
-        let What::Check { directory } = &self.what;
-        if let Some(directory) = directory.as_ref().filter(|directory| !directory.is_dir()) {
-            anyhow::bail!("`{}` is not a directory; expected one with `*.cedar` files", directory.display());
-        }
-        let configured = config::load(None).unwrap_or_default();
-        match config::load_policies(directory.as_deref().unwrap_or(configured.policies.get())) {
+        let directory = match &self.what {
+            What::Check { directory } => directory,
+            What::Explain(explain) => return explain.run(desk),
+            What::Diff(diff) => return diff.run(desk),
+            What::Replay(replay) => return replay.run(desk),
+        };
+        match texts(directory.as_deref())? {
             Ok(policies) => {
                 let names: Vec<&str> = policies.iter().map(|(name, _)| name.as_str()).collect();
                 let good = serde_json::json!({ "good": true, "policies": names });
@@ -41,4 +51,70 @@ impl Policy {
             Err(problems) => super::config::problems(desk, &problems),
         }
     }
+}
+
+/// The policies of a directory, or the configuration's; or what is wrong with them.
+fn texts(directory: Option<&Path>) -> anyhow::Result<Result<config::Policies, Vec<Problem>>> {
+    if let Some(directory) = directory.filter(|directory| !directory.is_dir()) {
+        anyhow::bail!("`{}` is not a directory; expected one with `*.cedar` files", directory.display());
+    }
+    let configured = config::load(None).unwrap_or_default();
+    Ok(config::load_policies(directory.unwrap_or(configured.policies.get())))
+}
+
+/// The same, ready to judge. What is wrong with them is told, and that they cannot be used is an error.
+fn load(desk: &Desk, directory: Option<&Path>) -> anyhow::Result<Policies> {
+    let texts = match texts(directory)? {
+        Ok(texts) => texts,
+        Err(problems) => {
+            super::config::problems(desk, &problems)?;
+            anyhow::bail!("these policies cannot be used; `thymus policy check` says the same");
+        }
+    };
+    Policies::load(&texts).map_err(|errors| {
+        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        anyhow::anyhow!("these policies cannot be used: {}", errors.join("; "))
+    })
+}
+
+/// A decision, as said of an action.
+fn decided(decision: Decision) -> &'static str {
+    match decision {
+        Decision::Permit => "permitted",
+        Decision::Ask => "asked",
+        Decision::Deny => "denied",
+    }
+}
+
+/// Why, in lines under a headline.
+fn because(explanation: &Explanation) -> String {
+    use thymus_engine::guard::Says;
+    let lines = |title: &str, lines: &[String]| match lines {
+        [] => String::new(),
+        lines => {
+            let wrapped = lines.iter().map(|line| show::wrap(&show::plain(line), 4, 100));
+            format!("  {title}\n{}", wrapped.collect::<String>())
+        }
+    };
+    let holding = explanation.policies.iter().map(|policy| {
+        let says = match policy.says {
+            Says::Ask => "asks",
+            Says::Permit => "permits",
+            Says::Forbid => "forbids",
+            Says::Error => "is in error, which counts as a no",
+        };
+        let why = if policy.why.is_empty() { String::new() } else { format!(": {}", policy.why) };
+        format!("`{}` {says}{why}", policy.id)
+    });
+    let none = ["none; what no policy permits is denied".to_owned()];
+    let holding: Vec<String> = holding.collect();
+    let kernel = ["no objection to what is known here".to_owned()];
+    let or = |said: &[String], none: &[String; 1]| if said.is_empty() { none.to_vec() } else { said.to_vec() };
+    format!(
+        "  {}\n{}{}{}",
+        decided(explanation.verdict.decision).to_uppercase(),
+        lines("because", &explanation.verdict.reasons),
+        lines("policies that hold", &or(&holding, &none)),
+        lines("safety kernel", &or(&explanation.kernel, &kernel)),
+    )
 }

@@ -5,14 +5,15 @@ use super::{Desk, explain, show};
 use anyhow::{Context, bail, ensure};
 use clap::Args;
 use serde::Deserialize;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use thymus_control::view::Told;
 use thymus_engine::engine::Engine;
-use thymus_engine::{Effect, Input, Timestamp};
-use thymus_host::journal::{self, Record};
+use thymus_engine::incident::Verdict;
+use thymus_engine::{ActionId, Effect, Input, Timestamp};
+use thymus_host::journal::{self, Intent, Record};
 
 /// LIMIT: bytes of one recorded line.
 const LINE_BYTES_MAX: u64 = 16 << 20;
@@ -33,7 +34,7 @@ pub(super) struct Replay {
 
 impl Replay {
     pub(super) fn run(&self, desk: &Desk) -> anyhow::Result<ExitCode> {
-        let mut player = Player::new(desk, self.check);
+        let mut player = Player { print: !self.check, check: self.check, ..Player::new(desk) };
         for file in &self.files {
             player.play(file).with_context(|| format!("cannot replay `{}`", file.display()))?;
         }
@@ -41,10 +42,17 @@ impl Replay {
     }
 }
 
+/// Looks at the engine after each input, its judgements included.
+pub(super) type Watch<'a> = Box<dyn FnMut(&Engine) + 'a>;
+
 /// One engine, and what it should say next.
-struct Player<'a> {
+pub(super) struct Player<'a> {
     desk: &'a Desk,
-    check: bool,
+    /// Print what the engine says.
+    print: bool,
+    /// Compare what the engine says with what was recorded.
+    pub(super) check: bool,
+    pub(super) watch: Option<Watch<'a>>,
     engine: Engine,
     boot_to_unix_ns: u64,
     effects: Vec<Effect>,
@@ -52,17 +60,23 @@ struct Player<'a> {
     said: VecDeque<Effect>,
     /// Inputs are missing from the record: until the next checkpoint nothing can be compared.
     blind: bool,
-    inputs: u64,
+    pub(super) inputs: u64,
     same: u64,
-    not_compared: u64,
-    difference: Option<String>,
+    /// Of the same, those that decide about an action.
+    pub(super) decisions: u64,
+    pub(super) not_compared: u64,
+    pub(super) difference: Option<String>,
+    /// What was decided last of each action that may happen, until its intent is on disk.
+    permitted: BTreeMap<ActionId, Verdict>,
 }
 
 impl<'a> Player<'a> {
-    fn new(desk: &'a Desk, check: bool) -> Self {
+    pub(super) fn new(desk: &'a Desk) -> Self {
         Self {
             desk,
-            check,
+            print: false,
+            check: false,
+            watch: None,
             engine: Engine::new(),
             boot_to_unix_ns: 0,
             effects: Vec::new(),
@@ -70,12 +84,14 @@ impl<'a> Player<'a> {
             blind: false,
             inputs: 0,
             same: 0,
+            decisions: 0,
             not_compared: 0,
             difference: None,
+            permitted: BTreeMap::new(),
         }
     }
 
-    fn play(&mut self, path: &Path) -> anyhow::Result<()> {
+    pub(super) fn play(&mut self, path: &Path) -> anyhow::Result<()> {
         if path.is_dir() {
             let mut failed = None;
             let report = journal::records(path, &mut |now, record| {
@@ -141,11 +157,8 @@ impl<'a> Player<'a> {
                 self.blind = true;
                 self.said.clear();
             }
-            Record::Intent(_)
-            | Record::Settled { .. }
-            | Record::Undone { .. }
-            | Record::IncidentUndone { .. }
-            | Record::Carried(_) => {}
+            Record::Intent(intent) => self.intent(now, &intent),
+            Record::Settled { .. } | Record::Undone { .. } | Record::IncidentUndone { .. } | Record::Carried(_) => {}
         }
         Ok(())
     }
@@ -159,16 +172,22 @@ impl<'a> Player<'a> {
             self.boot_to_unix_ns = configuration.boot_to_unix_ns;
         }
         self.inputs += 1;
+        if self.watch.is_some() {
+            self.engine.watch();
+        }
         self.engine.step(now, input, &mut self.effects);
+        if let Some(watch) = &mut self.watch {
+            watch(&self.engine);
+        }
         for effect in std::mem::take(&mut self.effects) {
             if !is_recorded(&effect) {
                 continue;
             }
             if self.check {
                 self.said.push_back(effect);
-            } else if self.desk.json {
+            } else if self.print && self.desk.json {
                 super::print(&(serde_json::json!({ "now": now, "effect": effect }).to_string() + "\n"))?;
-            } else {
+            } else if self.print {
                 super::print(&line_of(now, &effect))?;
             }
         }
@@ -182,9 +201,25 @@ impl<'a> Player<'a> {
             return;
         }
         match self.said.pop_front() {
-            Some(said) if said == recorded => self.same += 1,
+            Some(said) if said == recorded => {
+                self.same += 1;
+                self.decisions += u64::from(decides(&said));
+                if let Effect::Commit { action, verdict } = said {
+                    self.permitted.insert(action, verdict);
+                }
+            }
             Some(said) => self.differs(now, &format!("recorded {}, decided here {}", json(&recorded), json(&said))),
             None => self.differs(now, &format!("recorded, not decided here: {}", json(&recorded))),
+        }
+    }
+
+    /// The promise on disk carries the verdict that let it through.
+    fn intent(&mut self, now: Timestamp, intent: &Intent) {
+        let (Some(promised), Some(decided)) = (&intent.verdict, self.permitted.remove(&intent.action)) else { return };
+        if *promised != decided {
+            let reasons = |verdict: &Verdict| verdict.reasons.join("; ");
+            let (promised, decided) = (reasons(promised), reasons(&decided));
+            self.differs(now, &format!("the intent of a{} says {promised}, decided was {decided}", intent.action));
         }
     }
 
@@ -238,6 +273,18 @@ impl<'a> Player<'a> {
     }
 }
 
+/// It says what becomes of an action.
+fn decides(effect: &Effect) -> bool {
+    match effect {
+        Effect::Reflex { .. } | Effect::Commit { .. } | Effect::Drop { .. } | Effect::Ask { .. } => true,
+        Effect::Prepare { .. }
+        | Effect::Renew { .. }
+        | Effect::Verify { .. }
+        | Effect::Finding(_)
+        | Effect::Incident(_) => false,
+    }
+}
+
 /// What the agent writes into its journal of what the engine says.
 fn is_recorded(effect: &Effect) -> bool {
     match effect {
@@ -282,7 +329,7 @@ fn line_of(now: Timestamp, effect: &Effect) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
     use super::*;
     use thymus_engine::event::{
@@ -327,7 +374,7 @@ mod tests {
     }
 
     /// A session of somebody who is no administrator puts a library before every program.
-    fn intrusion() -> Vec<(Timestamp, Input)> {
+    pub(in crate::cli) fn intrusion() -> Vec<(Timestamp, Input)> {
         let configuration = Configuration {
             mode: input::Mode::Autonomous,
             scope_permits_action: true,
@@ -359,7 +406,7 @@ mod tests {
     }
 
     /// What an agent would have recorded.
-    fn record(inputs: &[(Timestamp, Input)], journal: &Journal) -> usize {
+    pub(in crate::cli) fn record(inputs: &[(Timestamp, Input)], journal: &Journal) -> usize {
         let (mut engine, mut effects, mut recorded) = (Engine::new(), Vec::new(), 0);
         for (now, input) in inputs {
             journal.append_input(*now, input).unwrap();
@@ -373,11 +420,11 @@ mod tests {
         recorded
     }
 
-    fn desk() -> Desk {
+    pub(in crate::cli) fn desk() -> Desk {
         Desk { json: true, socket: PathBuf::new(), socket_given: false }
     }
 
-    fn place() -> tempfile::TempDir {
+    pub(in crate::cli) fn place() -> tempfile::TempDir {
         tempfile::Builder::new().prefix("thymus-replay-").tempdir().unwrap()
     }
 
@@ -388,7 +435,7 @@ mod tests {
         let recorded = record(&intrusion(), &journal);
         assert!(recorded >= 3, "an intrusion leads to findings and decisions, found {recorded}");
         let desk = desk();
-        let mut player = Player::new(&desk, true);
+        let mut player = Player { check: true, ..Player::new(&desk) };
         player.play(place.path()).unwrap();
         assert_eq!((player.difference, usize::try_from(player.same).unwrap()), (None, recorded));
     }
@@ -401,7 +448,7 @@ mod tests {
         let file = text.path().join("day.jsonl");
         journal::export(place.path(), &mut std::fs::File::create(&file).unwrap()).unwrap();
         let desk = desk();
-        let mut player = Player::new(&desk, true);
+        let mut player = Player { check: true, ..Player::new(&desk) };
         player.play(&file).unwrap();
         assert_eq!((player.difference, usize::try_from(player.same).unwrap()), (None, recorded));
     }
@@ -421,7 +468,7 @@ mod tests {
         journal.append_effect(Timestamp(9_000_000_000), &forged).unwrap();
         journal.flush().unwrap();
         let desk = desk();
-        let mut player = Player::new(&desk, true);
+        let mut player = Player { check: true, ..Player::new(&desk) };
         player.play(place.path()).unwrap();
         let difference = player.difference.unwrap();
         assert!(difference.contains("recorded, not decided here") && difference.contains("forged"), "{difference}");
@@ -433,7 +480,7 @@ mod tests {
         let file = place.path().join("x.jsonl");
         std::fs::write(&file, "{\"now\": 1, \"input\": \"Tick\"}\n\n{\"now\": 2, \"input\": \"Tock\"}\n").unwrap();
         let desk = desk();
-        let error = Player::new(&desk, false).play(&file).unwrap_err();
+        let error = Player::new(&desk).play(&file).unwrap_err();
         assert!(format!("{error:#}").starts_with("line 3: expected"), "{error:#}");
     }
 }

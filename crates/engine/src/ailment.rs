@@ -16,7 +16,7 @@ mod tests;
 use crate::action::{Action, Expected, Facts, Merge, Outcome, RestoreFile};
 use crate::decide::{Desk, JUDGEMENT_UNITS, Progressing, Step};
 use crate::event::{Confidence, Finding, IncidentFinding};
-use crate::guard::{self, Attempts, Request};
+use crate::guard::{Attempts, Request};
 use crate::health::{Health, WATCHES_MAX};
 use crate::id::{ActionId, EventId, FindingId, IncidentId, ProcessKey, Timestamp, VersionId};
 use crate::incident::{
@@ -489,11 +489,7 @@ impl Ailment {
 
     // ---- the guard ----
 
-    fn judge(&self, desk: &Desk<'_>, step: &Step, facts: Option<&Facts>) -> Verdict {
-        let Some(policies) = desk.policies else {
-            let reasons = vec!["no policy is loaded: nothing is permitted".to_owned()];
-            return Verdict { decision: Decision::Deny, reasons };
-        };
+    fn judge(&self, desk: &mut Desk<'_>, (id, step): (ActionId, &Step), facts: Option<&Facts>) -> Verdict {
         let attempts = self.attempts(&step.action);
         let authorised_change = cure::takes_back_an_authorised_change(desk, &step.action);
         let request = Request {
@@ -515,7 +511,7 @@ impl Ailment {
             never_block: &desk.configuration.never_block,
             spared: None,
         };
-        guard::judge(&request, policies)
+        desk.judge(id, self.id, &request)
     }
 
     /// Of exactly this action, so far.
@@ -543,7 +539,7 @@ impl Ailment {
     fn begin(&mut self, desk: &mut Desk<'_>, id: ActionId) {
         desk.units += JUDGEMENT_UNITS;
         let Some(step) = self.steps.get(&id) else { return };
-        let verdict = self.judge(desk, step, None);
+        let verdict = self.judge(desk, (id, step), None);
         let (asked_before, what) = (step.state == Progressing::Asked, step.action.clone());
         let state = match verdict.decision {
             Decision::Permit => {
@@ -603,7 +599,7 @@ impl Ailment {
             return;
         }
         desk.units += JUDGEMENT_UNITS;
-        let verdict = self.judge(desk, step, Some(facts));
+        let verdict = self.judge(desk, (id, step), Some(facts));
         let what = step.action.clone();
         if let Expected::Changed(why) = &facts.as_expected {
             let why = why.clone();

@@ -42,7 +42,7 @@ use crate::action::Action;
 use crate::diagnose::{Case, Net, ObjectState, Progress, classify};
 use crate::event::IncidentFinding;
 use crate::graph::Graph;
-use crate::guard::{Hold, Policies};
+use crate::guard::{self, Hold, Judged, Policies, Request};
 use crate::id::{ActionId, IncidentId, Timestamp};
 use crate::incident::{Decision, Milestone, Stage, Verdict};
 use crate::input::{Configuration, Effect};
@@ -70,6 +70,8 @@ pub(crate) struct Desk<'a> {
     pub(crate) change_window: bool,
     pub(crate) actions_begun: &'a mut u64,
     pub(crate) owners: &'a mut BTreeMap<ActionId, IncidentId>,
+    /// Where judgements are kept, when somebody wants to see them.
+    pub(crate) judged: Option<&'a mut Vec<Judged>>,
     pub(crate) out: &'a mut Vec<Effect>,
     pub(crate) units: u32,
     /// Actions that may still be begun in this step.
@@ -79,6 +81,19 @@ pub(crate) struct Desk<'a> {
 }
 
 impl Desk<'_> {
+    /// The guard's word. Without policies nothing is permitted.
+    pub(crate) fn judge(&mut self, action: ActionId, incident: IncidentId, request: &Request<'_>) -> Verdict {
+        let Some(policies) = self.policies else {
+            let reasons = vec!["no policy is loaded: nothing is permitted".to_owned()];
+            return Verdict { decision: Decision::Deny, reasons };
+        };
+        let verdict = guard::judge(request, policies);
+        if let Some(judged) = self.judged.as_mut() {
+            judged.push(Judged::new(action, incident, request, &verdict));
+        }
+        verdict
+    }
+
     /// The action is not permitted, or not wanted any more: the hands forget what they captured for it.
     pub(crate) fn deny(&mut self, action: ActionId, why: &str) {
         let verdict = Verdict { decision: Decision::Deny, reasons: vec![why.to_owned()] };

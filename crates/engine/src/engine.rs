@@ -16,7 +16,7 @@ use crate::detect::{self, Context, Detectors};
 use crate::diagnose::{Anchor, Case, Met, incident_of, roots};
 use crate::event::{Activity, Confidence, Endpoint, Event, Finding, Loss, ProcessActivityId};
 use crate::graph::{Contact, Graph, Limits};
-use crate::guard::{Hold, Policies};
+use crate::guard::{Hold, Judged, Policies};
 use crate::id::{ActionId, IncidentId, ProcessKey, Timestamp};
 use crate::incident::{Incident, InvocationKind, Object, Secret, Stage, Subject};
 use crate::input::{Command, Configuration, Effect, Input, Mode};
@@ -97,6 +97,7 @@ macro_rules! desk {
             change_window: $engine.change.is_some(),
             actions_begun: &mut $engine.actions_begun,
             owners: &mut $engine.owners,
+            judged: $engine.judged.as_mut(),
             out: $out,
             units: 0,
             room: BEGUN_PER_STEP_MAX,
@@ -135,6 +136,9 @@ pub struct Engine {
     ward: Ward,
     losses: Vec<Loss>,
     counters: Counters,
+    /// The judgements of the last step, for who watches. No part of the state: nothing is decided by it.
+    #[serde(skip)]
+    judged: Option<Vec<Judged>>,
 }
 
 impl Engine {
@@ -154,6 +158,23 @@ impl Engine {
         &self.graph
     }
 
+    /// The policies in force; `None` until a configuration had some that can be used.
+    #[must_use]
+    pub fn policies(&self) -> Option<&Policies> {
+        self.policies.as_ref()
+    }
+
+    /// From now on, [`Engine::judged`] tells each step's judgements. Stored nowhere: to be said again of a loaded engine.
+    pub fn watch(&mut self) {
+        self.judged = Some(Vec::new());
+    }
+
+    /// What was judged in the last step, in its order; nothing when nobody said that they watch.
+    #[must_use]
+    pub fn judged(&self) -> &[Judged] {
+        self.judged.as_deref().unwrap_or_default()
+    }
+
     /// A confirmed incident that no person ended is not healed yet.
     #[must_use]
     pub fn is_undoing(&self) -> bool {
@@ -164,6 +185,9 @@ impl Engine {
     pub fn step(&mut self, now: Timestamp, input: Input, out: &mut Vec<Effect>) -> Work {
         self.now = now.max(self.now);
         let mut units = 1;
+        if let Some(judged) = &mut self.judged {
+            judged.clear();
+        }
         if self.policies.is_none() && !self.policy_texts.is_empty() {
             self.policies = Policies::load(&self.policy_texts).ok();
         }

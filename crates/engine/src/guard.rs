@@ -4,8 +4,12 @@
 //! Input: one [`Request`]. Output: a verdict, always with every reason. Pure and total. Default deny; `forbid` beats
 //! `permit`; a policy that errors counts as deny.
 
+mod compare;
+mod judged;
 mod kernel;
+mod pattern;
 mod policy;
+mod question;
 
 use crate::action::{Action, Facts, Merge};
 use crate::id::{ProcessKey, Timestamp};
@@ -13,8 +17,11 @@ use crate::incident::{Decision, Verdict};
 use crate::input::Mode;
 use crate::network::Network;
 use crate::path::HostPath;
+pub use compare::{Comparison, Difference, QUESTIONS_MAX, Relation, compare};
+pub use judged::Judged;
 pub use kernel::{ATTEMPTS_MAX, COOL_DOWN_NS, TARGETS_MAX};
-pub use policy::{POLICIES_MAX, POLICY_BYTES_MAX, Policies, PolicyError};
+pub use policy::{Holding, POLICIES_MAX, POLICY_BYTES_MAX, Policies, PolicyError, Says};
+pub use question::{ACTIONS, FLAGS, Names, Question};
 use serde::{Deserialize, Serialize};
 
 /// Everything that a verdict depends on.
@@ -90,6 +97,27 @@ pub fn judge(request: &Request<'_>, policies: &Policies) -> Verdict {
             Verdict { decision: Decision::Permit, reasons }
         }
         Decision::Permit | Decision::Ask => Verdict { decision, reasons },
+    }
+}
+
+/// Why a verdict is as it is: all that had a say in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Explanation {
+    #[serde(flatten)]
+    pub verdict: Verdict,
+    /// What the kernel objects to; a policy cannot overcome it.
+    pub kernel: Vec<String>,
+    /// Every policy that holds, also those that another one outranks.
+    pub policies: Vec<Holding>,
+}
+
+/// As [`judge`], with everything that had a say.
+#[must_use]
+pub fn explain(request: &Request<'_>, policies: &Policies) -> Explanation {
+    Explanation {
+        verdict: judge(request, policies),
+        kernel: kernel::objections(request),
+        policies: policies.holding(request),
     }
 }
 

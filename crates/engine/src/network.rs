@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
 /// All addresses that share the first bits; written without `/…` it is one address.
@@ -15,6 +15,24 @@ pub struct Network {
 }
 
 impl Network {
+    /// The first and the last address, and the neighbours of both that are outside.
+    pub(crate) fn borders(self) -> Vec<IpAddr> {
+        match self.address {
+            IpAddr::V4(address) => {
+                let host = u32::MAX.checked_shr(self.bits.into()).unwrap_or(0);
+                let (first, last) = (address.to_bits() & !host, address.to_bits() | host);
+                let near = [Some(first), Some(last), first.checked_sub(1), last.checked_add(1)];
+                near.into_iter().flatten().map(|bits| Ipv4Addr::from_bits(bits).into()).collect()
+            }
+            IpAddr::V6(address) => {
+                let host = u128::MAX.checked_shr(self.bits.into()).unwrap_or(0);
+                let (first, last) = (address.to_bits() & !host, address.to_bits() | host);
+                let near = [Some(first), Some(last), first.checked_sub(1), last.checked_add(1)];
+                near.into_iter().flatten().map(|bits| Ipv6Addr::from_bits(bits).into()).collect()
+            }
+        }
+    }
+
     #[must_use]
     pub fn contains(self, address: IpAddr) -> bool {
         match (self.address, address.to_canonical()) {
@@ -77,6 +95,21 @@ mod tests {
         assert!(holds("0.0.0.0/0", "255.1.2.3") && !holds("0.0.0.0/0", "::1"));
         assert!(holds("2001:db8::/32", "2001:db8:1::1") && !holds("2001:db8::/32", "2001:db9::1"));
         assert!(holds("::/0", "fe80::1") && holds("10.0.0.0/8", "::ffff:10.1.2.3"));
+    }
+
+    #[test]
+    fn the_borders_of_a_network_are_its_ends_and_who_stands_beside_it() {
+        let borders = |network: &str| {
+            let network: Network = network.parse().unwrap();
+            network.borders().iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(borders("10.0.0.0/8"), "10.0.0.0 10.255.255.255 9.255.255.255 11.0.0.0");
+        assert_eq!(borders("0.0.0.0/0"), "0.0.0.0 255.255.255.255");
+        assert_eq!(borders("192.0.2.7"), "192.0.2.7 192.0.2.7 192.0.2.6 192.0.2.8");
+        assert_eq!(
+            borders("2001:db8::/127"),
+            "2001:db8:: 2001:db8::1 2001:db7:ffff:ffff:ffff:ffff:ffff:ffff 2001:db8::2"
+        );
     }
 
     #[test]

@@ -36,7 +36,7 @@ impl Case {
             return;
         }
         let Some(step) = self.plan.steps.get(&id) else { return };
-        let mut verdict = self.judge(desk, step, Some(facts));
+        let mut verdict = self.judge(desk, (id, step), Some(facts));
         let (what, approved) = (step.action.clone(), step.approved);
         let again = what.path().filter(|_| is_again(&what)).cloned();
         if let (Some(path), Expected::AlreadyDone) = (&again, &facts.as_expected) {

@@ -8,7 +8,7 @@
 use super::{Desk, Progressing, Step};
 use crate::action::{Action, Extent, Facts};
 use crate::diagnose::{Case, Progress};
-use crate::guard::{self, Attempts, Request};
+use crate::guard::{Attempts, Request};
 use crate::id::ActionId;
 use crate::incident::{Decision, InvocationKind, ObjectClass, Root, Verdict};
 use crate::input::Effect;
@@ -17,11 +17,7 @@ use crate::input::Effect;
 pub const JUDGEMENT_UNITS: u32 = 16;
 
 impl Case {
-    pub(super) fn judge(&self, desk: &Desk<'_>, step: &Step, facts: Option<&Facts>) -> Verdict {
-        let Some(policies) = desk.policies else {
-            let reasons = vec!["no policy is loaded: nothing is permitted".to_owned()];
-            return Verdict { decision: Decision::Deny, reasons };
-        };
+    pub(super) fn judge(&self, desk: &mut Desk<'_>, (id, step): (ActionId, &Step), facts: Option<&Facts>) -> Verdict {
         let objects = || step.action.paths().filter_map(|path| self.objects.get(path));
         let attempts = match objects().max_by_key(|object| (object.commits, object.committed)) {
             Some(object) => Attempts { count: object.commits, last: object.committed },
@@ -51,7 +47,7 @@ impl Case {
             never_block: &desk.configuration.never_block,
             spared: spared.as_deref(),
         };
-        guard::judge(&request, policies)
+        desk.judge(id, self.id, &request)
     }
 
     /// Where a request came from, others' may come from too: a proxy of ours, the address that a whole office has.
@@ -106,7 +102,7 @@ impl Case {
         desk.units += JUDGEMENT_UNITS;
         desk.room = desk.room.saturating_sub(1);
         let Some(step) = self.plan.steps.get(&id) else { return };
-        let verdict = self.judge(desk, step, None);
+        let verdict = self.judge(desk, (id, step), None);
         let asked_before = step.state == Progressing::Asked;
         let what = step.action.clone();
         let incident = self.id;

@@ -11,6 +11,7 @@ use cedar_policy::{
     Authorizer, Context, Effect, Entities, EntityId, EntityTypeName, EntityUid, Policy, PolicyId, PolicySet,
     RestrictedExpression, Schema, ValidationMode, Validator,
 };
+use serde::Serialize;
 use std::str::FromStr;
 
 /// LIMIT: policies in force; a decision looks at each.
@@ -38,6 +39,28 @@ pub struct PolicyError {
     pub column: u32,
     pub what: String,
     pub expected: String,
+}
+
+/// What one policy says where it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Says {
+    /// A permit with `@ask`: a person is asked.
+    Ask,
+    Permit,
+    Forbid,
+    /// It cannot be evaluated, which counts as a no to everything.
+    Error,
+}
+
+/// A policy that holds for a request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Holding {
+    /// Its `@id`, else its file and place.
+    pub id: String,
+    pub says: Says,
+    /// Its `@reason` or `@ask`, or the error; empty when it gives none.
+    pub why: String,
 }
 
 /// Validated policies. Not serialisable: rebuilt from `Configuration.policies`.
@@ -114,6 +137,11 @@ impl Policies {
         DEFAULTS.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
     }
 
+    /// Each as JSON, in Cedar's own form.
+    pub(super) fn json(&self) -> Vec<serde_json::Value> {
+        self.set.policies().filter_map(|policy| policy.to_json().ok()).collect()
+    }
+
     /// Whether one path may be judged otherwise than another.
     pub(crate) const fn look_at_paths(&self) -> bool {
         self.by_path
@@ -121,28 +149,75 @@ impl Policies {
 
     /// What the policies say, with the reasons: those that hold, or that none does.
     pub(super) fn decide(&self, request: &Request<'_>) -> (Decision, Vec<String>) {
-        // Many files are as many restorations and evictions: each of them must be permitted. Where no policy looks at
-        // paths, one of each kind speaks for all.
-        let each: Vec<Action> = match request.action {
+        let Some(each) = self.each(request.action) else { return self.decide_one(request) };
+        let worst = self.worst(request, each).map(|(_, said)| said);
+        worst.unwrap_or_else(|| (Decision::Deny, vec!["no file is named".to_owned()]))
+    }
+
+    /// Every policy that holds, by name; of many files, for the one that is the reason of the decision.
+    pub(super) fn holding(&self, request: &Request<'_>) -> Vec<Holding> {
+        match self.each(request.action) {
+            None => self.holding_one(request),
+            Some(each) => self
+                .worst(request, each)
+                .map_or_else(Vec::new, |(action, _)| self.holding_one(&Request { action: &action, ..*request })),
+        }
+    }
+
+    /// Many files are as many restorations and evictions: each of them must be permitted. Where no policy looks at paths,
+    /// one of each kind speaks for all. `None` for an action that is asked about as a whole.
+    fn each(&self, action: &Action) -> Option<Vec<Action>> {
+        let mut each: Vec<Action> = match action {
             Action::RestoreFiles { files } => files.iter().map(Self::one).collect(),
             Action::RestorePackaged { files } => {
                 files.iter().map(|file| Action::RestorePackaged { files: vec![file.clone()] }).collect()
             }
-            _ => return self.decide_one(request),
+            _ => return None,
         };
-        let mut worst: Option<(Decision, Vec<String>)> = None;
         let mut kinds: Vec<&str> = Vec::new();
-        for action in each {
-            if !self.by_path && kinds.contains(&action.name()) {
-                continue;
-            }
+        each.retain(|action| {
+            let known = kinds.contains(&action.name());
             kinds.push(action.name());
+            self.by_path || !known
+        });
+        Some(each)
+    }
+
+    /// The first of those that least is permitted of.
+    fn worst(&self, request: &Request<'_>, each: Vec<Action>) -> Option<(Action, (Decision, Vec<String>))> {
+        let mut worst: Option<(Action, (Decision, Vec<String>))> = None;
+        for action in each {
             let said = self.decide_one(&Request { action: &action, ..*request });
-            if worst.as_ref().is_none_or(|(decision, _)| said.0 > *decision) {
-                worst = Some(said);
+            if worst.as_ref().is_none_or(|(_, (decision, _))| said.0 > *decision) {
+                worst = Some((action, said));
             }
         }
-        worst.unwrap_or_else(|| (Decision::Deny, vec!["no file is named".to_owned()]))
+        worst
+    }
+
+    /// Each policy is asked alone: together, Cedar names only those that decide.
+    fn holding_one(&self, request: &Request<'_>) -> Vec<Holding> {
+        let Ok(asked) = self.asked(request) else { return Vec::new() };
+        let entities = &self.entities[at_mode(request.mode)];
+        let mut holding: Vec<Holding> = Vec::new();
+        for policy in self.set.policies() {
+            let Ok(alone) = PolicySet::from_policies([policy.clone()]) else { continue };
+            let response = self.authorizer.is_authorized(&asked, &alone, entities);
+            let id = policy.id().to_string();
+            let why = |key| policy.annotation(key).unwrap_or_default().to_owned();
+            if let Some(error) = response.diagnostics().errors().next() {
+                holding.push(Holding { id, says: Says::Error, why: error.to_string() });
+            } else if response.diagnostics().reason().next().is_some() {
+                let (says, why) = match (policy.effect(), policy.annotation("ask")) {
+                    (Effect::Forbid, _) => (Says::Forbid, why("reason")),
+                    (Effect::Permit, Some(_)) => (Says::Ask, why("ask")),
+                    (Effect::Permit, None) => (Says::Permit, why("reason")),
+                };
+                holding.push(Holding { id, says, why });
+            }
+        }
+        holding.sort_by(|left, right| (right.says, &left.id).cmp(&(left.says, &right.id)));
+        holding
     }
 
     fn one(file: &RestoreFile) -> Action {
@@ -161,11 +236,7 @@ impl Policies {
             Ok(asked) => asked,
             Err(why) => return no(format!("policy: the request does not fit the schema: {why}")),
         };
-        let entities = &self.entities[match request.mode {
-            Mode::Observe => 0,
-            Mode::Guarded => 1,
-            Mode::Autonomous => 2,
-        }];
+        let entities = &self.entities[at_mode(request.mode)];
         let response = self.authorizer.is_authorized(&asked, &self.set, entities);
         let errors: Vec<String> =
             response.diagnostics().errors().map(|error| format!("policy: an error counts as no: {error}")).collect();
@@ -240,6 +311,15 @@ impl Policies {
             Some(&self.schema),
         )
         .map_err(|error| error.to_string())
+    }
+}
+
+/// Its place in [`MODES`].
+const fn at_mode(mode: Mode) -> usize {
+    match mode {
+        Mode::Observe => 0,
+        Mode::Guarded => 1,
+        Mode::Autonomous => 2,
     }
 }
 

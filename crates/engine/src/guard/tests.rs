@@ -416,3 +416,51 @@ fn every_broken_file_is_reported_not_only_the_first() {
     let files: Vec<String> = Policies::load(&texts).unwrap_err().into_iter().map(|error| error.file).collect();
     assert_eq!(files, ["a.cedar", "b.cedar"]);
 }
+
+#[test]
+fn every_action_and_fact_of_the_schema_can_be_asked_about() {
+    let schema = include_str!("../../../../policies/schema.cedarschema");
+    let named = |line: &str| line.strip_prefix("action ")?.split_once(" in [").map(|(name, _)| name.to_owned());
+    let mut actions: Vec<String> = schema.lines().filter_map(named).collect();
+    actions.sort();
+    assert_eq!(actions, ACTIONS.map(|(name, _)| name.to_owned()));
+    let flag = |line: &str| line.trim().strip_prefix('"')?.split_once("\": Bool").map(|(name, _)| name.to_owned());
+    assert_eq!(schema.lines().filter_map(flag).collect::<Vec<String>>(), FLAGS.map(str::to_owned));
+    for (name, names) in ACTIONS {
+        Question { targets: 2, ..Question::about(name).unwrap() }.ask(|request| {
+            let many = matches!(names, Names::Processes | Names::Paths);
+            assert_eq!((request.action.name(), request.action.target_count()), (name, if many { 2 } else { 1 }));
+        });
+    }
+}
+
+#[test]
+fn an_explanation_names_every_policy_that_holds_also_those_that_are_outranked() {
+    let text = "@id(\"not-passwd\")\n@reason(\"ours\")\n\
+        forbid (principal, action, resource) when { context has path && context.path == \"/etc/passwd\" };\n\
+        @id(\"sum\")\nforbid (principal, action, resource) when { context.targets + 9223372036854775807 < 0 };\n";
+    let policies = Policies::load(&with("own.cedar", text)).unwrap();
+    let action = restore("/etc/passwd");
+    let told = explain(&Request { predicted: 0, ..request(&action, None) }, &policies);
+    let says: Vec<(&str, Says)> = told.policies.iter().map(|policy| (policy.id.as_str(), policy.says)).collect();
+    let expected = [
+        ("sum", Says::Error),
+        ("not-passwd", Says::Forbid),
+        ("mend-what-the-attack-changed", Says::Permit),
+        ("ask-about-confirmed", Says::Ask),
+    ];
+    assert_eq!(says, expected);
+    assert_eq!(told.policies[1].why, "ours");
+    assert_eq!(told.kernel, ["K1: 1 targets are named, the plan predicted 0"]);
+    assert_eq!(told.verdict, judge(&Request { predicted: 0, ..request(&action, None) }, &policies));
+    // Of many files, those of the one that is the reason.
+    let file = |path: &str| match restore(path) {
+        Action::RestoreFile(file) => file,
+        _ => unreachable!(),
+    };
+    let text = text.split("@id(\"sum\")").next().unwrap();
+    let policies = Policies::load(&with("own.cedar", text)).unwrap();
+    let many = Action::RestoreFiles { files: vec![file("/etc/x"), file("/etc/passwd")].into() };
+    let told = explain(&request(&many, None), &policies);
+    assert_eq!((told.verdict.decision, told.policies[0].id.as_str()), (Decision::Deny, "not-passwd"));
+}
