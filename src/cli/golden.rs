@@ -199,7 +199,7 @@ fn view() -> View {
         engine: engine::View {
             now: at(7_500_000),
             mode: Mode::Autonomous,
-            hold: Some(Hold { until: at(9_000_000), why: "moving\nthe rack".into() }),
+            hold: Some(Hold { until: at(9_000_000), why: "moving\nthe rack".into(), storm: false }),
             change: Some(ChangeWindow { until: at(8_000_000), who: "ops".into(), why: "new web site".into() }),
             incidents: vec![healed(), unconfirmed()],
             losses: Vec::new(),

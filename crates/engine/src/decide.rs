@@ -191,6 +191,10 @@ impl Case {
             self.dirty = true; // something may have waited for time to pass
             self.look_at_peers();
         }
+        // What was stopped in a storm goes on when its lease ends.
+        if desk.hold.is_some_and(|hold| hold.storm) {
+            return;
+        }
         for id in &self.plan.stops {
             let held = self.plan.steps.get(id).map(|step| processes_of(&step.action)).unwrap_or_default();
             if held.iter().any(|key| self.plan.live.contains(key)) {

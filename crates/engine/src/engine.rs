@@ -37,6 +37,13 @@ pub const LOSSES_MAX: usize = 64;
 pub const VIEW_SUBJECTS_MAX: usize = 512;
 pub const VIEW_OBJECTS_MAX: usize = 2_048;
 pub const VIEW_CONTACTS_MAX: usize = 64;
+/// LIMIT: attacks confirmed within [`STORM_WINDOW_NS`] that are answered by itself. What one intruder does is one incident,
+/// however much it is; so many at a time have another cause.
+pub const STORM_INCIDENTS_MAX: usize = 16;
+/// A minute, in nanoseconds.
+pub const STORM_WINDOW_NS: u64 = 60_000_000_000;
+/// Thirty days, in nanoseconds: the longest hold that there is.
+const STORM_HOLD_NS: u64 = 30 * 86_400_000_000_000;
 /// LIMIT: secrets of one incident in the view.
 pub const VIEW_SECRETS_MAX: usize = 64;
 
@@ -394,6 +401,9 @@ impl Engine {
                 case.add_subject(&mut self.graph, process, format!("did what was found: {}", finding.title));
             }
         }
+        if confirmed {
+            self.look_for_a_storm();
+        }
         if confirmed || opened {
             self.with(id, out, |case, desk| case.tell(desk));
         }
@@ -448,6 +458,24 @@ impl Engine {
         true
     }
 
+    /// More attacks at a time than a host has are a sign that the sensors, a rule or something that all share is wrong: from
+    /// now on a person decides. A hold of a person's own stays.
+    fn look_for_a_storm(&mut self) {
+        let fresh = |id: &&IncidentId| {
+            let opened = self.cases.get(id).map(|case| case.opened);
+            opened.is_some_and(|opened| self.now.since_ns(opened) < STORM_WINDOW_NS)
+        };
+        let count = self.active.iter().filter(fresh).count();
+        if count <= STORM_INCIDENTS_MAX || self.hold.is_some() {
+            return;
+        }
+        let why = format!(
+            "storm breaker: {count} attacks were confirmed within a minute; the sensors, a rule or something that they share \
+             may be wrong; look at them, then `thymus release`"
+        );
+        self.hold = Some(Hold { until: Timestamp(self.now.0.saturating_add(STORM_HOLD_NS)), why, storm: true });
+    }
+
     fn tick(&mut self, out: &mut Vec<Effect>) -> u32 {
         let now = self.now;
         let mut units = 0;
@@ -499,7 +527,7 @@ impl Engine {
             Command::Deny { action } => {
                 return self.answered(action, out, &Answer::Person { approved: false });
             }
-            Command::Hold { until, why } => self.hold = Some(Hold { until, why }),
+            Command::Hold { until, why } => self.hold = Some(Hold { until, why, storm: false }),
             Command::Release => {
                 self.hold = None;
                 self.reconsider();

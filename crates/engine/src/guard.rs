@@ -63,6 +63,9 @@ pub struct Request<'a> {
 pub struct Hold {
     pub until: Timestamp,
     pub why: String,
+    /// The storm breaker opened, not a person. A person ends it all the same.
+    #[serde(default)]
+    pub storm: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

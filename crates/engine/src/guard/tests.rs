@@ -210,7 +210,7 @@ fn more_targets_than_predicted_or_found_or_than_the_limit_are_refused() {
 
 #[test]
 fn a_persons_hold_is_sacred_until_it_ends() {
-    let hold = Hold { until: Timestamp(200 * SECOND), why: "migration".to_owned() };
+    let hold = Hold { until: Timestamp(200 * SECOND), why: "migration".to_owned(), storm: false };
     let action = restore("/etc/passwd");
     let held = Request { hold: Some(&hold), approved: true, ..request(&action, None) };
     let verdict = judge(&held, &policies());
@@ -339,7 +339,7 @@ fn an_approval_permits_what_was_asked() {
 
 #[test]
 fn a_refusal_says_every_reason() {
-    let hold = Hold { until: Timestamp(200 * SECOND), why: "x".to_owned() };
+    let hold = Hold { until: Timestamp(200 * SECOND), why: "x".to_owned(), storm: false };
     let facts = Facts { as_expected: Expected::Changed("y".to_owned()), never_touch: true, ..good() };
     let action = restore("/etc/passwd");
     let all = Request {
