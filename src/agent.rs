@@ -125,6 +125,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
             vault: &vault,
             reflex,
             slow: slow.into_iter().collect(),
+            no_blocks: house.no_blocks(),
             urgent: None,
             orders,
             waiting: VecDeque::new(),
@@ -224,6 +225,8 @@ struct Hot<'a> {
     reflex: Option<Reflex<'a>>,
     /// Why a first stop is slower than it could be; for `doctor`.
     slow: Vec<String>,
+    /// Why no address can be blocked; for `doctor`.
+    no_blocks: Option<String>,
     /// This thread has a real-time priority.
     urgent: Option<Urgent>,
     orders: SyncSender<Order>,
@@ -581,6 +584,7 @@ impl Hot<'_> {
             coverage: &self.coverage,
             no_pre_images: self.no_pre_images.as_deref(),
             slow: &self.slow,
+            no_blocks: self.no_blocks.as_deref(),
             started: self.started,
             baseline_done: self.baseline_done,
             golden: self.golden.report(),

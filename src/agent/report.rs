@@ -28,6 +28,8 @@ pub(super) struct Sources<'a> {
     pub(super) no_pre_images: Option<&'a str>,
     /// Why a first stop is slower than it could be.
     pub(super) slow: &'a [String],
+    /// Why no address can be blocked; asked at the start.
+    pub(super) no_blocks: Option<&'a str>,
     pub(super) started: Timestamp,
     pub(super) baseline_done: bool,
     pub(super) golden: std::sync::Arc<thymus_engine::golden::Report>,
@@ -152,6 +154,11 @@ fn doctor(sources: &Sources<'_>, vault: &Counters, journal_lost: u64) -> Doctor 
             Health::Limited,
             "none are taken: this scope is watched, never acted upon; versions are taken after each change".to_owned(),
         ),
+    }
+    match (sources.house.scope().acting().is_some(), sources.no_blocks) {
+        (false, _) => check("blocks", Health::Limited, "no address is blocked: this scope is only watched".to_owned()),
+        (true, None) => check("blocks", Health::Good, "addresses can be blocked by the packet filter".to_owned()),
+        (true, Some(why)) => check("blocks", Health::Limited, format!("no address can be blocked: {why}")),
     }
     match (sources.house.scope().acting().is_some(), sources.slow) {
         (false, _) => check("first stop", Health::Limited, "nothing is stopped: this scope is only watched".to_owned()),

@@ -200,6 +200,13 @@ impl House {
         std::iter::once(self.own).chain(sense::process_key(self.warden.borrow().pid())).collect()
     }
 
+    /// Why no address can be blocked here; `None`: they can, or nothing may be done here at all.
+    pub(super) fn no_blocks(&self) -> Option<String> {
+        use thymus_host::system::System as _;
+        let mut system = self.system().ok()??;
+        system.filtered().err().map(|error| error.in_words())
+    }
+
     /// And why it will be slower than it could be.
     pub(super) fn reflex(&self) -> Result<(Option<Reflex<'_>>, Option<String>)> {
         let Some(mut system) = self.system()? else { return Ok((None, None)) };
