@@ -13,11 +13,11 @@ mod value;
 
 pub(crate) use file::{keep, last_good, read, unreadable};
 pub(crate) use load::{load, load_or_last_good, parse};
-pub(crate) use policies::{Policies, load_policies, load_policies_or_last_good};
+pub(crate) use policies::{Policies, built_in, load_policies, load_policies_or_last_good};
 pub(crate) use problem::{Place, Problem};
 pub(crate) use value::{
-    AbsolutePath, Directory, FileMb, FreeMb, Glob, LookSeconds, LoopbackUrl, QuotaMb, RetentionHours, Tree, UnitName,
-    UserName,
+    AbsolutePath, Directory, FileMb, FreeMb, Glob, LookSeconds, LoopbackUrl, PolicySource, QuotaMb, RetentionHours,
+    Tree, UnitName, UserName,
 };
 
 use serde::{Deserialize, Serialize};
@@ -52,9 +52,12 @@ pub(crate) struct Config {
     pub(crate) state: AbsolutePath,
     /// Unix socket of the API; only root can open it. Default `/run/thymus/api.sock`.
     pub(crate) socket: AbsolutePath,
-    /// Cedar policies, `*.cedar`, read in the order of their names. When the directory does not exist, the built-in
-    /// policies are used. Default `/etc/thymus/policies`.
-    pub(crate) policies: AbsolutePath,
+    /// What Thymus may do by itself, and what it asks: a directory with Cedar policies, `*.cedar`, read in the order of
+    /// their names, or the name of a built-in set. `standard` is for servers; with `ot`, for machines where stopping
+    /// something may hurt people, nothing that runs is stopped, started or ended without a person. When the directory
+    /// does not exist, `standard` is used. `thymus policy show` prints a set, `thymus policy diff` compares two. Default
+    /// `/etc/thymus/policies`.
+    pub(crate) policies: PolicySource,
     pub(crate) protect: Protect,
     pub(crate) decoys: Decoys,
     pub(crate) vault: Vault,
@@ -74,7 +77,7 @@ impl Default for Config {
             never_block: Vec::new(),
             state: AbsolutePath(DEFAULT_STATE.into()),
             socket: AbsolutePath(DEFAULT_SOCKET.into()),
-            policies: AbsolutePath("/etc/thymus/policies".into()),
+            policies: PolicySource("/etc/thymus/policies".into()),
             protect: Protect::default(),
             decoys: Decoys::default(),
             vault: Vault::default(),

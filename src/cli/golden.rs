@@ -384,6 +384,28 @@ fn golden_policy_explain() {
 }
 
 #[test]
+fn golden_policy_diff() {
+    let load = |texts: &[(String, String)]| Policies::load(texts).unwrap();
+    let (standard, ot) = (Policies::defaults(), Policies::built_in("ot").unwrap());
+    let own = "@id(\"take-my-edits-back\") permit (principal in Mode::\"guarded\", action == Action::\"restore_file\", resource)\n\
+        when { context.confirmed && context.authorised_change && context.path like \"/etc/x*\" };";
+    let looser =
+        [standard.clone(), vec![("own".to_owned(), own.replace("context.path", "context has path && context.path"))]];
+    let computing = "@id(\"few\") forbid (principal, action, resource) when { context.targets + 1 > 9 };";
+    let both = [&looser[0][..3], &looser[1][..], &[("few".to_owned(), computing.to_owned())]].concat();
+    let page = |old: &[(String, String)], new: &[(String, String)]| {
+        super::policy::diff::text(&guard::compare(&load(old), &load(new)))
+    };
+    let pages = [page(&ot, &ot), page(&standard, &ot), page(&standard, &looser.concat()), page(&standard, &both)];
+    check("policy-diff", &pages.join("\n"));
+}
+
+#[test]
+fn golden_policy_replay() {
+    check("policy-replay", &super::policy::replay::tests::pages().join("\n"));
+}
+
+#[test]
 fn golden_errors() {
     use thymus_control::client::Error;
     let socket = || Path::new("/run/thymus/api.sock").to_owned();
@@ -418,6 +440,7 @@ fn golden_configuration_problems() {
         "this_host = yes\n",
         "state = \"\u{1b}[2J\"\n",
         "mode = \"observe\n",
+        "policies = \"strict\"\n",
         "größe = 1\n",
         "[",
     ];

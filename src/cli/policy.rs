@@ -2,7 +2,7 @@
 
 pub(super) mod diff;
 pub(super) mod explain;
-mod replay;
+pub(super) mod replay;
 
 use super::{Desk, show};
 use crate::config::{self, Problem};
@@ -23,9 +23,15 @@ pub(super) struct Policy {
 enum What {
     /// Validate policies strictly; exits with 1 when one cannot be used.
     Check {
-        /// Directory with `*.cedar` files [default: the configuration's; the built-in policies when it is not there].
-        #[arg(value_name = "DIR")]
-        directory: Option<PathBuf>,
+        /// Directory with `*.cedar` files, or a built-in set, `standard` or `ot` [default: the configuration's].
+        #[arg(value_name = "DIR|SET")]
+        source: Option<PathBuf>,
+    },
+    /// Print policies as they are read.
+    Show {
+        /// Directory with `*.cedar` files, or a built-in set, `standard` or `ot` [default: the configuration's].
+        #[arg(value_name = "DIR|SET")]
+        source: Option<PathBuf>,
     },
     Explain(explain::Explain),
     Diff(diff::Diff),
@@ -34,37 +40,50 @@ enum What {
 
 impl Policy {
     pub(super) fn run(&self, desk: &Desk) -> anyhow::Result<ExitCode> {
-        let directory = match &self.what {
-            What::Check { directory } => directory,
+        let (source, show) = match &self.what {
+            What::Check { source } => (source, false),
+            What::Show { source } => (source, true),
             What::Explain(explain) => return explain.run(desk),
             What::Diff(diff) => return diff.run(desk),
             What::Replay(replay) => return replay.run(desk),
         };
-        match texts(directory.as_deref())? {
-            Ok(policies) => {
-                let names: Vec<&str> = policies.iter().map(|(name, _)| name.as_str()).collect();
-                let good = serde_json::json!({ "good": true, "policies": names });
-                let text = |_: &_| format!("{}: {}\n", show::count(names.len(), "good policy file"), names.join(", "));
-                desk.tell(&good, text)?;
-                Ok(ExitCode::SUCCESS)
+        let policies = match texts(source.as_deref())? {
+            Ok(policies) => policies,
+            Err(problems) => return super::config::problems(desk, &problems),
+        };
+        if show {
+            for (name, text) in &policies {
+                let told = serde_json::json!({ "name": name, "text": text });
+                desk.tell(&told, |_| format!("// ---- {}\n{}\n", show::plain(name), lines(text)))?;
             }
-            Err(problems) => super::config::problems(desk, &problems),
+        } else {
+            let names: Vec<&str> = policies.iter().map(|(name, _)| name.as_str()).collect();
+            let good = serde_json::json!({ "good": true, "policies": names });
+            let text = |_: &_| format!("{}: {}\n", show::count(names.len(), "good policy file"), names.join(", "));
+            desk.tell(&good, text)?;
         }
+        Ok(ExitCode::SUCCESS)
     }
 }
 
-/// The policies of a directory, or the configuration's; or what is wrong with them.
-fn texts(directory: Option<&Path>) -> anyhow::Result<Result<config::Policies, Vec<Problem>>> {
-    if let Some(directory) = directory.filter(|directory| !directory.is_dir()) {
-        anyhow::bail!("`{}` is not a directory; expected one with `*.cedar` files", directory.display());
+/// A text of several lines; nothing in it can move the cursor.
+fn lines(text: &str) -> String {
+    text.lines().map(|line| show::plain(line) + "\n").collect()
+}
+
+/// The policies of a directory or a built-in set, or the configuration's; or what is wrong with them.
+fn texts(source: Option<&Path>) -> anyhow::Result<Result<config::Policies, Vec<Problem>>> {
+    if let Some(source) = source.filter(|source| !source.is_dir() && config::built_in(source).is_none()) {
+        let sets = Policies::SETS.join(", ");
+        anyhow::bail!("`{}` is no directory; expected one with `*.cedar` files, or one of {sets}", source.display());
     }
     let configured = config::load(None).unwrap_or_default();
-    Ok(config::load_policies(directory.unwrap_or(configured.policies.get())))
+    Ok(config::load_policies(source.unwrap_or(configured.policies.get())))
 }
 
 /// The same, ready to judge. What is wrong with them is told, and that they cannot be used is an error.
-fn load(desk: &Desk, directory: Option<&Path>) -> anyhow::Result<Policies> {
-    let texts = match texts(directory)? {
+fn load(desk: &Desk, source: Option<&Path>) -> anyhow::Result<Policies> {
+    let texts = match texts(source)? {
         Ok(texts) => texts,
         Err(problems) => {
             super::config::problems(desk, &problems)?;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The policies, a directory of files `*.cedar`, as the configuration names it.
+//! The policies: a directory of files `*.cedar` or a built-in set, as the configuration names it.
 //!
-//! Input: the directory, and where the state is kept. Output: names and texts that the guard can load, always, and what is
+//! Input: the directory or the name of a set, and where the state is kept. Output: names and texts that the guard can load, always, and what is
 //! wrong with the files. INVARIANT: all of a directory's policies are used or none; when one is broken, the last good ones
 //! are used, else the built-in ones.
 
@@ -17,8 +17,16 @@ const POLICY_FILES_MAX: usize = 64;
 /// Cedar policies, name and text, in order.
 pub(crate) type Policies = Vec<(String, String)>;
 
-/// Reads the policies of a directory; the built-in ones when it does not exist.
+/// The policies of a built-in set, by its bare name.
+pub(crate) fn built_in(name: &Path) -> Option<Policies> {
+    name.to_str().and_then(guard::Policies::built_in)
+}
+
+/// Reads the policies of a directory; the built-in ones when it does not exist, or is the name of a set.
 pub(crate) fn load_policies(directory: &Path) -> Result<Policies, Vec<Problem>> {
+    if let Some(policies) = built_in(directory) {
+        return Ok(policies);
+    }
     let names = match std::fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(guard::Policies::defaults()),
@@ -104,6 +112,7 @@ mod tests {
         let place = tempfile::Builder::new().prefix("thymus-config-").tempdir().unwrap();
         let (directory, state) = (place.path().join("policies"), place.path().join("state"));
         assert_eq!(load_policies(&directory), Ok(guard::Policies::defaults()));
+        assert_eq!(load_policies(Path::new("ot")).ok(), guard::Policies::built_in("ot"));
         std::fs::create_dir(&directory).unwrap();
         assert!(load_policies(&directory).unwrap_err()[0].message.contains("expected 1 to"));
 

@@ -109,6 +109,15 @@ impl AbsolutePath {
 }
 
 text! {
+    /// Where policies come from: a directory, or a set that is built in, by its name.
+    PolicySource(PathBuf),
+    |text| {
+        let named = thymus_engine::guard::Policies::SETS.contains(&text);
+        (named || text.starts_with('/') && plain(text)).then(|| text.into())
+    },
+    "an absolute path without `..`, or a built-in set, `standard` or `ot`"
+}
+text! {
     /// A path below the guarded root.
     Tree(HostPath),
     |text| (text.starts_with('/') && text.len() > 1 && plain(text)).then(|| text.trim_end_matches('/').into()),

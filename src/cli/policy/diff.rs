@@ -2,96 +2,66 @@
 
 use super::{decided, load};
 use crate::cli::{Desk, show};
-use anyhow::Context;
 use clap::Args;
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
-use thymus_engine::guard::{Comparison, Difference, Policies, Relation, compare};
-use thymus_engine::incident::Verdict;
+use thymus_engine::guard::{self, Comparison, Difference, Relation};
 
-/// The word for the policies that Thymus brings along.
-const BUILT_IN: &str = "built-in";
-
-/// Say whether one set of policies permits more than another, with an example; exits with 1 when it does.
+/// Say whether one set of policies is looser than another; exits with 1 when it is.
 ///
-/// Both sets are asked every question that can be: each action in each mode with each combination of facts, one path, unit
-/// and address of each kind that the policies tell apart, and numbers of targets around those that they name.
+/// Both are asked everything that can be asked: every action in every mode, with every fact that is true or false, for a
+/// path of each kind that the policies tell apart. Each direction is shown with an example.
 #[derive(Debug, Args)]
 pub(in crate::cli) struct Diff {
-    /// Directory with `*.cedar` files, or `built-in`.
+    /// What is in force: a directory with `*.cedar` files, or a built-in set, `standard` or `ot`.
     #[arg(value_name = "OLD")]
-    old: String,
-    /// Directory with `*.cedar` files, or `built-in`.
+    old: PathBuf,
+    /// What is to be.
     #[arg(value_name = "NEW")]
-    new: String,
+    new: PathBuf,
 }
 
 impl Diff {
     pub(super) fn run(&self, desk: &Desk) -> anyhow::Result<ExitCode> {
-        let (old, new) = (set(desk, &self.old)?, set(desk, &self.new)?);
-        let comparison = compare(&old, &new);
+        let (old, new) = (load(desk, Some(&self.old))?, load(desk, Some(&self.new))?);
+        let comparison = guard::compare(&old, &new);
         let relation = comparison.relation();
-        let told = serde_json::json!({ "relation": relation, "comparison": comparison });
-        desk.tell(&told, |_| text(&comparison))?;
-        let looser = matches!(relation, Relation::Looser | Relation::Both);
-        Ok(if looser { ExitCode::from(1) } else { ExitCode::SUCCESS })
+        desk.tell(&serde_json::json!({ "relation": relation, "comparison": comparison }), |_| text(&comparison))?;
+        Ok(crate::cli::exit(matches!(relation, Relation::Same | Relation::Tighter)))
     }
-}
-
-fn set(desk: &Desk, name: &str) -> anyhow::Result<Policies> {
-    if name == BUILT_IN {
-        let built_in = Policies::load(&Policies::defaults());
-        return built_in.map_err(|errors| anyhow::anyhow!("the built-in policies cannot be used: {errors:?}"));
-    }
-    load(desk, Some(Path::new(name))).with_context(|| format!("`{name}`: expected a directory, or `{BUILT_IN}`"))
 }
 
 pub(in crate::cli) fn text(comparison: &Comparison) -> String {
-    let word = match comparison.relation() {
-        Relation::Same => "the same",
-        Relation::Tighter => "tighter",
-        Relation::Looser => "looser",
-        Relation::Both => "looser and tighter",
+    let whole = if comparison.cut.is_empty() { "" } else { ", as far as was asked" };
+    let mut text = match comparison.relation() {
+        Relation::Same => format!("SAME: both decide alike{whole}.\n"),
+        Relation::Tighter => format!("TIGHTER: nothing is decided more loosely{whole}.\n"),
+        Relation::Looser => "LOOSER: something may happen with less asking than before.\n".to_owned(),
+        Relation::Both => "BOTH: something is decided more loosely, something else more tightly.\n".to_owned(),
     };
-    let Comparison { asked, looser, tighter, .. } = comparison;
-    let mut text =
-        format!("{word}: of {asked} questions, {looser} are answered more loosely and {tighter} more tightly\n");
-    text += &example("looser", comparison.looser_example.as_ref());
-    text += &example("tighter", comparison.tighter_example.as_ref());
+    let directions = [
+        ("more loosely", comparison.looser, &comparison.looser_example),
+        ("more tightly", comparison.tighter, &comparison.tighter_example),
+    ];
+    for (how, count, example) in directions {
+        if let Some(example) = example {
+            text += &format!("  {count} of {} questions are answered {how}, such as\n", comparison.asked);
+            text += &difference(example);
+        }
+    }
     for cut in &comparison.cut {
-        text += &format!("  not asked: {cut}\n");
+        text += &show::wrap(&format!("Not asked: {}", show::plain(cut)), 2, 100);
     }
     text
 }
 
-fn example(direction: &str, difference: Option<&Difference>) -> String {
-    let Some(Difference { question, old, new }) = difference else { return String::new() };
-    let said =
-        |verdict: &Verdict| format!("{}: {}", decided(verdict.decision), show::plain(&verdict.reasons.join("; ")));
-    let question = show::plain(&question.to_string());
-    format!("  {direction}: {question}\n    before  {}\n    now     {}\n", said(old), said(new))
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::*;
-
-    #[test]
-    fn a_looser_set_is_said_to_be_with_an_example_and_what_was_said_before() {
-        let built_in = Policies::load(&Policies::defaults()).unwrap();
-        assert!(text(&compare(&built_in, &built_in)).starts_with("the same: of "));
-        let mut texts = Policies::defaults();
-        let more = "@id(\"more\") permit (principal in Mode::\"guarded\", action == Action::\"end_session\", resource)
-            when { context.confirmed && context.targets <= 3 };";
-        texts.push(("more.cedar".to_owned(), more.to_owned()));
-        let looser = text(&compare(&built_in, &Policies::load(&texts).unwrap()));
-        assert!(looser.starts_with("looser: of "), "{looser}");
-        assert!(
-            looser.contains("\n  looser: `end_session` of 1, mode guarded, confirmed\n    before  asked: policy"),
-            "{looser}"
-        );
-        assert!(looser.contains("\n    now     permitted: policy `more` permits it\n"), "{looser}");
-        assert!(!looser.contains("tighter:") && !looser.contains("not asked"), "{looser}");
-    }
+fn difference(difference: &Difference) -> String {
+    let (old, new) = (&difference.old, &difference.new);
+    let question = show::plain(&difference.question.to_string());
+    let (before, now) = (decided(old.decision), decided(new.decision));
+    let why =
+        |when: &str, reasons: &[String]| show::wrap(&format!("{when}: {}", show::plain(&reasons.join("; "))), 6, 100);
+    show::wrap(&format!("{question}: {before} before, {now} now"), 4, 100)
+        + &why("before", &old.reasons)
+        + &why("now", &new.reasons)
 }

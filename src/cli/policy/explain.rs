@@ -57,8 +57,9 @@ pub(in crate::cli) struct Explain {
     /// How many objects it names [default: 1].
     #[arg(long, value_name = "N")]
     targets: Option<usize>,
-    /// Directory with `*.cedar` files [default: the configuration's; of a recorded action, those that were in force].
-    #[arg(long, value_name = "DIR")]
+    /// Directory with `*.cedar` files, or a built-in set [default: the configuration's; of a recorded action, those that
+    /// were in force].
+    #[arg(long, value_name = "DIR|SET")]
     policies: Option<PathBuf>,
     /// State directory that recorded the action [default: the configuration's, else /var/lib/thymus].
     #[arg(long, value_name = "DIR")]
@@ -134,7 +135,7 @@ impl Explain {
             );
         }
         let directory = journal::directory(self.state.as_deref())?;
-        let other = self.policies.as_deref().map(|directory| load(desk, Some(directory))).transpose()?;
+        let other = self.policies.as_deref().map(|source| load(desk, Some(source))).transpose()?;
         let found = judgement(desk, &directory, id, other.as_ref())?;
         let Some((times, judged, explanation)) = found else {
             bail!("nothing in `{}` was judged under the number a{id}", directory.display());

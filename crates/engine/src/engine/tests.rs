@@ -1088,3 +1088,22 @@ fn one_attack_however_large_and_attacks_with_time_between_them_are_no_storm() {
         world.incidents().iter().filter(|incident| incident.confirmed).all(|incident| incident.stage == Stage::Healed)
     );
 }
+
+#[test]
+fn where_stopping_may_hurt_files_are_put_back_and_every_stop_is_asked_for() {
+    let policies = crate::guard::Policies::built_in("ot").unwrap();
+    let mut world = World::with(Engine::new(), Configuration { policies, ..configuration(Mode::Autonomous) });
+    persistence(&mut world);
+    world.settle();
+    let incident = only(&world);
+    assert_eq!(incident.stage, Stage::Stuck, "{}", incident.why);
+    assert!(incident.why.contains("wait for a person"), "{}", incident.why);
+    let orders = world.orders_given();
+    assert!(
+        orders.contains(&"quarantine /etc/cron.d/job".to_owned()) && orders.contains(&"restore /etc/passwd".to_owned())
+    );
+    let asked = ["ask suspend_processes", "ask end_session", "ask remove_unit", "ask reload_service"];
+    assert!(asked.iter().all(|ask| orders.contains(&(*ask).to_owned())), "{orders:?}");
+    let files = |order: &String| ["quarantine ", "restore ", "ask "].iter().any(|start| order.starts_with(start));
+    assert!(orders.iter().all(files), "{orders:?}");
+}

@@ -26,6 +26,7 @@ const DEFAULTS: [(&str, &str); 4] = [
     ("autonomous.cedar", include_str!("../../../../policies/autonomous.cedar")),
     ("services.cedar", include_str!("../../../../policies/services.cedar")),
 ];
+const OT: [(&str, &str); 1] = [("ot.cedar", include_str!("../../../../policies/ot/ot.cedar"))];
 const MODES: [Mode; 3] = [Mode::Observe, Mode::Guarded, Mode::Autonomous];
 
 /// One reason why a policy cannot be used.
@@ -131,10 +132,24 @@ impl Policies {
         Ok(Self { set, schema, authorizer: Authorizer::new(), entities, by_path })
     }
 
-    /// The policies that are built in, name and text.
+    /// The sets that are built in; the first is used where nobody chose.
+    pub const SETS: [&str; 2] = ["standard", "ot"];
+
+    /// The policies of a built-in set, name and text.
+    #[must_use]
+    pub fn built_in(set: &str) -> Option<Vec<(String, String)>> {
+        let texts: &[(&str, &str)] = match set {
+            "standard" => &DEFAULTS,
+            "ot" => &OT,
+            _ => return None,
+        };
+        Some(texts.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect())
+    }
+
+    /// The set `standard`.
     #[must_use]
     pub fn defaults() -> Vec<(String, String)> {
-        DEFAULTS.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
+        Self::built_in(Self::SETS[0]).unwrap_or_default()
     }
 
     /// Each as JSON, in Cedar's own form.

@@ -464,3 +464,44 @@ fn an_explanation_names_every_policy_that_holds_also_those_that_are_outranked() 
     let told = explain(&request(&many, None), &policies);
     assert_eq!((told.verdict.decision, told.policies[0].id.as_str()), (Decision::Deny, "not-passwd"));
 }
+
+#[test]
+fn a_set_of_policies_is_read_in_one_screen() {
+    // LIMIT: lines of a screen. A set of several files has one page a file, each about one thing.
+    const LINES_MAX: usize = 50;
+    for set in Policies::SETS {
+        for (name, text) in Policies::built_in(set).unwrap() {
+            assert!(text.lines().count() <= LINES_MAX && text.lines().all(|line| line.len() <= 120), "{set}/{name}");
+        }
+    }
+    assert_eq!(Policies::built_in("ot").unwrap().len(), 1);
+    assert_eq!(Policies::built_in("no-such"), None);
+}
+
+/// Every question whose answer depends on nothing but the action, the mode and the flags.
+fn every_question() -> impl Iterator<Item = Question> {
+    let modes = [Mode::Observe, Mode::Guarded, Mode::Autonomous];
+    let flags = (0_u8..64).map(|bits| std::array::from_fn(|at| bits >> at & 1 == 1));
+    let of = move |mode| flags.clone().map(move |flags: [bool; 6]| (mode, flags));
+    let every = modes.into_iter().flat_map(of);
+    every.flat_map(|(mode, flags)| ACTIONS.map(|(name, _)| Question { mode, flags, ..Question::about(name).unwrap() }))
+}
+
+#[test]
+fn where_stopping_may_hurt_nothing_is_stopped_started_or_ended_by_itself() {
+    let ot = Policies::load(&Policies::built_in("ot").unwrap()).unwrap();
+    for question in every_question() {
+        let [confirmed, attack_only, failure, _, _, merged] = question.flags;
+        let files = ["restore_file", "quarantine_file"].contains(&question.action);
+        let exact = files && attack_only && !failure && !merged && question.mode == Mode::Autonomous;
+        let expected = match (confirmed, exact) {
+            (false, _) => Decision::Deny,
+            (true, false) => Decision::Ask,
+            (true, true) => Decision::Permit,
+        };
+        assert_eq!(question.ask(|request| judge(request, &ot)).decision, expected, "{question}");
+    }
+    let standard = Policies::load(&Policies::defaults()).unwrap();
+    let comparison = compare(&standard, &ot);
+    assert_eq!((comparison.relation(), comparison.cut.len()), (Relation::Tighter, 0));
+}
