@@ -189,7 +189,7 @@ impl Case {
         self.plan.quiet_ticks = self.plan.quiet_ticks.saturating_add(1);
         if self.stage != Stage::Healed || !self.plan.again.is_empty() {
             self.dirty = true; // something may have waited for time to pass
-            self.look_at_peers();
+            self.plan.round.begin(); // whom they called since
         }
         // What was stopped in a storm goes on when its lease ends.
         if desk.hold.is_some_and(|hold| hold.storm) {

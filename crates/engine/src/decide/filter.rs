@@ -21,9 +21,9 @@ pub const FILTER_LEASE_NS: u64 = 3_600_000_000_000;
 const SUBJECTS_PER_STEP: usize = 64;
 
 impl Case {
-    /// The peers of all subjects are looked at once more.
+    /// There is a new subject: the peers of all are looked at, once.
     pub(crate) fn look_at_peers(&mut self) {
-        self.plan.round.begin();
+        self.plan.round.begin_anew();
     }
 
     pub(super) fn filter(&mut self, desk: &mut Desk<'_>) {

@@ -22,9 +22,15 @@ pub(super) struct Round {
 }
 
 impl Round {
+    /// Unless it goes on.
     pub(super) fn begin(&mut self) {
-        self.again |= matches!(self.after, Some(Some(_)));
         self.after = self.after.or(Some(None));
+    }
+
+    /// There is something new: it may have gone past that.
+    pub(super) fn begin_anew(&mut self) {
+        self.again |= matches!(self.after, Some(Some(_)));
+        self.begin();
     }
 
     /// This part ended with that subject; `None`: there are no more.

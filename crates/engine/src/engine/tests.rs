@@ -1107,3 +1107,16 @@ fn where_stopping_may_hurt_files_are_put_back_and_every_stop_is_asked_for() {
     let files = |order: &String| ["quarantine ", "restore ", "ask "].iter().any(|start| order.starts_with(start));
     assert!(orders.iter().all(files), "{orders:?}");
 }
+
+#[test]
+fn an_attack_of_hundreds_of_processes_is_healed_and_the_last_of_them_is_asked_whom_it_called() {
+    let mut world = World::new(Mode::Autonomous);
+    let shell = world.login(ALICE, None);
+    let children: Vec<ProcessKey> = (0..300).map(|_| world.fork(shell)).collect();
+    let none = Traffic { sent: 0, received: 0 };
+    world.talk(children[299], false, (9, 443), none);
+    world.find(shell, "foothold/cron", Confidence::High);
+    world.settle();
+    assert_eq!(only(&world).stage, Stage::Healed, "{}", only(&world).why);
+    assert_eq!(blocks(&world).len(), 1);
+}
