@@ -139,7 +139,7 @@ impl Case {
         if self.search.is_some() || self.plan.is_any_busy(|action| matches!(action, Action::SuspendProcesses { .. })) {
             return;
         }
-        let blocks = self.plan.round.after.is_some()
+        let blocks = !self.plan.talked.is_empty()
             || self.plan.is_any_busy(|action| matches!(action, Action::FilterTraffic { .. }));
         let settled = self.order_files(desk) && self.order_services(desk) && self.end_subjects(desk) && !blocks;
         if settled {
@@ -189,7 +189,6 @@ impl Case {
         self.plan.quiet_ticks = self.plan.quiet_ticks.saturating_add(1);
         if self.stage != Stage::Healed || !self.plan.again.is_empty() {
             self.dirty = true; // something may have waited for time to pass
-            self.plan.round.begin(); // whom they called since
         }
         // What was stopped in a storm goes on when its lease ends.
         if desk.hold.is_some_and(|hold| hold.storm) {

@@ -199,7 +199,6 @@ impl Case {
             self.add_subject(graph, process, reason);
         }
         self.search = Some(Search::begin());
-        self.look_at_peers();
     }
 
     /// An invocation belongs to the attack as a whole, with all its processes that live.
@@ -235,13 +234,15 @@ impl Case {
             end: None,
             gone: !node.alive(),
         };
-        let past = node.left_traces();
+        let (past, talked) = (node.left_traces(), node.contacts.is_some());
         if !state.gone {
             self.plan.see_live(key);
         }
         let id = node.invocation;
         self.subjects.insert(key, state);
-        self.look_at_peers();
+        if talked {
+            self.talks(key);
+        }
         self.dirty = true;
         // An invocation led by a subject through what it ran or what started it belongs to the attack with all it has.
         let led = graph.invocation(id).is_some_and(|found| {

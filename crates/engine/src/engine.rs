@@ -6,21 +6,23 @@
 
 #[cfg(test)]
 mod tests;
+mod view;
 #[cfg(test)]
 pub(crate) mod world;
+
+pub use view::{VIEW_CONTACTS_MAX, VIEW_OBJECTS_MAX, VIEW_SECRETS_MAX, VIEW_SUBJECTS_MAX, View};
 
 use crate::action::{Facts, Outcome};
 use crate::ailment::{self, Ward};
 use crate::decide::{BEGUN_PER_STEP_MAX, Desk};
 use crate::detect::{self, Context, Detectors};
 use crate::diagnose::{Anchor, Case, Met, incident_of, roots};
-use crate::event::{Activity, Confidence, Endpoint, Event, Finding, Loss, ProcessActivityId};
-use crate::graph::{Contact, Graph, Limits};
+use crate::event::{Activity, Confidence, Event, Finding, Loss, NetworkActivityId, ProcessActivityId};
+use crate::graph::{Graph, Limits};
 use crate::guard::{Hold, Judged, Policies};
 use crate::id::{ActionId, IncidentId, ProcessKey, Timestamp};
-use crate::incident::{Incident, InvocationKind, Object, Secret, Stage, Subject};
-use crate::input::{Command, Configuration, Effect, Input, Mode};
-use crate::path::HostPath;
+use crate::incident::{InvocationKind, Stage};
+use crate::input::{Command, Configuration, Effect, Input};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,10 +35,6 @@ const RESERVED_UNITS: u32 = 512;
 pub const INCIDENTS_MAX: usize = 128;
 /// LIMIT: losses named one by one in a [`View`]; all are counted.
 pub const LOSSES_MAX: usize = 64;
-/// LIMIT: subjects, objects and peers of one incident that a [`View`] shows; further ones are counted as omitted.
-pub const VIEW_SUBJECTS_MAX: usize = 512;
-pub const VIEW_OBJECTS_MAX: usize = 2_048;
-pub const VIEW_CONTACTS_MAX: usize = 64;
 /// LIMIT: attacks confirmed within [`STORM_WINDOW_NS`] that are answered by itself. What one intruder does is one incident,
 /// however much it is; so many at a time have another cause.
 pub const STORM_INCIDENTS_MAX: usize = 16;
@@ -44,8 +42,6 @@ pub const STORM_INCIDENTS_MAX: usize = 16;
 pub const STORM_WINDOW_NS: u64 = 60_000_000_000;
 /// Thirty days, in nanoseconds: the longest hold that there is.
 const STORM_HOLD_NS: u64 = 30 * 86_400_000_000_000;
-/// LIMIT: secrets of one incident in the view.
-pub const VIEW_SECRETS_MAX: usize = 64;
 
 /// What one step cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,21 +57,6 @@ pub struct ChangeWindow {
     pub until: Timestamp,
     pub who: String,
     pub why: String,
-}
-
-/// What readers see. Complete, bounded, immutable.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct View {
-    pub now: Timestamp,
-    pub mode: Mode,
-    pub hold: Option<Hold>,
-    pub change: Option<ChangeWindow>,
-    /// Newest last.
-    pub incidents: Vec<Incident>,
-    /// Newest last; at most [`LOSSES_MAX`].
-    pub losses: Vec<Loss>,
-    /// What was counted since the engine began, by name; sizes of the graph now.
-    pub counters: BTreeMap<String, u64>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -296,6 +277,13 @@ impl Engine {
     fn follow(&mut self, event: &Event, noted: &crate::graph::Noted) -> u32 {
         let Some(configuration) = &self.configuration else { return 0 };
         let mut units = 0;
+        if let Activity::Network(activity) = &event.activity
+            && activity.activity == NetworkActivityId::Open
+            && let Some(id) = self.graph.process(activity.actor).and_then(|node| node.subject)
+            && let Some(case) = self.cases.get_mut(&id)
+        {
+            case.talks(activity.actor);
+        }
         if let Activity::Process(activity) = &event.activity {
             let key = activity.process.key;
             let subject = self.graph.process(key).and_then(|node| node.subject);
@@ -634,8 +622,10 @@ impl Engine {
         for id in self.active.clone() {
             // What is known is acted upon first: the rest of the past can wait, its processes cannot.
             if !acted && self.cases.get(&id).is_some_and(|case| case.dirty) {
-                units += self.with(id, out, |case, desk| case.advance(desk)).unwrap_or(0);
-                acted = true;
+                // Who has nothing to do keeps no other one waiting.
+                let cost = self.with(id, out, |case, desk| case.advance(desk)).unwrap_or(0);
+                units += cost.max(1);
+                acted = cost > 0;
             }
             let left = (STEP_WORK_MAX - RESERVED_UNITS).saturating_sub(used + units);
             if let (Some(case), Some(configuration)) = (self.cases.get_mut(&id), &self.configuration)
@@ -713,138 +703,5 @@ impl Engine {
         if let Some(case) = self.cases.get_mut(&into) {
             case.absorb(gone);
         }
-    }
-
-    // ---- reading ----
-
-    /// What readers see now.
-    #[must_use]
-    pub fn view(&self) -> View {
-        let mode = self.configuration.as_ref().map_or(Mode::Observe, |configuration| configuration.mode);
-        let (processes, files, invocations) = self.graph.sizes();
-        let size = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-        let graph = self.graph.counters;
-        let counters = [
-            ("events", self.counters.events),
-            ("events_lost", self.counters.events_lost),
-            ("findings", self.counters.findings),
-            ("findings_dropped", self.counters.findings_dropped),
-            ("incidents_dropped", self.counters.incidents_dropped),
-            ("policies_refused", self.counters.policies_refused),
-            ("answers_unknown", self.counters.answers_unknown),
-            ("claims_repeated", self.detectors.counters.repeated),
-            ("claims_beyond_limit", self.detectors.counters.beyond_limit),
-            ("detectors_forgot", self.detectors.forgotten()),
-            ("services_refused", self.ward.refused),
-            ("step_work_max", u64::from(self.counters.step_work_max)),
-            ("graph_processes", size(processes)),
-            ("graph_files", size(files)),
-            ("graph_invocations", size(invocations)),
-            ("graph_compacted", graph.compacted),
-            ("graph_processes_evicted", graph.processes_evicted),
-            ("graph_writers_evicted", graph.writers_evicted),
-            ("graph_files_evicted", graph.files_evicted),
-            ("graph_protected_evicted", graph.protected_evicted),
-            ("graph_invocations_evicted", graph.invocations_evicted),
-            ("graph_origins_evicted", graph.origins_evicted),
-            ("graph_processes_refused", graph.processes_refused),
-            ("graph_files_refused", graph.files_refused),
-            ("graph_writes_dropped", graph.writes_dropped),
-        ];
-        View {
-            now: self.now,
-            mode,
-            hold: self.hold.clone(),
-            change: self.change.clone(),
-            incidents: self.shown(),
-            losses: self.losses.clone(),
-            counters: counters.map(|(name, count)| (name.to_owned(), count)).into(),
-        }
-    }
-
-    /// Attacks and failures, in the order of their numbers.
-    fn shown(&self) -> Vec<Incident> {
-        let mut all: Vec<Incident> = self.cases.values().map(|case| self.show(case)).collect();
-        all.extend(self.ward.ailments.values().map(ailment::Ailment::show));
-        all.sort_by_key(|incident| incident.id);
-        all
-    }
-
-    fn show(&self, case: &Case) -> Incident {
-        let subjects = case.subjects.iter().take(VIEW_SUBJECTS_MAX).map(|(key, state)| Subject {
-            process: *key,
-            program: state.program.clone(),
-            cmd_line: state.cmd_line.clone(),
-            uid: state.uid,
-            reason: state.reason.clone(),
-            alive: !state.gone,
-        });
-        let objects = case.objects.iter().take(VIEW_OBJECTS_MAX).map(|(path, state)| Object {
-            path: path.clone(),
-            class: state.class,
-            first_version: state.first_version,
-            reason: state.reason.clone(),
-        });
-        let left_out =
-            case.subjects.len().saturating_sub(VIEW_SUBJECTS_MAX) + case.objects.len().saturating_sub(VIEW_OBJECTS_MAX);
-        let (contacts, mut others) = self.contacts(case);
-        let (secrets, more) = self.secrets(case);
-        others += more;
-        Incident {
-            id: case.id,
-            stage: case.stage,
-            why: case.why.clone(),
-            opened: case.opened,
-            contained: case.contained,
-            restored: case.restored,
-            healed: case.healed,
-            confirmed: case.confirmed,
-            roots: case.roots.iter().map(|hypothesis| hypothesis.root.clone()).collect(),
-            findings: case.findings.iter().map(|claim| claim.summary.clone()).collect(),
-            subjects: subjects.collect(),
-            objects: objects.collect(),
-            contacts,
-            secrets,
-            actions: crate::decide::records(&case.plan.steps),
-            omitted: case.omitted + others + u64::try_from(left_out).unwrap_or(u64::MAX),
-        }
-    }
-
-    /// Secrets that the processes of an incident read, and how many are left out.
-    fn secrets(&self, case: &Case) -> (Vec<Secret>, u64) {
-        let (mut first, mut others) = (BTreeMap::<&HostPath, (Timestamp, ProcessKey)>::new(), 0);
-        for key in case.subjects.keys() {
-            let Some(secrets) = self.graph.process(*key).and_then(|node| node.secrets.as_ref()) else { continue };
-            others += secrets.others;
-            for (path, time) in &secrets.known {
-                let known = first.entry(path).or_insert((*time, *key));
-                *known = (*known).min((*time, *key));
-            }
-        }
-        others += u64::try_from(first.len().saturating_sub(VIEW_SECRETS_MAX)).unwrap_or(u64::MAX);
-        let secret = |(path, (time, process)): (&HostPath, (Timestamp, ProcessKey))| Secret {
-            path: path.clone(),
-            process,
-            time,
-        };
-        (first.into_iter().take(VIEW_SECRETS_MAX).map(secret).collect(), others)
-    }
-
-    /// Whom the processes of an incident talked to, and how many connections and peers are left out.
-    fn contacts(&self, case: &Case) -> (Vec<Contact>, u64) {
-        let (mut all, mut others) = (BTreeMap::<(bool, &Endpoint), Contact>::new(), 0);
-        for contacts in case.subjects.keys().filter_map(|key| self.graph.process(*key)?.contacts.as_ref()) {
-            others += contacts.others;
-            for contact in &contacts.known {
-                all.entry((contact.inbound, &contact.endpoint))
-                    .and_modify(|known| known.add(contact))
-                    .or_insert_with(|| contact.clone());
-            }
-        }
-        let mut contacts: Vec<Contact> = all.into_values().collect();
-        contacts.sort_by_key(|contact| std::cmp::Reverse(contact.traffic.sent));
-        others += u64::try_from(contacts.len().saturating_sub(VIEW_CONTACTS_MAX)).unwrap_or(u64::MAX);
-        contacts.truncate(VIEW_CONTACTS_MAX);
-        (contacts, others)
     }
 }

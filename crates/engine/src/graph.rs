@@ -170,6 +170,12 @@ impl Graph {
             + self.invocations.places() * (size_of::<Option<(InvocationId, Invocation)>>() + OVERHEAD + 64)
     }
 
+    /// Addresses of which is forgotten who has to do with them.
+    #[must_use]
+    pub fn neighbours_forgotten(&self) -> u64 {
+        self.callers.forgotten + self.visitors.forgotten
+    }
+
     // ---- for those who follow an attack ----
 
     pub(crate) fn process_places(&self) -> usize {

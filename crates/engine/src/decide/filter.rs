@@ -9,8 +9,8 @@
 use super::Desk;
 use crate::action::{Action, Extent};
 use crate::diagnose::Case;
+use crate::id::ProcessKey;
 use std::net::IpAddr;
-use std::ops::Bound;
 
 /// LIMIT: addresses blocked for one incident. An attack that talks to more is told in `thymus explain`, not blocked.
 pub const ADDRESSES_MAX: usize = 16;
@@ -21,30 +21,24 @@ pub const FILTER_LEASE_NS: u64 = 3_600_000_000_000;
 const SUBJECTS_PER_STEP: usize = 64;
 
 impl Case {
-    /// There is a new subject: the peers of all are looked at, once.
-    pub(crate) fn look_at_peers(&mut self) {
-        self.plan.round.begin_anew();
+    /// Of a subject: it has peers that were not looked at.
+    pub(crate) fn talks(&mut self, key: ProcessKey) {
+        self.plan.talked.insert(key);
+        self.dirty = true;
     }
 
     pub(super) fn filter(&mut self, desk: &mut Desk<'_>) {
-        let Some(after) = self.plan.round.after else { return };
-        let mut found: Vec<(IpAddr, Extent)> = Vec::new();
-        if after.is_none() {
-            let peer = self.roots.first().and_then(|root| root.root.src_endpoint.as_ref());
-            found.extend(peer.map(|peer| (peer.ip, Extent::All)));
-        }
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let mut last = None;
-        for (at, (key, _)) in (1..).zip(self.subjects.range((from, Bound::Unbounded)).take(SUBJECTS_PER_STEP)) {
+        let root = self.roots.first().and_then(|root| root.root.src_endpoint.as_ref());
+        let mut found: Vec<(IpAddr, Extent)> = root.map(|peer| (peer.ip, Extent::All)).into_iter().collect();
+        for _ in 0..SUBJECTS_PER_STEP {
+            let Some(key) = self.plan.talked.pop_first() else { break };
             desk.units += 1;
-            let contacts = desk.graph.process(*key).and_then(|node| node.contacts.as_ref());
+            let contacts = desk.graph.process(key).and_then(|node| node.contacts.as_ref());
             let extent = |inbound| if inbound { Extent::All } else { Extent::Outbound };
             let known = contacts.into_iter().flat_map(|contacts| &contacts.known);
             found.extend(known.map(|contact| (contact.endpoint.ip, extent(contact.inbound))));
-            last = (at == SUBJECTS_PER_STEP).then_some(*key);
         }
-        self.plan.round.go_on(last);
-        self.dirty |= self.plan.round.after.is_some();
+        self.dirty |= !self.plan.talked.is_empty();
         for (address, extent) in found {
             let address = address.to_canonical();
             let known = self.plan.filters.contains_key(&(address, extent));

@@ -10,7 +10,7 @@ use crate::action::{Action, Extent, Facts};
 use crate::diagnose::{Case, Progress};
 use crate::guard::{Attempts, Request};
 use crate::id::ActionId;
-use crate::incident::{Decision, InvocationKind, ObjectClass, Root, Verdict};
+use crate::incident::{Decision, InvocationKind, ObjectClass, Verdict};
 use crate::input::Effect;
 
 /// Units of work that one judgement stands for.
@@ -53,9 +53,8 @@ impl Case {
     /// Where a request came from, others' may come from too: a proxy of ours, the address that a whole office has.
     fn is_of_many(&self, action: &Action) -> bool {
         let Action::FilterTraffic { address, extent: Extent::All, .. } = action else { return false };
-        let of_request = |root: &Root| root.kind == InvocationKind::Request && root.src_endpoint.is_some();
-        let peers = self.roots.iter().map(|hypothesis| &hypothesis.root).filter(|root| of_request(root));
-        peers.filter_map(|root| root.src_endpoint.as_ref()).any(|peer| peer.ip.to_canonical() == *address)
+        let requests = self.roots.iter().map(|found| &found.root).filter(|root| root.kind == InvocationKind::Request);
+        requests.filter_map(|root| root.src_endpoint.as_ref()).any(|peer| peer.ip.to_canonical() == *address)
     }
 
     /// Targets counted anew from the subjects and objects, not from the action.

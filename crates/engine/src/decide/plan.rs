@@ -12,34 +12,6 @@ use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-/// A look at the peers of all subjects, in parts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Round {
-    /// `None`: it is over. Those after this one are left.
-    pub(super) after: Option<Option<ProcessKey>>,
-    /// There was something new while it went on.
-    pub(super) again: bool,
-}
-
-impl Round {
-    /// Unless it goes on.
-    pub(super) fn begin(&mut self) {
-        self.after = self.after.or(Some(None));
-    }
-
-    /// There is something new: it may have gone past that.
-    pub(super) fn begin_anew(&mut self) {
-        self.again |= matches!(self.after, Some(Some(_)));
-        self.begin();
-    }
-
-    /// This part ended with that subject; `None`: there are no more.
-    pub(super) fn go_on(&mut self, last: Option<ProcessKey>) {
-        let begins_anew = last.is_none() && std::mem::take(&mut self.again);
-        self.after = last.map(Some).or(begins_anew.then_some(None));
-    }
-}
-
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Plan {
     pub(crate) steps: BTreeMap<ActionId, Step>,
@@ -49,8 +21,9 @@ pub(crate) struct Plan {
     /// Addresses that are to be blocked, each with the action that does it.
     #[serde(default)]
     pub(super) filters: BTreeMap<(IpAddr, Extent), ActionId>,
+    /// Subjects that talked to somebody since their peers were looked at.
     #[serde(default)]
-    pub(super) round: Round,
+    pub(super) talked: BTreeSet<ProcessKey>,
     pub(crate) proof: Proving,
     /// When the last subject was seen to be gone.
     pub(crate) quiet_since: Option<Timestamp>,
@@ -143,6 +116,7 @@ impl Plan {
         for (service, id) in other.services {
             self.services.entry(service).or_insert(id);
         }
+        self.talked.extend(other.talked);
         for (address, id) in other.filters {
             self.filters.entry(address).or_insert(id);
         }

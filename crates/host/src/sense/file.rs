@@ -172,20 +172,23 @@ impl Files {
 
     /// A secret was opened for reading.
     fn read(&mut self, record: &Record<'_>, key: ProcessKey, around: &Around<'_>, out: &mut Vec<Observed>) {
+        let Some(file) = self.walked_to(record, around).filter(|file| is_secret(&file.path)) else { return };
+        out.push(told(Timestamp(record.head.enter), FileActivityId::Read, key, file, FileKind::Regular, None));
+    }
+
+    /// The file that a descriptor leads to; `None` is counted: its path was too long, or is on a mount that is not ours.
+    fn walked_to(&mut self, record: &Record<'_>, around: &Around<'_>) -> Option<File> {
         let head = &record.head;
         if head.flags & wire::FLAG_PATH_CUT != 0 {
             self.unreadable += 1;
-            return;
+            return None;
         }
         let Some(path) = around.mounts.name(head.device, &wire::walked(record.path)) else {
             self.elsewhere += 1;
-            return;
+            return None;
         };
-        if is_secret(&path) {
-            let id = FileKey { device: head.device, inode: head.inode, generation: head.generation };
-            let file = File { path, key: id };
-            out.push(told(Timestamp(head.enter), FileActivityId::Read, key, file, FileKind::Regular, None));
-        }
+        let key = FileKey { device: head.device, inode: head.inode, generation: head.generation };
+        Some(File { path, key })
     }
 
     fn opened(&mut self, record: &Record<'_>, key: ProcessKey, around: &Around<'_>, out: &mut Vec<Observed>) {
@@ -193,16 +196,7 @@ impl Files {
         let enter = Timestamp(head.enter);
         let touch = (head.pid, head.device, head.inode);
         self.touched.insert(touch, Touch::Written(Timestamp(head.time)));
-        if head.flags & wire::FLAG_PATH_CUT != 0 {
-            self.unreadable += 1;
-            return;
-        }
-        let Some(path) = around.mounts.name(head.device, &wire::walked(record.path)) else {
-            self.elsewhere += 1;
-            return;
-        };
-        let id = FileKey { device: head.device, inode: head.inode, generation: head.generation };
-        let file = File { path, key: id };
+        let Some(file) = self.walked_to(record, around) else { return };
         if head.kind == wire::KIND_WRITE {
             out.push(told(Timestamp(head.time), FileActivityId::Update, key, file, FileKind::Regular, None));
         } else if head.flags & wire::FLAG_CREATED != 0 {

@@ -222,12 +222,7 @@ impl Filter {
     pub(super) fn blocked(&self) -> Result<Vec<Blocked>> {
         let mut blocked = Vec::new();
         for (version, extent) in SETS {
-            let mut messages = Messages::default();
-            messages.message(Verb::GetElement, DUMP, |list| {
-                list.text(1, TABLE);
-                list.text(2, version.set(extent));
-            });
-            let answered = self.ask(&messages, |told| {
+            let answered = self.ask(&elements_of(version, extent), |told| {
                 let elements = netlink::attribute(told, 3).unwrap_or_default();
                 let known = netlink::attributes(elements).filter_map(|(_, element)| parse(element, version, extent));
                 blocked.extend(known);
@@ -256,12 +251,7 @@ impl Filter {
 
     /// A set of ours exists: then so does the table.
     fn has_table(&self) -> Result<bool> {
-        let mut messages = Messages::default();
-        messages.message(Verb::GetElement, DUMP, |list| {
-            list.text(1, TABLE);
-            list.text(2, Version::Four.set(Extent::All));
-        });
-        match self.ask(&messages, |_| {}) {
+        match self.ask(&elements_of(Version::Four, Extent::All), |_| {}) {
             Ok(()) => Ok(true),
             Err(Errno::NOENT) => Ok(false),
             Err(errno) => Err(failed("read")(errno)),
@@ -320,6 +310,15 @@ impl Filter {
         let (received, _) = rustix::net::recv(&self.socket, &mut *buffer, RecvFlags::empty())?;
         Ok(&buffer[..received.min(length)])
     }
+}
+
+fn elements_of(version: Version, extent: Extent) -> Messages {
+    let mut messages = Messages::default();
+    messages.message(Verb::GetElement, DUMP, |list| {
+        list.text(1, TABLE);
+        list.text(2, version.set(extent));
+    });
+    messages
 }
 
 fn parse(element: &[u8], version: Version, extent: Extent) -> Option<Blocked> {

@@ -130,10 +130,18 @@ static __always_inline bool is_real(struct inode *inode)
     return magic != 0x9fa0 && magic != 0x62656572 && magic != 0x63677270 && magic != 0x27e0eb;
 }
 
+static __always_inline void fill_open(struct record *record, struct arguments *arguments, struct call *call)
+{
+    record->enter = call->enter;
+    record->nr = arguments->nr;
+    record->class = arguments->class;
+    record->value = call->flags;
+}
+
 #define FOUR(a, b, c, d) ((u32)(a) | (u32)(b) << 8 | (u32)(c) << 16 | (u32)(d) << 24)
 #define NAME_LENGTH_MIN 4
 
-// By the first four characters of its name, or the last: `is_secret` in file.rs looks closer.
+// By the first four characters of its name, or the last: the engine's `is_secret` looks closer.
 static __always_inline bool may_be_secret(struct dentry *dentry)
 {
     u32 length = BPF_CORE_READ(dentry, d_name.len);
@@ -165,10 +173,7 @@ static __always_inline void read_secret(struct task_struct *task, struct argumen
     struct record *record = begin_for(task, KIND_READ);
     if (!record || !record->pid || record->pid == config.agent_pid)
         return;
-    record->enter = call->enter;
-    record->nr = arguments->nr;
-    record->class = arguments->class;
-    record->value = call->flags;
+    fill_open(record, arguments, call);
     fill_inode(record, inode);
     record->path_bytes = walk(record, 0, dentry);
     submit(record, record->path_bytes);
@@ -201,10 +206,7 @@ static __always_inline void opened(struct task_struct *task, struct arguments *a
     struct record *record = begin_for(task, kind);
     if (!record || !record->pid || record->pid == config.agent_pid)
         return;
-    record->enter = call->enter;
-    record->nr = arguments->nr;
-    record->class = arguments->class;
-    record->value = call->flags;
+    fill_open(record, arguments, call);
     if (mode & FMODE_CREATED)
         record->flags |= FLAG_CREATED;
     fill_inode(record, inode);

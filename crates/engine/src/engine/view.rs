@@ -1,0 +1,172 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What readers see of the engine.
+//!
+//! Input: its state. Output: a [`View`], whole and within limits; what is left out is counted. Nothing is changed.
+
+use super::{ChangeWindow, Engine};
+use crate::ailment;
+use crate::diagnose::Case;
+use crate::event::{Endpoint, Loss};
+use crate::graph::Contact;
+use crate::guard::Hold;
+use crate::id::{ProcessKey, Timestamp};
+use crate::incident::{Incident, Object, Secret, Subject};
+use crate::input::Mode;
+use crate::path::HostPath;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// LIMIT: subjects, objects, peers and secrets of one incident that a [`View`] shows; further ones are counted as omitted.
+pub const VIEW_SUBJECTS_MAX: usize = 512;
+pub const VIEW_OBJECTS_MAX: usize = 2_048;
+pub const VIEW_CONTACTS_MAX: usize = 64;
+pub const VIEW_SECRETS_MAX: usize = 64;
+
+/// What readers see. Complete, bounded, immutable.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct View {
+    pub now: Timestamp,
+    pub mode: Mode,
+    pub hold: Option<Hold>,
+    pub change: Option<ChangeWindow>,
+    /// Newest last.
+    pub incidents: Vec<Incident>,
+    /// Newest last; at most [`super::LOSSES_MAX`].
+    pub losses: Vec<Loss>,
+    /// What was counted since the engine began, by name; sizes of the graph now.
+    pub counters: BTreeMap<String, u64>,
+}
+
+impl Engine {
+    /// What readers see now.
+    #[must_use]
+    pub fn view(&self) -> View {
+        let mode = self.configuration.as_ref().map_or(Mode::Observe, |configuration| configuration.mode);
+        let (processes, files, invocations) = self.graph.sizes();
+        let size = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let graph = self.graph.counters;
+        let counters = [
+            ("events", self.counters.events),
+            ("events_lost", self.counters.events_lost),
+            ("findings", self.counters.findings),
+            ("findings_dropped", self.counters.findings_dropped),
+            ("incidents_dropped", self.counters.incidents_dropped),
+            ("policies_refused", self.counters.policies_refused),
+            ("answers_unknown", self.counters.answers_unknown),
+            ("claims_repeated", self.detectors.counters.repeated),
+            ("claims_beyond_limit", self.detectors.counters.beyond_limit),
+            ("detectors_forgot", self.detectors.forgotten()),
+            ("services_refused", self.ward.refused),
+            ("step_work_max", u64::from(self.counters.step_work_max)),
+            ("graph_processes", size(processes)),
+            ("graph_files", size(files)),
+            ("graph_invocations", size(invocations)),
+            ("graph_compacted", graph.compacted),
+            ("graph_processes_evicted", graph.processes_evicted),
+            ("graph_writers_evicted", graph.writers_evicted),
+            ("graph_files_evicted", graph.files_evicted),
+            ("graph_protected_evicted", graph.protected_evicted),
+            ("graph_invocations_evicted", graph.invocations_evicted),
+            ("graph_origins_evicted", graph.origins_evicted),
+            ("graph_processes_refused", graph.processes_refused),
+            ("graph_files_refused", graph.files_refused),
+            ("graph_writes_dropped", graph.writes_dropped),
+            ("graph_neighbours_forgotten", self.graph.neighbours_forgotten()),
+        ];
+        View {
+            now: self.now,
+            mode,
+            hold: self.hold.clone(),
+            change: self.change.clone(),
+            incidents: self.shown(),
+            losses: self.losses.clone(),
+            counters: counters.map(|(name, count)| (name.to_owned(), count)).into(),
+        }
+    }
+
+    /// Attacks and failures, in the order of their numbers.
+    fn shown(&self) -> Vec<Incident> {
+        let mut all: Vec<Incident> = self.cases.values().map(|case| self.show(case)).collect();
+        all.extend(self.ward.ailments.values().map(ailment::Ailment::show));
+        all.sort_by_key(|incident| incident.id);
+        all
+    }
+
+    fn show(&self, case: &Case) -> Incident {
+        let subjects = case.subjects.iter().take(VIEW_SUBJECTS_MAX).map(|(key, state)| Subject {
+            process: *key,
+            program: state.program.clone(),
+            cmd_line: state.cmd_line.clone(),
+            uid: state.uid,
+            reason: state.reason.clone(),
+            alive: !state.gone,
+        });
+        let objects = case.objects.iter().take(VIEW_OBJECTS_MAX).map(|(path, state)| Object {
+            path: path.clone(),
+            class: state.class,
+            first_version: state.first_version,
+            reason: state.reason.clone(),
+        });
+        let left_out =
+            case.subjects.len().saturating_sub(VIEW_SUBJECTS_MAX) + case.objects.len().saturating_sub(VIEW_OBJECTS_MAX);
+        let (contacts, mut others) = self.contacts(case);
+        let (secrets, more) = self.secrets(case);
+        others += more;
+        Incident {
+            id: case.id,
+            stage: case.stage,
+            why: case.why.clone(),
+            opened: case.opened,
+            contained: case.contained,
+            restored: case.restored,
+            healed: case.healed,
+            confirmed: case.confirmed,
+            roots: case.roots.iter().map(|hypothesis| hypothesis.root.clone()).collect(),
+            findings: case.findings.iter().map(|claim| claim.summary.clone()).collect(),
+            subjects: subjects.collect(),
+            objects: objects.collect(),
+            contacts,
+            secrets,
+            actions: crate::decide::records(&case.plan.steps),
+            omitted: case.omitted + others + u64::try_from(left_out).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Secrets that the processes of an incident read, and how many are left out.
+    fn secrets(&self, case: &Case) -> (Vec<Secret>, u64) {
+        let (mut first, mut others) = (BTreeMap::<&HostPath, (Timestamp, ProcessKey)>::new(), 0);
+        for key in case.subjects.keys() {
+            let Some(secrets) = self.graph.process(*key).and_then(|node| node.secrets.as_ref()) else { continue };
+            others += secrets.others;
+            for (path, time) in &secrets.known {
+                let known = first.entry(path).or_insert((*time, *key));
+                *known = (*known).min((*time, *key));
+            }
+        }
+        others += u64::try_from(first.len().saturating_sub(VIEW_SECRETS_MAX)).unwrap_or(u64::MAX);
+        let secret = |(path, (time, process)): (&HostPath, (Timestamp, ProcessKey))| Secret {
+            path: path.clone(),
+            process,
+            time,
+        };
+        (first.into_iter().take(VIEW_SECRETS_MAX).map(secret).collect(), others)
+    }
+
+    /// Whom the processes of an incident talked to, and how many connections and peers are left out.
+    fn contacts(&self, case: &Case) -> (Vec<Contact>, u64) {
+        let (mut all, mut others) = (BTreeMap::<(bool, &Endpoint), Contact>::new(), 0);
+        for contacts in case.subjects.keys().filter_map(|key| self.graph.process(*key)?.contacts.as_ref()) {
+            others += contacts.others;
+            for contact in &contacts.known {
+                all.entry((contact.inbound, &contact.endpoint))
+                    .and_modify(|known| known.add(contact))
+                    .or_insert_with(|| contact.clone());
+            }
+        }
+        let mut contacts: Vec<Contact> = all.into_values().collect();
+        contacts.sort_by_key(|contact| std::cmp::Reverse(contact.traffic.sent));
+        others += u64::try_from(contacts.len().saturating_sub(VIEW_CONTACTS_MAX)).unwrap_or(u64::MAX);
+        contacts.truncate(VIEW_CONTACTS_MAX);
+        (contacts, others)
+    }
+}
