@@ -18,6 +18,7 @@ use crate::session::{Session, Way};
 use crate::twin::{Confinement, Twin};
 use crate::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -165,7 +166,10 @@ pub(crate) fn play(place: Place<'_>, cast: Cast<'_>) -> Result<Played> {
     played.harmed.extend(harmed_since(twin, cast)?);
     if let (Some(outside), Some(web)) = (&outside, &cast.plan.web) {
         played.harmed.extend(customers::once_more(outside));
-        played.harmed.extend(still_called(twin, web, &played.incidents));
+        if agent.is_some() {
+            let sent = !intruder.secrets.is_empty();
+            played.harmed.extend(still_called(twin, web, sent, &played.incidents));
+        }
     }
     if agent.is_some() {
         played.harmed.extend(not_listed(&intruder.secrets, &played.incidents));
@@ -230,12 +234,20 @@ fn still_lets_in(
     Ok(harmed)
 }
 
-/// Hosts outside that the agent says are not called any more, and that can be called.
-fn still_called(twin: &Twin, web: &Web, incidents: &[Incident]) -> Vec<(String, String)> {
+/// Hosts outside that the agent says are not called any more, and that can be called; and the one that secrets were sent to,
+/// when it is not blocked.
+fn still_called(twin: &Twin, web: &Web, sent: bool, incidents: &[Incident]) -> Vec<(String, String)> {
     let blocked = blocked(incidents);
-    let called = web.called.iter().filter(|(address, _)| blocked.contains(&(*address).into()));
-    let through = called.filter(|(address, port)| outside::can_call(twin, *address, *port));
-    through.map(|(address, _)| ("an address that is blocked".to_owned(), format!("{address} can be called"))).collect()
+    let is_blocked = |address: &Ipv4Addr| blocked.contains(&(*address).into());
+    let through = |(address, port): &(Ipv4Addr, u16)| is_blocked(address) && outside::can_call(twin, *address, *port);
+    let called = web.called.iter().copied().filter(through);
+    let mut harmed: Vec<(String, String)> = called
+        .map(|(address, _)| ("an address that is blocked".to_owned(), format!("{address} can be called")))
+        .collect();
+    if sent && !is_blocked(&web.sent_to) {
+        harmed.push(("where secrets were sent".to_owned(), format!("{} is not blocked", web.sent_to)));
+    }
+    harmed
 }
 
 /// What nobody means; gives the time at which it began.

@@ -115,6 +115,8 @@ pub struct Web {
     pub shell: String,
     /// Hosts outside that listen, and are called by what the intruder plants.
     pub called: Vec<(Ipv4Addr, u16)>,
+    /// One of these, to which secrets are sent.
+    pub sent_to: Ipv4Addr,
 }
 
 /// A failure that nobody means: an accident, or a mistake of the administrator's.

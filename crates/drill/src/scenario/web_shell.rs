@@ -75,7 +75,7 @@ fn plan(random: &mut Random, _: Material<'_>) -> Plan {
         attack_root,
         shared: vec![settings.to_owned()],
         units,
-        web: Some(Web { source: host(source), shell: first, called }),
+        web: Some(Web { source: host(source), shell: first, called, sent_to: host(drop) }),
         ..Plan::default()
     }
 }
