@@ -211,7 +211,8 @@ fn report(
     let all_findings = || played.incidents.iter().flat_map(|incident| &incident.findings);
     let record = plan.record.as_deref().map(HostPath::from);
     let named = confirmed.iter().flat_map(|incident| named_by(incident));
-    let named: BTreeSet<&HostPath> = named.filter(|path| Some(*path) != record.as_ref()).collect();
+    let named: BTreeSet<&HostPath> =
+        named.filter(|path| Some(*path) != record.as_ref() && !truth.is_open(path)).collect();
     let hit = named.iter().filter(|path| tampered.contains(**path)).count();
     let first = all_findings().map(|finding| finding.time.0).filter(|time| *time >= played.began_ns).min();
     let ms = |from: u64, to: u64| to.saturating_sub(from) / 1_000_000;

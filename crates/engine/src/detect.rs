@@ -12,7 +12,7 @@ mod toll;
 pub use bounded::{BOUNDED_MAX, Bounded};
 pub use look::{Arrival, Look};
 pub use place::matches_glob;
-pub use secret::is_secret;
+pub use secret::{is_secret, reads_by_office};
 
 use crate::event::{Confidence, Event, Finding, User};
 use crate::id::{FindingId, ProcessKey};

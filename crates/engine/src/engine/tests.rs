@@ -942,6 +942,45 @@ fn an_incident_says_which_secrets_its_processes_read_and_when_first() {
 }
 
 #[test]
+fn what_a_login_reads_to_let_somebody_in_is_no_secret_that_was_seen_unless_the_attack_changed_it() {
+    let mut world = World::new(Mode::Autonomous);
+    let shell = world.login(ALICE, None);
+    let sudo = |world: &mut World, key: &str| {
+        world.run(shell, &["/usr/bin/sudo", "-l"], |world, sudo| world.read(sudo, key));
+    };
+    sudo(&mut world, "/etc/shadow");
+    world.find(shell, "foothold/cron", Confidence::High);
+    world.settle();
+    assert_eq!(only(&world).secrets, []);
+    world.run(shell, &["/usr/bin/tee"], |world, tee| {
+        world.write(tee, "/usr/bin/sudo");
+    });
+    sudo(&mut world, "/etc/shadow");
+    let secrets = only(&world).secrets;
+    assert!(matches!(secrets.as_slice(), [one] if one.path == HostPath::from("/etc/shadow")), "{secrets:?}");
+}
+
+#[test]
+fn what_came_and_went_outside_of_protected_trees_is_nothing_that_needs_somebody() {
+    let mut world = World::new(Mode::Autonomous);
+    let shell = world.login(ALICE, None);
+    world.run(shell, &["/usr/bin/tee"], |world, tee| {
+        world.write_unprotected(tee, "/tmp/gone");
+        world.write_unprotected(tee, "/tmp/stage");
+    });
+    world.find(shell, "foothold/cron", Confidence::High);
+    world.settle();
+    let named = |world: &World| {
+        let objects = only(world).objects;
+        objects.iter().map(|object| object.path.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(named(&world), ["/tmp/gone", "/tmp/stage"]);
+    world.run(shell, &["/usr/bin/rm"], |world, rm| world.remove_unprotected(rm, "/tmp/gone"));
+    world.settle();
+    assert_eq!(named(&world), ["/tmp/stage"]);
+}
+
+#[test]
 fn where_stopping_may_hurt_files_are_put_back_and_every_stop_is_asked_for() {
     let policies = crate::guard::Policies::built_in("ot").unwrap();
     let mut world = World::with(Engine::new(), Configuration { policies, ..configuration(Mode::Autonomous) });

@@ -4,7 +4,6 @@
 //! Input: its state. Output: a [`View`], whole and within limits; what is left out is counted. Nothing is changed.
 
 use super::{ChangeWindow, Engine};
-use crate::ailment;
 use crate::diagnose::Case;
 use crate::event::{Endpoint, Loss};
 use crate::graph::Contact;
@@ -13,6 +12,7 @@ use crate::id::{ProcessKey, Timestamp};
 use crate::incident::{Incident, Object, Secret, Subject};
 use crate::input::Mode;
 use crate::path::HostPath;
+use crate::{ailment, detect};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -132,11 +132,16 @@ impl Engine {
         }
     }
 
-    /// Secrets that the processes of an incident read, and how many are left out.
+    /// Secrets that the processes of an incident read, and how many are left out. What sshd or sudo reads to let somebody in
+    /// stays with them, unless the attack has changed that program.
     fn secrets(&self, case: &Case) -> (Vec<Secret>, u64) {
         let (mut first, mut others) = (BTreeMap::<&HostPath, (Timestamp, ProcessKey)>::new(), 0);
+        let honest = |exe: &HostPath| detect::reads_by_office(exe) && !case.objects.contains_key(exe);
         for key in case.subjects.keys() {
-            let Some(secrets) = self.graph.process(*key).and_then(|node| node.secrets.as_ref()) else { continue };
+            let Some(node) = self.graph.process(*key) else { continue };
+            let Some(secrets) = node.secrets.as_ref().filter(|_| !node.exe.as_ref().is_some_and(honest)) else {
+                continue;
+            };
             others += secrets.others;
             for (path, time) in &secrets.known {
                 let known = first.entry(path).or_insert((*time, *key));
