@@ -128,10 +128,14 @@ impl Case {
     /// Plans one path; true when the hands have it now.
     fn order_file(&mut self, desk: &mut Desk<'_>, path: &HostPath, net: Net) -> bool {
         let Some(object) = self.objects.get_mut(path) else { return false };
-        if net == Net::Nothing && object.action.is_none() && object.commits == 0 {
+        if net == Net::Nothing && object.commits == 0 {
             // Made and taken away again before anything was done about it.
+            let old = object.action.take();
             self.objects.remove(path);
             self.directories.remove(path);
+            if let Some(old) = old {
+                self.supersede(desk, old);
+            }
             if let Some(file) = desk.graph.file_mut(path) {
                 file.incident = None;
             }

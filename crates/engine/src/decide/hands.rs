@@ -43,6 +43,12 @@ impl Case {
             self.nothing_back(desk, id, path);
             return;
         }
+        if let (Action::RestoreFile(_), Expected::AlreadyDone, Some(path)) = (&what, &facts.as_expected, what.path())
+            && self.objects.get(path).is_some_and(|object| object.commits == 0)
+        {
+            self.as_before(desk, id, &what, path);
+            return;
+        }
         if let Some(path) = again.as_ref().filter(|path| self.is_planned(path, id)) {
             self.forget(desk, id);
             self.plan.again.insert(path.clone());
@@ -191,6 +197,17 @@ impl Case {
                 | Action::RestorePackaged { .. },
                 _,
             ) => {}
+        }
+    }
+
+    /// The attack left the path as it had found it. Whoever read it in between may bring back what was in it.
+    fn as_before(&mut self, desk: &mut Desk<'_>, id: ActionId, action: &Action, path: &HostPath) {
+        desk.deny(id, "it is as it was before the attack");
+        self.forget(desk, id);
+        self.undone(desk, action, path, desk.now);
+        if let Some(object) = self.objects.get_mut(path) {
+            object.action = None;
+            object.intact = object.progress == Progress::Done;
         }
     }
 

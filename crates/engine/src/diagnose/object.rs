@@ -51,6 +51,9 @@ pub(crate) struct ObjectState {
     pub(crate) alone: bool,
     /// What was taken out of it, once something was.
     pub(crate) undone: Option<Undone>,
+    /// The attack left it as it had found it: no part of its reach, unless it comes again.
+    #[serde(default)]
+    pub(crate) intact: bool,
 }
 
 /// The attack's versions of a path that was put in order: whoever had read one of them before may bring it back.
@@ -166,6 +169,7 @@ impl Case {
                     Progress::Done | Progress::Shown(_) => {
                         if met == Met::Now {
                             object.progress = Progress::Todo;
+                            object.intact = false;
                         }
                     }
                 }
@@ -189,6 +193,7 @@ impl Case {
                     shared: false,
                     alone: false,
                     undone: None,
+                    intact: false,
                 };
                 self.objects.insert(path.clone(), state);
             }

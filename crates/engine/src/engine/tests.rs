@@ -981,6 +981,28 @@ fn what_came_and_went_outside_of_protected_trees_is_nothing_that_needs_somebody(
 }
 
 #[test]
+fn what_the_attack_left_as_it_had_found_it_is_not_named_until_it_comes_again() {
+    let mut world = World::new(Mode::Autonomous);
+    let other = world.login(OPS, None);
+    world.write(other, "/etc/lock");
+    let shell = world.login(ALICE, None);
+    let write =
+        |world: &mut World| world.run(shell, &["/usr/bin/tee"], |world, tee| drop(world.write(tee, "/etc/lock")));
+    write(&mut world);
+    world.facts.insert(HostPath::from("/etc/lock"), (Expected::AlreadyDone, Merge::Exact));
+    world.find(shell, "foothold/cron", Confidence::High);
+    world.settle();
+    assert_eq!(only(&world).objects, []);
+    assert!(!only(&world).actions.iter().any(|record| record.action.path().is_some()), "nothing was done about it");
+    assert_eq!(only(&world).stage, Stage::Healed);
+    write(&mut world);
+    world.settle();
+    let restored = |record: &&ActionRecord| record.action.path() == Some(&HostPath::from("/etc/lock"));
+    assert_eq!(only(&world).actions.iter().filter(restored).count(), 1);
+    assert_eq!(only(&world).objects.len(), 1);
+}
+
+#[test]
 fn where_stopping_may_hurt_files_are_put_back_and_every_stop_is_asked_for() {
     let policies = crate::guard::Policies::built_in("ot").unwrap();
     let mut world = World::with(Engine::new(), Configuration { policies, ..configuration(Mode::Autonomous) });

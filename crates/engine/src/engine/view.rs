@@ -101,14 +101,15 @@ impl Engine {
             reason: state.reason.clone(),
             alive: !state.gone,
         });
-        let objects = case.objects.iter().take(VIEW_OBJECTS_MAX).map(|(path, state)| Object {
+        let reached = || case.objects.iter().filter(|(_, state)| !state.intact);
+        let objects = reached().take(VIEW_OBJECTS_MAX).map(|(path, state)| Object {
             path: path.clone(),
             class: state.class,
             first_version: state.first_version,
             reason: state.reason.clone(),
         });
         let left_out =
-            case.subjects.len().saturating_sub(VIEW_SUBJECTS_MAX) + case.objects.len().saturating_sub(VIEW_OBJECTS_MAX);
+            case.subjects.len().saturating_sub(VIEW_SUBJECTS_MAX) + reached().count().saturating_sub(VIEW_OBJECTS_MAX);
         let (contacts, mut others) = self.contacts(case);
         let (secrets, more) = self.secrets(case);
         others += more;
