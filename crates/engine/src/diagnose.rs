@@ -85,7 +85,7 @@ pub(crate) struct Case {
     pub(crate) search: Option<Search>,
     /// Directories that the attack made.
     pub(crate) directories: BTreeSet<HostPath>,
-    /// Paths that were objects once, in places where attacks settle down: shown before others.
+    /// Of the objects, those in places where attacks settle down: shown before others.
     pub(crate) footholds: BTreeSet<HostPath>,
     /// Something changed since the plan was last looked at.
     pub(crate) dirty: bool,

@@ -132,6 +132,7 @@ impl Case {
             // Made and taken away again before anything was done about it.
             self.objects.remove(path);
             self.directories.remove(path);
+            self.footholds.remove(path);
             if let Some(file) = desk.graph.file_mut(path) {
                 file.incident = None;
             }

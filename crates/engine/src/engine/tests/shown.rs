@@ -77,3 +77,19 @@ fn of_an_incident_larger_than_a_view_what_a_person_must_see_is_shown() {
     );
     assert!(incident.subjects.iter().any(|subject| subject.process == last), "the latest by number, and it wrote it");
 }
+
+#[test]
+fn what_is_made_and_taken_away_again_is_remembered_nowhere() {
+    let mut world = World::new(Mode::Autonomous);
+    let shell = world.login(ALICE, None);
+    world.find(shell, "foothold/cron", Confidence::High);
+    for at in 0..50 {
+        let path = format!("/etc/cron.d/{at}");
+        world.create(shell, &path, FileKind::Regular);
+        world.remove(shell, &path);
+    }
+    world.settle();
+    let case = world.engine.cases.values().next().unwrap();
+    let forgotten: Vec<_> = case.footholds.iter().filter(|path| !case.objects.contains_key(path)).collect();
+    assert!(forgotten.is_empty(), "{forgotten:?}");
+}
