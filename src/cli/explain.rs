@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 
 use super::status::stage_name;
-use super::{Desk, show};
+use super::{Desk, picture, show};
 use clap::Args;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use thymus_control::view::Told;
 use thymus_engine::action::{Action, Extent, Outcome};
 use thymus_engine::event::Confidence;
 use thymus_engine::graph::Contact;
-use thymus_engine::incident::{ActionRecord, Decision, ObjectClass, Secret};
+use thymus_engine::incident::{ActionRecord, Decision, ObjectClass, Peer, Picture, Secret};
 use thymus_engine::{HostPath, Incident, IncidentId, ProcessKey, Timestamp};
 
 /// Tell one incident: what gave it away, its root, its reach, each action with its reasons.
@@ -17,11 +18,29 @@ pub(super) struct Explain {
     /// Number of the incident.
     #[arg(value_name = "ID")]
     id: u64,
+    /// Draw it instead: at most 60 nodes, as an SVG that needs nothing else. FILE must not be there yet; - is standard
+    /// output.
+    #[arg(long, value_name = "FILE")]
+    picture: Option<PathBuf>,
+    /// List what the picture shows instead: one node a line, with what it came by.
+    #[arg(long, conflicts_with = "picture")]
+    graph: bool,
 }
 
 impl Explain {
     pub(super) fn run(&self, desk: &Desk) -> anyhow::Result<ExitCode> {
-        tell(desk, IncidentId(self.id))
+        let id = IncidentId(self.id);
+        if !self.graph && self.picture.is_none() {
+            return tell(desk, id);
+        }
+        let told = desk.client().incident(id)?;
+        let picture = Picture::of(&told.incident);
+        match &self.picture {
+            Some(file) if file.as_os_str() == "-" => super::print(&picture::svg(&told, &picture))?,
+            Some(file) => picture::save(file, &picture::svg(&told, &picture))?,
+            None => desk.tell(&picture, |picture| picture::lines(&told, picture))?,
+        }
+        Ok(ExitCode::SUCCESS)
     }
 }
 
@@ -158,8 +177,8 @@ fn objects(incident: &Incident) -> Vec<String> {
 }
 
 fn contacts(incident: &Incident) -> Vec<String> {
-    let line = |contact: &Contact| {
-        let Contact { endpoint, inbound, connections, traffic } = contact;
+    let line = |peer: &Peer| {
+        let Contact { endpoint, inbound, connections, traffic } = &peer.contact;
         let who = match inbound {
             false => format!("port {} of {}", endpoint.port, endpoint.ip),
             true => format!("{}, which came to port {}", endpoint.ip, endpoint.port),
@@ -278,7 +297,7 @@ fn remains(incident: &Incident) -> Vec<String> {
         }
     }
     let outside = |contact: &&Contact| contact.traffic.sent > 0 && !contact.endpoint.ip.is_loopback();
-    for contact in incident.contacts.iter().filter(outside) {
+    for contact in incident.contacts.iter().map(|peer| &peer.contact).filter(outside) {
         let (sent, to) = (show::bytes(contact.traffic.sent), contact.endpoint.ip);
         lines.push(format!("  {sent} went to {to}: what has left the host cannot be taken back\n"));
     }

@@ -17,16 +17,18 @@ use thymus_engine::golden::{self, Author, Difference, Drift, Golden, Item, Kind,
 use thymus_engine::graph::Contact;
 use thymus_engine::guard::{self, Hold, Policies, Question};
 use thymus_engine::incident::{
-    ActionRecord, Decision, FindingSummary, InvocationKind, Object, ObjectClass, Root, Secret, Subject, Verdict,
+    ActionRecord, Decision, Deed, FindingSummary, InvocationKind, Object, ObjectClass, Peer, Picture, Root, Secret,
+    Subject, Verdict,
 };
 use thymus_engine::input::Mode;
 use thymus_engine::{
     ActionId, BootId, FindingId, HostPath, Incident, IncidentId, ProcessKey, Stage, Timestamp, VersionId,
 };
 
-/// `tests/golden/NAME.txt` is what `found` must be.
+/// `tests/golden/NAME` is what `found` must be; `.txt` goes without saying.
 fn check(name: &str, found: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.txt"));
+    let name = if name.contains('.') { name.to_owned() } else { format!("{name}.txt") };
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     if std::env::var_os("UPDATE").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, found).unwrap();
@@ -54,15 +56,19 @@ fn subject(pid: u32, program: &str, command: &[&str], reason: &str) -> Subject {
         uid: 0,
         reason: reason.into(),
         alive: false,
+        by: process(pid - 1),
+        through: None,
     }
 }
 
-fn contact(ip: [u8; 4], port: u16, inbound: bool, connections: u64, traffic: Traffic) -> Contact {
-    Contact { endpoint: Endpoint { ip: ip.into(), port }, inbound, connections, traffic }
+fn contact(ip: [u8; 4], port: u16, inbound: bool, connections: u64, traffic: Traffic) -> Peer {
+    let contact = Contact { endpoint: Endpoint { ip: ip.into(), port }, inbound, connections, traffic };
+    Peer { contact, process: process(4_712) }
 }
 
 fn object(path: HostPath, class: ObjectClass, reason: &str) -> Object {
-    Object { path, class, first_version: VersionId(40), reason: reason.into() }
+    let deed = if reason.starts_with("created") { Deed::Created } else { Deed::Changed };
+    Object { path, class, first_version: VersionId(40), reason: reason.into(), by: process(4_712), deed }
 }
 
 fn record(id: u64, action: Action, decision: Decision, reason: &str, outcome: Option<Outcome>) -> ActionRecord {
@@ -110,6 +116,7 @@ fn healed() -> Incident {
             title: "a library was put before every program".into(),
             confidence: Confidence::High,
             paths: vec!["/etc/ld.so.preload".into(), hostile.clone()],
+            process: process(4_712),
         }],
         subjects: vec![
             subject(4_711, "/usr/sbin/sshd", &["sshd: alice [priv]"], "leads the session"),
@@ -172,7 +179,7 @@ fn healed() -> Incident {
 }
 
 fn secret(path: &str, ms: u64) -> Secret {
-    Secret { path: path.into(), process: process(311), time: at(ms) }
+    Secret { path: path.into(), process: process(4_712), time: at(ms) }
 }
 
 fn restore(path: &str) -> RestoreFile {
@@ -338,6 +345,22 @@ fn golden_explain() {
     let told: Vec<String> =
         view.engine.incidents.iter().map(|incident| super::explain::text(&Told::of(&view, incident))).collect();
     check("explain", &told.join("\n\n"));
+}
+
+#[test]
+fn golden_picture() {
+    let view = view();
+    let told = view.engine.incidents.iter().map(|incident| Told::of(&view, incident));
+    let pages: Vec<String> = told.map(|told| super::picture::lines(&told, &Picture::of(&told.incident))).collect();
+    check("picture", &pages.join("\n"));
+}
+
+/// One can look at it: `tests/golden/picture.svg`.
+#[test]
+fn golden_picture_svg() {
+    let view = view();
+    let told = Told::of(&view, &view.engine.incidents[0]);
+    check("picture.svg", &super::picture::svg(&told, &Picture::of(&told.incident)));
 }
 
 #[test]

@@ -20,6 +20,7 @@ use std::sync::mpsc::{SyncSender, TrySendError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use thymus_engine::IncidentId;
+use thymus_engine::incident::Picture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -233,6 +234,7 @@ fn routes(desk: Desk) -> Router {
         )
         .route("/v1/incidents", get(async |State(desk): State<Desk>| Json(desk.published.read().summaries())))
         .route("/v1/incidents/{id}", get(incident))
+        .route("/v1/incidents/{id}/picture", get(picture))
         .route("/v1/commands", post(command))
         .route("/v1/undo", post(undo))
         .fallback(async || refuse(StatusCode::NOT_FOUND, "no such page; the API's pages are listed in docs/api.md"))
@@ -244,8 +246,19 @@ async fn incident(State(desk): State<Desk>, UrlPath(id): UrlPath<u64>) -> Respon
     let view = desk.published.read();
     match view.incident(IncidentId(id)) {
         Some(incident) => Json(crate::view::Told::of(&view, incident)).into_response(),
-        None => refuse(StatusCode::NOT_FOUND, format!("there is no incident {id}; `thymus incidents` lists them")),
+        None => unknown(id),
     }
+}
+
+async fn picture(State(desk): State<Desk>, UrlPath(id): UrlPath<u64>) -> Response {
+    match desk.published.read().incident(IncidentId(id)) {
+        Some(incident) => Json(Picture::of(incident)).into_response(),
+        None => unknown(id),
+    }
+}
+
+fn unknown(id: u64) -> Response {
+    refuse(StatusCode::NOT_FOUND, format!("there is no incident {id}; `thymus incidents` lists them"))
 }
 
 async fn command(State(desk): State<Desk>, Json(command): Json<ControlCommand>) -> Response {

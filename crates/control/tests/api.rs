@@ -82,6 +82,8 @@ fn a_reader_sees_what_was_published_last() {
     let listed: Vec<_> = agent.client.incidents().unwrap().into_iter().map(|incident| incident.id.0).collect();
     assert_eq!(listed, [1, 2]);
     assert_eq!(agent.client.incident(IncidentId(2)).unwrap().incident, incident(2));
+    let picture = raw(&agent, b"GET /v1/incidents/2/picture HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    assert!(picture.starts_with("HTTP/1.1 200") && picture.contains("where it began is not known"), "{picture}");
     let counters = agent.client.status().unwrap().counters;
     assert_eq!((counters["events"], counters["events_lost"]), (7, 2));
 }

@@ -20,7 +20,7 @@ use crate::guard::{Attempts, Request};
 use crate::health::{Health, WATCHES_MAX};
 use crate::id::{ActionId, EventId, FindingId, IncidentId, ProcessKey, Timestamp, VersionId};
 use crate::incident::{
-    Decision, FindingSummary, Incident, InvocationKind, Milestone, Object, ObjectClass, Root, Stage, Verdict,
+    Decision, Deed, FindingSummary, Incident, InvocationKind, Milestone, Object, ObjectClass, Root, Stage, Verdict,
 };
 use crate::input::{Check, Effect, Mode, Proof};
 use crate::path::HostPath;
@@ -360,13 +360,21 @@ impl Ailment {
             title: words.to_owned(),
             confidence: Confidence::High,
             paths,
+            process,
         });
         desk.out.push(Effect::Finding(finding));
     }
 
     fn touch(&mut self, path: &HostPath, version: VersionId, reason: String) {
         if self.objects.len() < TOLD_MAX || self.objects.contains_key(path) {
-            let object = Object { path: path.clone(), class: ObjectClass::Broken, first_version: version, reason };
+            let object = Object {
+                path: path.clone(),
+                class: ObjectClass::Broken,
+                first_version: version,
+                reason,
+                by: ProcessKey::default(),
+                deed: Deed::Changed,
+            };
             self.objects.entry(path.clone()).or_insert(object);
         }
     }

@@ -386,7 +386,7 @@ impl Engine {
                 self.active.insert(id);
                 confirmed = true;
             } else if case.confirmed && !authorised && finding.confidence >= Confidence::Medium {
-                case.add_subject(&mut self.graph, process, format!("did what was found: {}", finding.title));
+                case.add_subject(&mut self.graph, process, format!("did what was found: {}", finding.title).into());
             }
         }
         if confirmed {

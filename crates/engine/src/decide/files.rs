@@ -133,6 +133,7 @@ impl Case {
             let old = object.action.take();
             self.objects.remove(path);
             self.directories.remove(path);
+            self.footholds.remove(path);
             if let Some(old) = old {
                 self.supersede(desk, old);
             }

@@ -38,6 +38,7 @@ impl Case {
     /// A person wants a path as it is.
     pub(crate) fn accept(&mut self, desk: &mut Desk<'_>, path: &HostPath) {
         let Some(object) = self.objects.remove(path) else { return };
+        self.footholds.remove(path);
         if let Some(action) = object.action {
             self.supersede(desk, action);
         }

@@ -60,6 +60,11 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// Objects that no action could be made for.
+    pub(crate) fn shown(&self) -> impl Iterator<Item = &HostPath> {
+        self.shown.iter()
+    }
+
     pub(crate) fn enqueue(&mut self, place: Place) {
         self.later.remove(&place.2);
         self.pending.remove(&place.2);

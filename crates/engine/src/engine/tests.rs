@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod held_off;
+mod shown;
 
 use super::world::{ALICE, OPS, World, configuration};
 use super::*;
@@ -900,6 +901,7 @@ fn an_incident_says_whom_its_processes_talked_to_and_how_much_was_sent() {
     let seen: Vec<_> = incident
         .contacts
         .iter()
+        .map(|peer| &peer.contact)
         .map(|one| (one.endpoint.ip.to_string(), one.endpoint.port, one.inbound, one.connections, one.traffic))
         .collect();
     let peer = |host, port, inbound, connections, sent, received| {
