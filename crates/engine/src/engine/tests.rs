@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod held_off;
+mod storm;
 
 use super::world::{ALICE, OPS, World, configuration};
 use super::*;
