@@ -276,8 +276,8 @@ pub(super) fn said(command: &Command, before: &engine::View, after: &engine::Vie
 /// What came of an answer to a question.
 fn answered(action: ActionId, before: &engine::View, after: &engine::View) -> Answer {
     let of = |view: &engine::View| {
-        let records = view.incidents.iter().flat_map(|incident| &incident.actions);
-        records.filter(|record| record.id == action).last().cloned()
+        let mut records = view.incidents.iter().flat_map(|incident| &incident.actions);
+        records.rfind(|record| record.id == action).cloned()
     };
     let waited = |record: &ActionRecord| record.outcome.is_none() && record.verdict.decision != Decision::Permit;
     let Some(before) = of(before).filter(waited) else {
