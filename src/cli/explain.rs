@@ -63,6 +63,7 @@ pub(super) fn text(told: &Told) -> String {
     text += &section("What it touched", &objects(incident));
     text += &section("Whom it talked to", &contacts(incident));
     text += &section("Secrets that were read", &secrets(incident));
+    text += &section("What waits for you", &waiting(told));
     text += &section("What Thymus did", &actions(incident));
     text += &section("What cannot be undone, or needs you", &remains(incident));
     if incident.omitted > 0 {
@@ -72,6 +73,47 @@ pub(super) fn text(told: &Told) -> String {
         text += &format!("\nTo put all of it back as it was: thymus undo {}\n", incident.id);
     }
     text
+}
+
+/// An incident's questions alone, with what gave it away; nothing where there are none.
+pub(super) fn questions(told: &Told) -> String {
+    let lines = waiting(told);
+    if lines.is_empty() {
+        return String::new();
+    }
+    headline(told) + &section("What gave it away", &findings(&told.incident)) + &section("What waits for you", &lines)
+}
+
+/// Each question: what would be done, why that is the attack's, how it is taken back, until when.
+fn waiting(told: &Told) -> Vec<String> {
+    let incident = &told.incident;
+    let line = |record: &ActionRecord| {
+        let by = record.answer_by?;
+        let mut line = format!("  a{:<4} {}\n", record.id.0, show::short(&what(&record.action), 90));
+        for path in record.action.paths().take(4) {
+            let object = incident.objects.iter().find(|object| object.path == *path);
+            let why = object.map_or("", |object| object.reason.as_str());
+            line += &show::wrap(&show::plain(&format!("evidence: {path}: {why}")), 8, 100);
+        }
+        let undo = match (&record.action, record.action.reversible()) {
+            (Action::SuspendProcesses { .. }, _) => "it goes on by itself when nobody wants it stopped".to_owned(),
+            (Action::FilterTraffic { lease_ns, .. }, _) => format!("it ends by itself after {}", show::span(*lease_ns)),
+            (_, true) => format!("`thymus undo a{}` puts it back as it was", record.id),
+            (_, false) => "none; what it was is kept as evidence".to_owned(),
+        };
+        line += &show::wrap(&format!("undo: {undo}"), 8, 100);
+        for reason in record.verdict.reasons.iter().take(8) {
+            line += &show::wrap(&format!("asked because {}", show::plain(reason)), 8, 100);
+        }
+        if !record.approved_by.is_empty() {
+            let who: Vec<String> = record.approved_by.iter().map(|uid| format!("uid {uid}")).collect();
+            line += &show::wrap(&format!("approved by {}", who.join(", ")), 8, 100);
+        }
+        let left = show::span(by.since_ns(told.now));
+        line += &format!("        thymus approve a{0}, or deny a{0}; in {left} it is refused\n", record.id);
+        Some(line)
+    };
+    incident.actions.iter().filter_map(line).collect()
 }
 
 fn section(title: &str, lines: &[String]) -> String {

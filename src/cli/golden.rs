@@ -15,7 +15,7 @@ use thymus_engine::engine::{self, ChangeWindow};
 use thymus_engine::event::{Confidence, Endpoint, Traffic};
 use thymus_engine::golden::{self, Author, Difference, Drift, Golden, Item, Kind, Report, Section, State};
 use thymus_engine::graph::Contact;
-use thymus_engine::guard::{self, Hold, Policies, Question};
+use thymus_engine::guard::{self, Hold, Policies, Question, Storm};
 use thymus_engine::incident::{
     ActionRecord, Decision, Deed, FindingSummary, InvocationKind, Object, ObjectClass, Peer, Picture, Root, Secret,
     Subject, Verdict,
@@ -74,7 +74,9 @@ fn object(path: HostPath, class: ObjectClass, reason: &str) -> Object {
 fn record(id: u64, action: Action, decision: Decision, reason: &str, outcome: Option<Outcome>) -> ActionRecord {
     let settled = outcome.is_some().then(|| at(20 + 10 * id));
     let verdict = Verdict { decision, reasons: vec![reason.into()] };
-    ActionRecord { id: ActionId(id), action, verdict, outcome, decided: at(2 * id), settled }
+    let answer_by = (decision == Decision::Ask && settled.is_none()).then(|| at(86_400_000));
+    let approved_by = if answer_by.is_some() { vec![1_000] } else { Vec::new() };
+    ActionRecord { id: ActionId(id), action, verdict, outcome, decided: at(2 * id), settled, answer_by, approved_by }
 }
 
 /// A healed incident with every kind of thing in it, and names that an attacker chose.
@@ -206,7 +208,8 @@ fn view() -> View {
         engine: engine::View {
             now: at(7_500_000),
             mode: Mode::Autonomous,
-            hold: Some(Hold { until: at(9_000_000), why: "moving\nthe rack".into(), storm: false }),
+            hold: Some(Hold { until: at(9_000_000), why: "moving\nthe rack".into() }),
+            storm: Some(Storm { since: at(7_320_000), why: "storm breaker: 17 attacks\nwithin a minute".into() }),
             change: Some(ChangeWindow { until: at(8_000_000), who: "ops".into(), why: "new web site".into() }),
             incidents: vec![healed(), unconfirmed()],
             losses: Vec::new(),
@@ -322,7 +325,7 @@ fn golden_help() {
 fn golden_status() {
     let mut quiet = view();
     quiet.engine.incidents.clear();
-    (quiet.engine.hold, quiet.engine.change) = (None, None);
+    (quiet.engine.hold, quiet.engine.change, quiet.engine.storm) = (None, None, None);
     quiet.doctor.checks.truncate(1);
     quiet.engine.mode = Mode::Observe;
     quiet.counters.clear();
@@ -342,8 +345,9 @@ fn golden_incidents() {
 #[test]
 fn golden_explain() {
     let view = view();
-    let told: Vec<String> =
+    let mut told: Vec<String> =
         view.engine.incidents.iter().map(|incident| super::explain::text(&Told::of(&view, incident))).collect();
+    told.extend(view.engine.incidents.iter().map(|incident| super::explain::questions(&Told::of(&view, incident))));
     check("explain", &told.join("\n\n"));
 }
 

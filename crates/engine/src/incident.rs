@@ -209,6 +209,12 @@ pub struct ActionRecord {
     pub outcome: Option<Outcome>,
     pub decided: Timestamp,
     pub settled: Option<Timestamp>,
+    /// It waits for a person, until then.
+    #[serde(default)]
+    pub answer_by: Option<Timestamp>,
+    /// Users who approved it so far, by number; `u32::MAX`: one who was not told.
+    #[serde(default)]
+    pub approved_by: Vec<u32>,
 }
 
 /// Permit, ask or deny, always with every reason.

@@ -37,7 +37,7 @@ impl Case {
         }
         let Some(step) = self.plan.steps.get(&id) else { return };
         let mut verdict = self.judge(desk, (id, step), Some(facts));
-        let (what, approved) = (step.action.clone(), step.approved);
+        let (what, approved) = (step.action.clone(), !step.approvals.is_empty());
         let again = what.path().filter(|_| is_again(&what)).cloned();
         if let (Some(path), Expected::AlreadyDone) = (&again, &facts.as_expected) {
             self.nothing_back(desk, id, path);
@@ -74,7 +74,9 @@ impl Case {
         }
         let state = match verdict.decision {
             Decision::Permit => {
-                desk.out.push(Effect::Commit { action: id, verdict: verdict.clone() });
+                if let Some(step) = self.plan.steps.get(&id) {
+                    desk.commit(id, self.id, step, &verdict);
+                }
                 Progressing::Committed
             }
             Decision::Ask => {

@@ -3,6 +3,7 @@
 
 mod held_off;
 mod shown;
+mod storm;
 
 use super::world::{ALICE, OPS, World, configuration};
 use super::*;
@@ -988,8 +989,11 @@ fn what_the_attack_left_as_it_had_found_it_is_not_named_until_it_comes_again() {
     let other = world.login(OPS, None);
     world.write(other, "/etc/lock");
     let shell = world.login(ALICE, None);
-    let write =
-        |world: &mut World| world.run(shell, &["/usr/bin/tee"], |world, tee| drop(world.write(tee, "/etc/lock")));
+    let write = |world: &mut World| {
+        world.run(shell, &["/usr/bin/tee"], |world, tee| {
+            world.write(tee, "/etc/lock");
+        })
+    };
     write(&mut world);
     world.facts.insert(HostPath::from("/etc/lock"), (Expected::AlreadyDone, Merge::Exact));
     world.find(shell, "foothold/cron", Confidence::High);

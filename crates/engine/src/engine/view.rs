@@ -6,12 +6,12 @@
 use super::{ChangeWindow, Engine};
 use crate::diagnose::{Case, ObjectState, SubjectState};
 use crate::event::{Endpoint, Loss};
-use crate::guard::Hold;
+use crate::guard::{Hold, Storm};
 use crate::id::{ProcessKey, Timestamp};
 use crate::incident::{Incident, Object, Peer, Secret, Subject};
-use crate::input::Mode;
+use crate::input::{ANSWER_NS, Mode};
 use crate::path::HostPath;
-use crate::{ailment, detect};
+use crate::detect;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -28,6 +28,9 @@ pub struct View {
     pub mode: Mode,
     pub hold: Option<Hold>,
     pub change: Option<ChangeWindow>,
+    /// The storm breaker is open: nothing is done by itself.
+    #[serde(default)]
+    pub storm: Option<Storm>,
     /// Newest last.
     pub incidents: Vec<Incident>,
     /// Newest last; at most [`super::LOSSES_MAX`].
@@ -77,6 +80,7 @@ impl Engine {
             mode,
             hold: self.hold.clone(),
             change: self.change.clone(),
+            storm: self.breaker.storm().cloned(),
             incidents: self.shown(),
             losses: self.losses.clone(),
             counters: counters.map(|(name, count)| (name.to_owned(), count)).into(),
@@ -86,9 +90,14 @@ impl Engine {
     /// Attacks and failures, in the order of their numbers.
     fn shown(&self) -> Vec<Incident> {
         let mut all: Vec<Incident> = self.cases.values().map(|case| self.show(case)).collect();
-        all.extend(self.ward.ailments.values().map(ailment::Ailment::show));
+        all.extend(self.ward.ailments.values().map(|ailment| ailment.show(self.answer_ns())));
         all.sort_by_key(|incident| incident.id);
         all
+    }
+
+    /// How long a question waits for an answer.
+    fn answer_ns(&self) -> u64 {
+        self.configuration.as_ref().map_or(ANSWER_NS, |configuration| configuration.answer_ns)
     }
 
     fn show(&self, case: &Case) -> Incident {
@@ -111,8 +120,8 @@ impl Engine {
             by: state.by,
             deed: state.deed,
         });
-        let left_out =
-            case.subjects.len().saturating_sub(VIEW_SUBJECTS_MAX) + reached(case).count().saturating_sub(VIEW_OBJECTS_MAX);
+        let left_out = case.subjects.len().saturating_sub(VIEW_SUBJECTS_MAX)
+            + reached(case).count().saturating_sub(VIEW_OBJECTS_MAX);
         let (contacts, mut others) = self.contacts(case);
         let (secrets, more) = self.secrets(case);
         others += more;
@@ -131,7 +140,7 @@ impl Engine {
             objects: objects.collect(),
             contacts,
             secrets,
-            actions: crate::decide::records(&case.plan.steps),
+            actions: crate::decide::records(&case.plan.steps, self.answer_ns()),
             omitted: case.omitted + others + u64::try_from(left_out).unwrap_or(u64::MAX),
         }
     }

@@ -144,7 +144,16 @@ fn finding(by: u32, path: HostPath) -> FindingSummary {
 
 fn record(id: u64, action: Action, decision: Decision) -> ActionRecord {
     let verdict = Verdict { decision, reasons: Vec::new() };
-    ActionRecord { id: ActionId(id), action, verdict, outcome: None, decided: Timestamp(0), settled: None }
+    ActionRecord {
+        id: ActionId(id),
+        action,
+        verdict,
+        outcome: None,
+        decided: Timestamp(0),
+        settled: None,
+        answer_by: None,
+        approved_by: Vec::new(),
+    }
 }
 
 /// Somebody came by itself: then nobody knows who was first.
