@@ -152,7 +152,7 @@ fn deeds(random: &mut Random, names: &mut Names, ways: &[&str]) -> Vec<Step> {
     let mut steps = Vec::new();
     for (number, deed) in all.iter().enumerate() {
         let way = if disguised && number == 0 { "false-sshd" } else { *random.pick(ways) };
-        steps.push(deed.by(way, *random.pick(&KNOWN)));
+        steps.push(deed.by(way, random.pick::<&str>(&KNOWN)));
     }
     if ways.contains(&"nameless") {
         let script = format!("perl - memory new /dev/null 0 0 <<'PERL'\n{PROGRAM}PERL");

@@ -4,6 +4,7 @@
 //! Input: its state. Output: a [`View`], whole and within limits; what is left out is counted. Nothing is changed.
 
 use super::{ChangeWindow, Engine};
+use crate::detect;
 use crate::diagnose::{Case, ObjectState, SubjectState};
 use crate::event::{Endpoint, Loss};
 use crate::guard::{Hold, Storm};
@@ -11,7 +12,6 @@ use crate::id::{ProcessKey, Timestamp};
 use crate::incident::{Incident, Object, Peer, Secret, Subject};
 use crate::input::{ANSWER_NS, Mode};
 use crate::path::HostPath;
-use crate::detect;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
