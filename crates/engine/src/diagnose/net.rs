@@ -96,6 +96,9 @@ pub(crate) fn classify(graph: &Graph, configuration: &Configuration, path: &Host
         }
         add(write.last, *attack);
     }
+    if log {
+        later.sort_by_key(|authored| authored.version); // a close records what several wrote, after what was there before it
+    }
     let class = match (log, mixed) {
         (true, _) => ObjectClass::Log,
         (false, true) => ObjectClass::Mixed,
