@@ -6,7 +6,7 @@
 
 use super::is_attack;
 use crate::action::Authored;
-use crate::graph::{FileNode, Graph};
+use crate::graph::{FileNode, Graph, ProcessNode, Write, companions};
 use crate::id::VersionId;
 use crate::incident::ObjectClass;
 use crate::input::Configuration;
@@ -46,6 +46,51 @@ impl Net {
 }
 
 pub(crate) fn classify(graph: &Graph, configuration: &Configuration, path: &HostPath, file: &FileNode) -> Net {
+    let net = alone(graph, configuration, path, file);
+    let shared = match net {
+        Net::Changed { class: ObjectClass::Log, .. }
+        | Net::Nothing
+        | Net::Pending
+        | Net::Unprotected
+        | Net::Unknown(_) => None,
+        Net::Created { .. } => shared_database(graph, path),
+        Net::Changed { .. } => shared_database(graph, path).or_else(|| shared_server(graph, path, file)),
+    };
+    shared.map_or(net, |why| Net::Unknown(format!("{why}: a database is put back as a whole or not at all")))
+}
+
+/// Why `path` is part of an SQLite database that others wrote too since the attack first wrote a file of it.
+fn shared_database(graph: &Graph, path: &HostPath) -> Option<String> {
+    let known = |path: HostPath| graph.file(&path).map(|file| (path, file));
+    let mut files: Vec<(HostPath, &FileNode)> = companions(path).filter_map(known).collect();
+    if files.is_empty() {
+        return None;
+    }
+    files.extend(known(path.clone()));
+    let of_attack = |write: &&Write| is_attack(graph, write.writer, write.invocation);
+    let began = files.iter().flat_map(|(_, file)| &file.writes).filter(of_attack).map(|write| write.since).min()?;
+    let mut by_others = files.iter().filter(|(_, file)| {
+        let since = |write: &&Write| write.pending || write.until >= began;
+        file.writes.iter().filter(since).any(|write| !of_attack(&write))
+    });
+    by_others.next().map(|(other, _)| format!("others wrote `{other}` too"))
+}
+
+/// Why `path` is part of a database server's files that the server went on to write.
+fn shared_server(graph: &Graph, path: &HostPath, file: &FileNode) -> Option<String> {
+    let is_of_attack = |write: &&Write| is_attack(graph, write.writer, write.invocation);
+    let began = file.writes.iter().find(is_of_attack)?.since;
+    let alive = |key| graph.process(key).is_some_and(ProcessNode::alive);
+    let mut others =
+        graph.database_writers(path).iter().filter(|writer| writer.until >= began || alive(writer.process));
+    others.find(|writer| !is_attack(graph, writer.process, writer.invocation)).map(|writer| {
+        let program = graph.process(writer.process).and_then(|node| node.exe.as_ref());
+        let who = program.map_or_else(|| "others".to_owned(), |program| format!("`{program}`"));
+        format!("{who} writes to the same database")
+    })
+}
+
+fn alone(graph: &Graph, configuration: &Configuration, path: &HostPath, file: &FileNode) -> Net {
     let attack: Vec<bool> = file.writes.iter().map(|write| is_attack(graph, write.writer, write.invocation)).collect();
     let Some(first) = attack.iter().position(|attack| *attack) else { return Net::Nothing };
     let last_attack = attack.iter().rposition(|attack| *attack).unwrap_or(first);

@@ -1006,6 +1006,52 @@ fn what_a_daemon_added_to_a_log_between_two_cuts_is_part_of_what_is_put_back() {
 }
 
 #[test]
+fn a_database_is_put_back_as_a_whole_or_shown_as_a_whole() {
+    let (database, wal) = ("/var/lib/app/app.db", "/var/lib/app/app.db-wal");
+    for written_by_others in [None, Some(wal), Some(database)] {
+        let mut world = World::new(Mode::Autonomous);
+        world.add_unseen(database);
+        world.add_unseen(wal);
+        let (other, shell) = (world.login(OPS, None), world.login(ALICE, None));
+        world.write(other, wal);
+        world.write(shell, database);
+        world.write(shell, wal);
+        if let Some(path) = written_by_others {
+            world.write(other, path);
+            world.facts.insert(HostPath::from(path), (Expected::Yes, Merge::Conflict("not text".to_owned())));
+        }
+        world.find(shell, "foothold/x", Confidence::High);
+        world.settle();
+        let orders = world.orders_given();
+        let restored = [database, wal].map(|path| orders.contains(&format!("restore {path}")));
+        assert_eq!(restored, [written_by_others.is_none(); 2], "{orders:?}");
+        let why = only(&world).why;
+        assert!(written_by_others.is_none() || why.contains("a database is put back as a whole"), "{why}");
+    }
+}
+
+#[test]
+fn a_file_of_a_database_server_that_still_writes_is_shown_to_a_person() {
+    let table = "/var/lib/mysql/shop/goods.ibd";
+    for at_work in [true, false] {
+        let mut world = World::new(Mode::Autonomous);
+        let server = world.there(world.init, "/usr/sbin/mariadbd", Some("mariadb.service"));
+        world.begin_write(server, "/var/lib/mysql/ibdata1");
+        if !at_work {
+            world.exit(server);
+        }
+        let shell = world.login(ALICE, None);
+        world.add_unseen(table);
+        world.write(shell, table);
+        world.find(shell, "foothold/x", Confidence::High);
+        world.settle();
+        assert_eq!(world.orders_given().contains(&format!("restore {table}")), !at_work, "{:?}", world.orders_given());
+        let why = only(&world).why;
+        assert_eq!(why.contains("`/usr/sbin/mariadbd` writes to the same database"), at_work, "{why}");
+    }
+}
+
+#[test]
 fn what_the_attack_took_away_outside_of_protected_trees_is_named_also_when_it_was_seen_to_come() {
     let mut world = World::new(Mode::Autonomous);
     let other = world.login(OPS, None);
