@@ -30,6 +30,12 @@ pub(crate) enum Net {
         class: ObjectClass,
     },
     Unprotected,
+    /// Part of a database that others wrote too; why, in words, and the versions that a person may want to see.
+    Entangled {
+        why: String,
+        base: VersionId,
+        later: Vec<Authored>,
+    },
     /// Cannot be put back from what the vault has; in words.
     Unknown(String),
 }
@@ -40,6 +46,7 @@ impl Net {
             Self::Created { .. } => Some(ObjectClass::AttackOnly),
             Self::Changed { class, .. } => Some(*class),
             Self::Unprotected => Some(ObjectClass::Unprotected),
+            Self::Entangled { .. } => Some(ObjectClass::Mixed),
             Self::Nothing | Self::Pending | Self::Unknown(_) => None,
         }
     }
@@ -47,16 +54,24 @@ impl Net {
 
 pub(crate) fn classify(graph: &Graph, configuration: &Configuration, path: &HostPath, file: &FileNode) -> Net {
     let net = alone(graph, configuration, path, file);
-    let shared = match net {
-        Net::Changed { class: ObjectClass::Log, .. }
+    let (base, later, why) = match &net {
+        Net::Created { expected } => {
+            let later = vec![Authored { version: *expected, attack: true }];
+            (VersionId::UNKNOWN, later, shared_database(graph, path))
+        }
+        Net::Changed { base, later, class: ObjectClass::AttackOnly | ObjectClass::Mixed } => {
+            let why = shared_database(graph, path).or_else(|| shared_server(graph, path, file));
+            (*base, later.clone(), why)
+        }
+        Net::Changed { .. }
         | Net::Nothing
         | Net::Pending
         | Net::Unprotected
-        | Net::Unknown(_) => None,
-        Net::Created { .. } => shared_database(graph, path),
-        Net::Changed { .. } => shared_database(graph, path).or_else(|| shared_server(graph, path, file)),
+        | Net::Entangled { .. }
+        | Net::Unknown(_) => return net,
     };
-    shared.map_or(net, |why| Net::Unknown(format!("{why}: a database is put back as a whole or not at all")))
+    let Some(why) = why else { return net };
+    Net::Entangled { why: format!("{why}: a database is put back as a whole or not at all"), base, later }
 }
 
 /// Why `path` is part of an SQLite database that others wrote too since the attack first wrote a file of it.
