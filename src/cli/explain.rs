@@ -340,7 +340,9 @@ fn fate(record: &ActionRecord) -> String {
         (Some(Outcome::Failed(why)), _) => format!("FAILED: {}", show::short(why, 76)),
         (Some(Outcome::Undone), _) => "done, and undone later".into(),
         (None, Decision::Permit) => "permitted, under way".into(),
-        (None, Decision::Ask) if guard::is_contradiction(&record.verdict) => "waits for you: only a person can tell".into(),
+        (None, Decision::Ask) if guard::is_contradiction(&record.verdict) => {
+            "waits for you: only a person can tell".into()
+        }
         (None, Decision::Ask) => format!("waits for you: thymus approve a{0}, or deny a{0}", record.id),
         (None, Decision::Deny) => "refused by the guard".into(),
     }
