@@ -174,6 +174,7 @@ detectors! {
     brute_force: brute_force::BruteForce,
     secret: secret::Secret,
     beacon: beacon::Beacon,
+    volume: volume::Volume,
     encryption: encryption::Encryption,
     destruction: destruction::Destruction,
     decoy: decoy::Decoy,

@@ -156,3 +156,43 @@ fn a_login_after_many_tries_in_vain_from_the_same_address_is_seen() {
     world.run(SSHD, "/usr/sbin/nginx");
     assert_eq!(tries(&world, 100, 2_100), [], "a web server lets nobody in");
 }
+
+/// Calls of `pid` that end, each with what they sent, a minute and a half apart.
+fn sends(world: &World, pid: u32, sent: impl IntoIterator<Item = u64>) -> Vec<(String, Confidence)> {
+    let call = |(number, sent): (u64, u64)| {
+        let Activity::Network(call) = asks(pid, NetworkActivityId::Close, at(9, 443)) else { panic!() };
+        let traffic = Some(Traffic { received: 90, sent });
+        (1 + number * 90_000_000_000, Activity::Network(NetworkActivity { traffic, ..call }))
+    };
+    found_at(world, (0..).zip(sent).map(call).collect::<Vec<_>>())
+}
+
+#[test]
+fn far_more_than_a_service_ever_sent_is_found_once_there_is_a_past_to_compare_with() {
+    const MUCH: u64 = 40 << 20;
+    let mut world = World::new();
+    let usual = |count: usize| std::iter::repeat_n(4_000, count);
+    let past = 42;
+    let volume = |confidence| [("exfiltration/volume".to_owned(), confidence)];
+    assert_eq!(sends(&world, UNIT, usual(past).chain([MUCH])), volume(Confidence::Low));
+    assert_eq!(sends(&world, UNIT, usual(past).chain([volume::BYTES - 1])), [], "too little to matter");
+    assert_eq!(
+        sends(&world, UNIT, usual(past).chain([MUCH / 4]).chain(usual(9))),
+        volume(Confidence::Low),
+        "told once"
+    );
+    assert_eq!(
+        sends(&world, UNIT, [MUCH].into_iter().chain(usual(past)).chain([MUCH * 2])),
+        [],
+        "it has sent much before"
+    );
+    assert_eq!(sends(&world, UNIT, usual(20).chain([MUCH])), [], "too few calls");
+    assert_eq!(
+        sends(&world, UNIT, usual(past).chain([MUCH, MUCH])),
+        volume(Confidence::Low),
+        "what was too much is no past"
+    );
+    assert_eq!(sends(&world, INTRUDER, usual(past).chain([MUCH])), [], "a session has no past");
+    world.suspects.push(UNIT);
+    assert_eq!(sends(&world, UNIT, usual(past).chain([MUCH])), volume(Confidence::Medium));
+}
