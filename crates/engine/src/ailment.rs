@@ -818,6 +818,7 @@ impl Ailment {
             actions: crate::decide::records(&self.steps),
             contacts: Vec::new(),
             secrets: Vec::new(),
+            hearsay: Vec::new(),
             omitted: 0,
         }
     }

@@ -336,3 +336,79 @@ fn who_runs_what_a_request_wrote_is_known() {
     assert_eq!(graph.ran_from_request(second), Some(&HostPath::from("/var/www/x.cgi")));
     assert_eq!(graph.ran_from_request(third), None);
 }
+
+fn says(world: &mut World, address: [u8; 4], port: u16, said: crate::hearsay::Said) {
+    let line = crate::hearsay::Hearsay {
+        parser: "sshd".to_owned(),
+        source: "/var/log/auth.log".into(),
+        original_time: None,
+        src_endpoint: Some(crate::event::Endpoint { ip: address.into(), port }),
+        said,
+        raw_data: String::new(),
+    };
+    let time = world.engine.view().now;
+    let activity = Activity::Hearsay(Box::new(line));
+    world.input(crate::Input::Event(Event { id: crate::EventId(0), time, activity }));
+}
+
+fn heard(world: &World, key: ProcessKey) -> Vec<(crate::hearsay::Join, crate::hearsay::Said)> {
+    let found = world.engine.graph().invocation_of(key).unwrap();
+    found.heard.iter().map(|heard| (heard.join, heard.said.clone())).collect()
+}
+
+fn let_in(user: &str) -> crate::hearsay::Said {
+    let login = crate::hearsay::Login { success: true, user: Some(user.to_owned()), ..Default::default() };
+    crate::hearsay::Said::Authentication(login)
+}
+
+fn asked(path: &str) -> crate::hearsay::Said {
+    crate::hearsay::Said::Http(crate::hearsay::Request { path: Some(path.to_owned()), ..Default::default() })
+}
+
+#[test]
+fn a_line_stands_beside_the_session_of_its_connection_whichever_came_first() {
+    use crate::hearsay::Join;
+    let mut world = World::new(Mode::Observe);
+    says(&mut world, [192, 0, 2, 7], 40_000, let_in("alice"));
+    says(&mut world, [192, 0, 2, 8], 40_000, let_in("mallory"));
+    let shell = world.login_from([192, 0, 2, 7], ALICE, None);
+    says(&mut world, [192, 0, 2, 7], 40_001, let_in("mallory"));
+    says(&mut world, [192, 0, 2, 7], 0, let_in("mallory"));
+    assert_eq!(heard(&world, shell), [(Join::Connection, let_in("alice"))]);
+    says(&mut world, [192, 0, 2, 7], 40_000, let_in("root"));
+    assert_eq!(heard(&world, shell).len(), 2, "who contradicts is shown, too");
+    for number in 0..10 {
+        says(&mut world, [192, 0, 2, 7], 40_000, let_in(&number.to_string()));
+    }
+    assert_eq!((heard(&world, shell).len(), world.engine.graph().hearsay_left_out()), (HEARD_MAX, 8));
+}
+
+#[test]
+fn a_line_without_a_port_is_about_the_requests_from_there_that_are_over_or_of_all_of_them() {
+    use crate::hearsay::Join;
+    let mut world = World::new(Mode::Observe);
+    let server = world.there(world.init, "/usr/sbin/fcgiwrap", Some("fcgiwrap.service"));
+    let (first, second) = (world.request(server, [198, 51, 100, 7]), world.request(server, [198, 51, 100, 7]));
+    let other = world.request(server, [198, 51, 100, 8]);
+    world.exit(second);
+    says(&mut world, [198, 51, 100, 7], 0, asked("/second"));
+    assert_eq!(heard(&world, second), [(Join::Address { candidates: 1 }, asked("/second"))]);
+    let third = world.request(server, [198, 51, 100, 7]);
+    says(&mut world, [198, 51, 100, 7], 0, asked("/either"));
+    let either = [(Join::Address { candidates: 2 }, asked("/either"))];
+    assert_eq!((heard(&world, first), heard(&world, third)), (either.to_vec(), either.to_vec()));
+    assert_eq!((heard(&world, second).len(), heard(&world, other).len()), (1, 0));
+}
+
+#[test]
+fn lines_of_connections_that_never_become_a_session_are_forgotten() {
+    let mut world = World::new(Mode::Observe);
+    for number in 0..5_000_u16 {
+        says(&mut world, [192, 0, 2, 7], 1 + number, let_in("nobody"));
+    }
+    says(&mut world, [192, 0, 2, 9], 40_000, let_in("alice"));
+    let shell = world.login_from([192, 0, 2, 9], ALICE, None);
+    assert_eq!(heard(&world, shell).len(), 1);
+    let bytes = postcard::to_stdvec(world.engine.graph()).unwrap().len();
+    assert!(bytes < 200_000, "{bytes} bytes");
+}
