@@ -10,6 +10,7 @@ CI_SEEDS ?= 2
 FUZZ_SECONDS ?= 20
 FAULTS = crash-loop wedged-service supervised-service bad-config deleted-binary full-disk expired-certificate firewall-emptied
 ENTRIES = web-shell stolen-key brute-force
+EVASIONS = evasion-uring evasion-mapped evasion-nameless evasion-bound evasion-detached evasion-disguised
 MASS = ransomware-in-place ransomware-copy ransomware-slow ransomware-parallel ransomware-service wiper
 
 .PHONY: setup build run test bench drills soak cases fuzz
@@ -48,6 +49,8 @@ drills: setup build  ## the promises of SPECIFICATION.md over 20 seeds, half wit
 	$(THYMUS) drill run $(ENTRIES) --seed 1 --runs $(SEEDS) --json | tee target/drills-entries.jsonl
 	$(THYMUS) drill run $(ENTRIES) --seed 1 --runs $(SEEDS) --respond-after attack-end --json | tee target/drills-entries-whole.jsonl
 	$(THYMUS) drill run $(FAULTS) --seed 1 --runs $(SEEDS) --json | tee target/drills-faults.jsonl
+	$(THYMUS) drill run $(EVASIONS) --seed 1 --runs $(SEEDS) --json | tee target/drills-evasions.jsonl
+	$(THYMUS) drill run $(EVASIONS) --seed 1 --runs $(SEEDS) --respond-after attack-end --json | tee target/drills-evasions-whole.jsonl
 	$(THYMUS) drill run $(MASS) --seed 1 --runs $(SEEDS) --json | tee target/drills-mass.jsonl
 	$(THYMUS) drill run $(MASS) --seed 1 --runs $(SEEDS) --respond-after attack-end --json | tee target/drills-mass-whole.jsonl
 	$(THYMUS) drill run $(MASS) --seed 1 --runs 2 --ordeal kill-often --json | tee target/drills-mass-kill.jsonl

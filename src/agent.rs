@@ -116,8 +116,9 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
         let (engine, next_event) = house.engine()?;
         let (reflex, slow) = house.reflex()?;
         let published = Published::new(report::starting(&house, &engine));
-        let server = Server::start(options.config.socket.get(), published.clone(), commands)
-            .with_context(|| format!("cannot listen on `{}`", options.config.socket.get().display()))?;
+        let server =
+            Server::start(options.config.socket.get(), published.clone(), commands, house.approvers(&options.config))
+                .with_context(|| format!("cannot listen on `{}`", options.config.socket.get().display()))?;
 
         let mut agent = Hot {
             engine,
@@ -399,6 +400,10 @@ impl Hot<'_> {
                     "finding"
                 );
             }
+            Effect::Storm { open: true, why } => {
+                tracing::warn!(why, "a storm: nothing more is done by itself until `thymus release`");
+            }
+            Effect::Storm { open: false, why } => tracing::warn!(why, "the storm is over"),
             Effect::Incident(change) => {
                 tracing::info!(incident = %change.incident, stage = ?change.stage, why = change.message, "incident");
                 if change.stage == Stage::Healed {
@@ -554,10 +559,12 @@ impl Hot<'_> {
                     return true;
                 }
                 ControlCommand::Engine(command) => {
-                    let said = report::said(&command);
-                    self.feed(Input::Command(command));
+                    let command = report::answered_by(command, request.uid);
+                    let before = self.published.read();
+                    self.feed(Input::Command(command.clone()));
                     self.publish_now();
-                    request.answer(Answer::done(said));
+                    let answer = report::said(&command, &before.engine, &self.published.read().engine);
+                    request.answer(answer);
                 }
                 ControlCommand::Look => self.golden.ask(golden::Ask::Look, request),
                 ControlCommand::Accept { items, named } => {

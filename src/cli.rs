@@ -19,6 +19,7 @@ mod inside;
 mod journal;
 mod judge;
 mod man;
+mod picture;
 mod policy;
 mod replay;
 pub(crate) mod show;

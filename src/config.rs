@@ -16,8 +16,8 @@ pub(crate) use load::{load, load_or_last_good, parse};
 pub(crate) use policies::{Policies, built_in, load_policies, load_policies_or_last_good};
 pub(crate) use problem::{Place, Problem};
 pub(crate) use value::{
-    AbsolutePath, Directory, FileMb, FreeMb, Glob, LookSeconds, LoopbackUrl, PolicySource, QuotaMb, RetentionHours,
-    Tree, UnitName, UserName,
+    AbsolutePath, ActionsPerMinute, AnswerMinutes, Directory, FileMb, FreeMb, Glob, LookSeconds, LoopbackUrl,
+    PolicySource, QuotaMb, RetentionHours, Tree, UnitName, UserName,
 };
 
 use serde::{Deserialize, Serialize};
@@ -59,6 +59,7 @@ pub(crate) struct Config {
     /// `/etc/thymus/policies`.
     pub(crate) policies: PolicySource,
     pub(crate) protect: Protect,
+    pub(crate) guard: Guard,
     pub(crate) decoys: Decoys,
     pub(crate) vault: Vault,
     pub(crate) change: Change,
@@ -80,6 +81,7 @@ impl Default for Config {
             socket: AbsolutePath(DEFAULT_SOCKET.into()),
             policies: PolicySource("/etc/thymus/policies".into()),
             protect: Protect::default(),
+            guard: Guard::default(),
             decoys: Decoys::default(),
             vault: Vault::default(),
             change: Change::default(),
@@ -128,6 +130,23 @@ impl Default for Protect {
             append_only: append_only.map(|glob| Glob(glob.into())).to_vec(),
         }
     }
+}
+
+/// `[guard]`: how much is done without you, and how long a question waits for you.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Guard {
+    /// Actions that happen by themselves within a minute, for all incidents together but the one that needs most; that one
+    /// may have sixteen times as many. First stops are not counted, nor is what you approve. What goes beyond waits for the
+    /// next minute, or for your approval. 16 to 1024, default 128.
+    pub(crate) actions_per_minute: ActionsPerMinute,
+    /// Minutes that a question waits for your answer. Then it is not done; `thymus approve` still does it. 1 to 43200,
+    /// default 1440, a day.
+    pub(crate) answer_minutes: AnswerMinutes,
+    /// Users of this machine besides root who may read everything that the API tells, and approve and deny: with them, a
+    /// policy that asks two persons (`@persons("2")`) can be answered. Everybody can then open the socket; the kernel says
+    /// who it is, and others are turned away before they are heard. Default none.
+    pub(crate) approvers: Vec<UserName>,
 }
 
 /// `[decoys]`: hidden files that nobody has a reason to write; whoever does is stopped at once.

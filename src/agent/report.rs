@@ -4,13 +4,14 @@
 use super::Options;
 use super::setup::House;
 use std::collections::BTreeMap;
-use thymus_control::View;
 use thymus_control::view::{Baseline, Check, Doctor, Health, Tree, UNCOVERED_MAX, Uncovered};
-use thymus_engine::Timestamp;
+use thymus_control::{Answer, View};
 use thymus_engine::action::Outcome;
-use thymus_engine::engine::Engine;
+use thymus_engine::engine::{self, Engine};
 use thymus_engine::event::Loss;
+use thymus_engine::incident::{ActionRecord, Decision};
 use thymus_engine::input::Command;
+use thymus_engine::{ActionId, Timestamp};
 use thymus_host::scope::Scope;
 use thymus_host::sense::{self, HookState, Sensors};
 use thymus_host::vault::{Counters, Coverage, Vault};
@@ -269,13 +270,29 @@ pub(super) fn losses(before: &Counters, now: &Counters, since: Timestamp, until:
     lost.map(|(source, count)| Loss { source: source.to_owned(), count, since, until }).collect()
 }
 
-/// What a command did, for the person who gave it.
-pub(super) fn said(command: &Command) -> String {
+/// Whose answer it is, is the kernel's word, not the client's.
+pub(super) fn answered_by(command: Command, uid: u32) -> Command {
     match command {
-        Command::Approve { action } => format!("action {action} is approved"),
-        Command::Deny { action } => format!("action {action} is denied"),
+        Command::Approve { action } => Command::Answer { action, approved: true, uid },
+        Command::Deny { action } => Command::Answer { action, approved: false, uid },
+        Command::Answer { action, approved, .. } => Command::Answer { action, approved, uid },
+        other => other,
+    }
+}
+
+/// What a command did, for the person who gave it, by the views before and after.
+pub(super) fn said(command: &Command, before: &engine::View, after: &engine::View) -> Answer {
+    Answer::done(match command {
+        Command::Approve { action } | Command::Deny { action } | Command::Answer { action, .. } => {
+            return answered(*action, before, after);
+        }
         Command::Hold { why, .. } => format!("held: nothing is done automatically ({why})"),
-        Command::Release => "released".to_owned(),
+        Command::Release => match (&before.hold, &before.storm) {
+            (Some(_), None) => "the hold is ended".to_owned(),
+            (Some(_), Some(_)) => "the hold is ended; a storm goes on: `thymus release` once more ends that".to_owned(),
+            (None, Some(_)) => "the storm is over; what came in it waits: `thymus judge ID true`, or false".to_owned(),
+            (None, None) => "there was nothing to release".to_owned(),
+        },
         Command::ChangeBegin { who, .. } => format!("a change by {who} is open"),
         Command::ChangeEnd => "the change is closed".to_owned(),
         Command::Mode(mode) => format!("mode {mode:?}").to_lowercase(),
@@ -284,6 +301,32 @@ pub(super) fn said(command: &Command) -> String {
         Command::Undone { incident } => format!("incident {incident} is undone"),
         Command::BaselineAccepted { paths } => format!("{} paths are wanted as they are", paths.len()),
         Command::GoldenAccepted { items } => format!("{} items are wanted as they are", items.len()),
+    })
+}
+
+/// What came of an answer to a question.
+fn answered(action: ActionId, before: &engine::View, after: &engine::View) -> Answer {
+    let of = |view: &engine::View| {
+        let mut records = view.incidents.iter().flat_map(|incident| &incident.actions);
+        records.rfind(|record| record.id == action).cloned()
+    };
+    let waited = |record: &ActionRecord| record.outcome.is_none() && record.verdict.decision != Decision::Permit;
+    let Some(before) = of(before).filter(waited) else {
+        return Answer::refused(format!(
+            "action {action} does not wait for an answer; `thymus approve` lists those that do"
+        ));
+    };
+    let Some(now) = of(after) else {
+        return Answer::done(format!("action {action} is looked at anew: `thymus approve` lists what waits"));
+    };
+    let why = now.verdict.reasons.join("; ");
+    match (now.verdict.decision, &now.outcome) {
+        (Decision::Permit, _) | (_, Some(_)) => Answer::done(format!("action {action} is approved")),
+        (Decision::Ask, None) if now.approved_by == before.approved_by => {
+            Answer::refused(format!("action {action} still waits, and your word changes nothing: {why}"))
+        }
+        (Decision::Ask, None) => Answer::done(format!("action {action} still waits: {why}")),
+        (Decision::Deny, None) => Answer::done(format!("action {action} is not done: {why}")),
     }
 }
 

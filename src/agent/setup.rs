@@ -268,6 +268,8 @@ impl House {
             never_block: config.never_block.clone(),
             policies: options.policies.clone(),
             boot_to_unix_ns: sense::boot_to_unix_ns(),
+            actions_per_minute: u32::try_from(config.guard.actions_per_minute.get()).unwrap_or(u32::MAX),
+            answer_ns: config.guard.answer_minutes.get() * 60_000_000_000,
         }
     }
 
@@ -287,6 +289,24 @@ impl House {
             }
         }
         found
+    }
+
+    /// Users of the machine that the agent runs on. A name that it does not know is nobody, and is said.
+    pub(super) fn approvers(&self, config: &Config) -> Vec<u32> {
+        let users = crate::config::read(Path::new("/etc/passwd")).unwrap_or_default();
+        let number = |name: &crate::config::UserName| {
+            let uid = name.uid_in(&users);
+            if uid.is_none() {
+                self.problems.borrow_mut().push(Problem {
+                    path: PathBuf::from("/etc/passwd"),
+                    place: None,
+                    message: format!("found no user `{}`, expected one: it is in `approvers`", name.get()),
+                    instead: "nobody: that name approves nothing".to_owned(),
+                });
+            }
+            uid
+        };
+        config.guard.approvers.iter().filter_map(number).collect()
     }
 
     fn read_beneath(&self, path: &str) -> Option<String> {

@@ -8,12 +8,14 @@ use thymus_control::ControlCommand;
 use thymus_engine::ActionId;
 use thymus_engine::input::Command;
 
-/// Let an action happen that waits for you. The guard judges it again first.
+/// Let an action happen that waits for you, or list those that do. The guard judges it again first.
+///
+/// Where a policy asks two persons, the second has to be another user of this machine (`approvers` in the configuration).
 #[derive(Debug, Args)]
 pub(super) struct Approve {
-    /// The action, such as `a12`: `thymus explain` shows those that wait.
+    /// The action, such as `a12`; without one, all that wait are listed, with evidence, plan and undo.
     #[arg(value_name = "ACTION", value_parser = action)]
-    action: ActionId,
+    action: Option<ActionId>,
 }
 
 /// Refuse an action that waits for you.
@@ -26,7 +28,18 @@ pub(super) struct Deny {
 
 impl Approve {
     pub(super) fn run(&self, desk: &Desk) -> anyhow::Result<ExitCode> {
-        desk.give(&ControlCommand::Engine(Command::Approve { action: self.action }))
+        if let Some(action) = self.action {
+            return desk.give(&ControlCommand::Engine(Command::Approve { action }));
+        }
+        let client = desk.client();
+        let waiting: Vec<_> = client.incidents()?.into_iter().filter(|incident| incident.asked > 0).collect();
+        for incident in &waiting {
+            desk.tell(&client.incident(incident.id)?, super::explain::questions)?;
+        }
+        if waiting.is_empty() && !desk.json {
+            super::print("Nothing waits for you.\n")?;
+        }
+        Ok(ExitCode::SUCCESS)
     }
 }
 

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 
 use super::status::stage_name;
-use super::{Desk, show};
+use super::{Desk, picture, show};
 use clap::Args;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use thymus_control::view::Told;
 use thymus_engine::action::{Action, Extent, Outcome};
 use thymus_engine::event::Confidence;
 use thymus_engine::graph::Contact;
 use thymus_engine::hearsay::{Join, Login, Request, Said, Testimony};
-use thymus_engine::incident::{ActionRecord, Decision, ObjectClass, Secret};
+use thymus_engine::incident::{ActionRecord, Decision, ObjectClass, Peer, Picture, Secret};
 use thymus_engine::{HostPath, Incident, IncidentId, ProcessKey, Timestamp};
 
 /// Tell one incident: what gave it away, its root, its reach, each action with its reasons.
@@ -18,11 +19,29 @@ pub(super) struct Explain {
     /// Number of the incident.
     #[arg(value_name = "ID")]
     id: u64,
+    /// Draw it instead: at most 60 nodes, as an SVG that needs nothing else. FILE must not be there yet; - is standard
+    /// output.
+    #[arg(long, value_name = "FILE")]
+    picture: Option<PathBuf>,
+    /// List what the picture shows instead: one node a line, with what it came by.
+    #[arg(long, conflicts_with = "picture")]
+    graph: bool,
 }
 
 impl Explain {
     pub(super) fn run(&self, desk: &Desk) -> anyhow::Result<ExitCode> {
-        tell(desk, IncidentId(self.id))
+        let id = IncidentId(self.id);
+        if !self.graph && self.picture.is_none() {
+            return tell(desk, id);
+        }
+        let told = desk.client().incident(id)?;
+        let picture = Picture::of(&told.incident);
+        match &self.picture {
+            Some(file) if file.as_os_str() == "-" => super::print(&picture::svg(&told, &picture))?,
+            Some(file) => picture::save(file, &picture::svg(&told, &picture))?,
+            None => desk.tell(&picture, |picture| picture::lines(&told, picture))?,
+        }
+        Ok(ExitCode::SUCCESS)
     }
 }
 
@@ -46,6 +65,7 @@ pub(super) fn text(told: &Told) -> String {
     text += &section("What it touched", &objects(incident));
     text += &section("Whom it talked to", &contacts(incident));
     text += &section("Secrets that were read", &secrets(incident));
+    text += &section("What waits for you", &waiting(told));
     text += &section("What Thymus did", &actions(incident));
     text += &section("What cannot be undone, or needs you", &remains(incident));
     if incident.omitted > 0 {
@@ -55,6 +75,47 @@ pub(super) fn text(told: &Told) -> String {
         text += &format!("\nTo put all of it back as it was: thymus undo {}\n", incident.id);
     }
     text
+}
+
+/// An incident's questions alone, with what gave it away; nothing where there are none.
+pub(super) fn questions(told: &Told) -> String {
+    let lines = waiting(told);
+    if lines.is_empty() {
+        return String::new();
+    }
+    headline(told) + &section("What gave it away", &findings(&told.incident)) + &section("What waits for you", &lines)
+}
+
+/// Each question: what would be done, why that is the attack's, how it is taken back, until when.
+fn waiting(told: &Told) -> Vec<String> {
+    let incident = &told.incident;
+    let line = |record: &ActionRecord| {
+        let by = record.answer_by?;
+        let mut line = format!("  a{:<4} {}\n", record.id.0, show::short(&what(&record.action), 90));
+        for path in record.action.paths().take(4) {
+            let object = incident.objects.iter().find(|object| object.path == *path);
+            let why = object.map_or("", |object| object.reason.as_str());
+            line += &show::wrap(&show::plain(&format!("evidence: {path}: {why}")), 8, 100);
+        }
+        let undo = match (&record.action, record.action.reversible()) {
+            (Action::SuspendProcesses { .. }, _) => "it goes on by itself when nobody wants it stopped".to_owned(),
+            (Action::FilterTraffic { lease_ns, .. }, _) => format!("it ends by itself after {}", show::span(*lease_ns)),
+            (_, true) => format!("`thymus undo a{}` puts it back as it was", record.id),
+            (_, false) => "none; what it was is kept as evidence".to_owned(),
+        };
+        line += &show::wrap(&format!("undo: {undo}"), 8, 100);
+        for reason in record.verdict.reasons.iter().take(8) {
+            line += &show::wrap(&format!("asked because {}", show::plain(reason)), 8, 100);
+        }
+        if !record.approved_by.is_empty() {
+            let who: Vec<String> = record.approved_by.iter().map(|uid| format!("uid {uid}")).collect();
+            line += &show::wrap(&format!("approved by {}", who.join(", ")), 8, 100);
+        }
+        let left = show::span(by.since_ns(told.now));
+        line += &format!("        thymus approve a{0}, or deny a{0}; in {left} it is refused\n", record.id);
+        Some(line)
+    };
+    incident.actions.iter().filter_map(line).collect()
 }
 
 fn section(title: &str, lines: &[String]) -> String {
@@ -197,8 +258,8 @@ fn objects(incident: &Incident) -> Vec<String> {
 }
 
 fn contacts(incident: &Incident) -> Vec<String> {
-    let line = |contact: &Contact| {
-        let Contact { endpoint, inbound, connections, traffic } = contact;
+    let line = |peer: &Peer| {
+        let Contact { endpoint, inbound, connections, traffic } = &peer.contact;
         let who = match inbound {
             false => format!("port {} of {}", endpoint.port, endpoint.ip),
             true => format!("{}, which came to port {}", endpoint.ip, endpoint.port),
@@ -317,7 +378,7 @@ fn remains(incident: &Incident) -> Vec<String> {
         }
     }
     let outside = |contact: &&Contact| contact.traffic.sent > 0 && !contact.endpoint.ip.is_loopback();
-    for contact in incident.contacts.iter().filter(outside) {
+    for contact in incident.contacts.iter().map(|peer| &peer.contact).filter(outside) {
         let (sent, to) = (show::bytes(contact.traffic.sent), contact.endpoint.ip);
         lines.push(format!("  {sent} went to {to}: what has left the host cannot be taken back\n"));
     }

@@ -15,19 +15,21 @@ use thymus_engine::engine::{self, ChangeWindow};
 use thymus_engine::event::{Confidence, Endpoint, Traffic};
 use thymus_engine::golden::{self, Author, Difference, Drift, Golden, Item, Kind, Report, Section, State};
 use thymus_engine::graph::Contact;
-use thymus_engine::guard::{self, Hold, Policies, Question};
+use thymus_engine::guard::{self, Hold, Policies, Question, Storm};
 use thymus_engine::hearsay::{Heard, Join, Login, Request, Said, Testimony};
 use thymus_engine::incident::{
-    ActionRecord, Decision, FindingSummary, InvocationKind, Object, ObjectClass, Root, Secret, Subject, Verdict,
+    ActionRecord, Decision, Deed, FindingSummary, InvocationKind, Object, ObjectClass, Peer, Picture, Root, Secret,
+    Subject, Verdict,
 };
 use thymus_engine::input::Mode;
 use thymus_engine::{
     ActionId, BootId, FindingId, HostPath, Incident, IncidentId, ProcessKey, Stage, Timestamp, VersionId,
 };
 
-/// `tests/golden/NAME.txt` is what `found` must be.
+/// `tests/golden/NAME` is what `found` must be; `.txt` goes without saying.
 fn check(name: &str, found: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/{name}.txt"));
+    let name = if name.contains('.') { name.to_owned() } else { format!("{name}.txt") };
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     if std::env::var_os("UPDATE").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, found).unwrap();
@@ -55,21 +57,27 @@ fn subject(pid: u32, program: &str, command: &[&str], reason: &str) -> Subject {
         uid: 0,
         reason: reason.into(),
         alive: false,
+        by: process(pid - 1),
+        through: None,
     }
 }
 
-fn contact(ip: [u8; 4], port: u16, inbound: bool, connections: u64, traffic: Traffic) -> Contact {
-    Contact { endpoint: Endpoint { ip: ip.into(), port }, inbound, connections, traffic }
+fn contact(ip: [u8; 4], port: u16, inbound: bool, connections: u64, traffic: Traffic) -> Peer {
+    let contact = Contact { endpoint: Endpoint { ip: ip.into(), port }, inbound, connections, traffic };
+    Peer { contact, process: process(4_712) }
 }
 
 fn object(path: HostPath, class: ObjectClass, reason: &str) -> Object {
-    Object { path, class, first_version: VersionId(40), reason: reason.into() }
+    let deed = if reason.starts_with("created") { Deed::Created } else { Deed::Changed };
+    Object { path, class, first_version: VersionId(40), reason: reason.into(), by: process(4_712), deed }
 }
 
 fn record(id: u64, action: Action, decision: Decision, reason: &str, outcome: Option<Outcome>) -> ActionRecord {
     let settled = outcome.is_some().then(|| at(20 + 10 * id));
     let verdict = Verdict { decision, reasons: vec![reason.into()] };
-    ActionRecord { id: ActionId(id), action, verdict, outcome, decided: at(2 * id), settled }
+    let answer_by = (decision == Decision::Ask && settled.is_none()).then(|| at(86_400_000));
+    let approved_by = if answer_by.is_some() { vec![1_000] } else { Vec::new() };
+    ActionRecord { id: ActionId(id), action, verdict, outcome, decided: at(2 * id), settled, answer_by, approved_by }
 }
 
 /// Lines that fit, and one of which somebody chose every word.
@@ -138,6 +146,7 @@ fn healed() -> Incident {
             title: "a library was put before every program".into(),
             confidence: Confidence::High,
             paths: vec!["/etc/ld.so.preload".into(), hostile.clone()],
+            process: process(4_712),
         }],
         subjects: vec![
             subject(4_711, "/usr/sbin/sshd", &["sshd: alice [priv]"], "leads the session"),
@@ -201,7 +210,7 @@ fn healed() -> Incident {
 }
 
 fn secret(path: &str, ms: u64) -> Secret {
-    Secret { path: path.into(), process: process(311), time: at(ms) }
+    Secret { path: path.into(), process: process(4_712), time: at(ms) }
 }
 
 fn restore(path: &str) -> RestoreFile {
@@ -228,7 +237,8 @@ fn view() -> View {
         engine: engine::View {
             now: at(7_500_000),
             mode: Mode::Autonomous,
-            hold: Some(Hold { until: at(9_000_000), why: "moving\nthe rack".into(), storm: false }),
+            hold: Some(Hold { until: at(9_000_000), why: "moving\nthe rack".into() }),
+            storm: Some(Storm { since: at(7_320_000), why: "storm breaker: 17 attacks\nwithin a minute".into() }),
             change: Some(ChangeWindow { until: at(8_000_000), who: "ops".into(), why: "new web site".into() }),
             incidents: vec![healed(), unconfirmed()],
             losses: Vec::new(),
@@ -344,7 +354,7 @@ fn golden_help() {
 fn golden_status() {
     let mut quiet = view();
     quiet.engine.incidents.clear();
-    (quiet.engine.hold, quiet.engine.change) = (None, None);
+    (quiet.engine.hold, quiet.engine.change, quiet.engine.storm) = (None, None, None);
     quiet.doctor.checks.truncate(1);
     quiet.engine.mode = Mode::Observe;
     quiet.counters.clear();
@@ -364,9 +374,26 @@ fn golden_incidents() {
 #[test]
 fn golden_explain() {
     let view = view();
-    let told: Vec<String> =
+    let mut told: Vec<String> =
         view.engine.incidents.iter().map(|incident| super::explain::text(&Told::of(&view, incident))).collect();
+    told.extend(view.engine.incidents.iter().map(|incident| super::explain::questions(&Told::of(&view, incident))));
     check("explain", &told.join("\n\n"));
+}
+
+#[test]
+fn golden_picture() {
+    let view = view();
+    let told = view.engine.incidents.iter().map(|incident| Told::of(&view, incident));
+    let pages: Vec<String> = told.map(|told| super::picture::lines(&told, &Picture::of(&told.incident))).collect();
+    check("picture", &pages.join("\n"));
+}
+
+/// One can look at it: `tests/golden/picture.svg`.
+#[test]
+fn golden_picture_svg() {
+    let view = view();
+    let told = Told::of(&view, &view.engine.incidents[0]);
+    check("picture.svg", &super::picture::svg(&told, &Picture::of(&told.incident)));
 }
 
 #[test]

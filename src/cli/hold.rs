@@ -20,7 +20,10 @@ pub(super) struct Hold {
     why: String,
 }
 
-/// End a hold.
+/// End a hold; where there is none, a storm.
+///
+/// When more attacks are confirmed at once than one host can have, Thymus takes that for its own mistake and does nothing more
+/// by itself: `thymus status` says so. What came in a storm still waits after it for `thymus judge`, or an approval.
 #[derive(Debug, Args)]
 pub(super) struct Release {}
 

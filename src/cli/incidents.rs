@@ -53,8 +53,11 @@ pub(super) fn text(incidents: &[Summary]) -> String {
         text += &format!("      {}\n", rest.join(", "));
         if incident.asked > 0 {
             text += &format!(
-                "      {} for you: `thymus explain {}`\n",
+                "      {} for you{}: `thymus explain {}`\n",
                 if incident.asked == 1 { "1 action waits".into() } else { format!("{} actions wait", incident.asked) },
+                incident.answer_by.map_or(String::new(), |by| {
+                    format!(", the first for another {}", show::span(by.since_ns(incident.now)))
+                }),
                 incident.id
             );
         }

@@ -281,7 +281,8 @@ fn decides(effect: &Effect) -> bool {
         | Effect::Renew { .. }
         | Effect::Verify { .. }
         | Effect::Finding(_)
-        | Effect::Incident(_) => false,
+        | Effect::Incident(_)
+        | Effect::Storm { .. } => false,
     }
 }
 
@@ -294,7 +295,8 @@ fn is_recorded(effect: &Effect) -> bool {
         | Effect::Drop { .. }
         | Effect::Ask { .. }
         | Effect::Finding(_)
-        | Effect::Incident(_) => true,
+        | Effect::Incident(_)
+        | Effect::Storm { .. } => true,
     }
 }
 
@@ -314,6 +316,10 @@ fn line_of(now: Timestamp, effect: &Effect) -> String {
         Effect::Incident(change) => {
             let (stage, why) = (stage_name(change.stage), show::short(&change.message, 80));
             format!("incident {} {stage}: {why}", change.incident)
+        }
+        Effect::Storm { open, why } => {
+            let how = if *open { "opens" } else { "is over" };
+            format!("storm {how}: {}", show::short(why, 80))
         }
         Effect::Reflex { action, processes, .. } => {
             format!("a{action} stop {} at once", show::count(processes.len(), "process"))
@@ -388,6 +394,8 @@ pub(super) mod tests {
             never_block: Vec::new(),
             policies: guard::Policies::defaults(),
             boot_to_unix_ns: 1_795_382_000_000_000_000,
+            actions_per_minute: guard::ACTIONS_PER_MINUTE,
+            answer_ns: input::ANSWER_NS,
         };
         let activities = [
             ran(900, 1, "/usr/sbin/sshd", "ssh.service"),

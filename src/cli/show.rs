@@ -8,9 +8,7 @@ pub(crate) fn plain(text: &str) -> String {
     use std::fmt::Write;
     let mut plain = String::with_capacity(text.len());
     for character in text.chars() {
-        // Writing-direction and zero-width marks make a text look like another one.
-        let hides = matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
-        if character.is_control() || hides {
+        if character.is_control() || hides(character) {
             let mut buffer = [0; 4];
             for byte in character.encode_utf8(&mut buffer).bytes() {
                 // INVARIANT: writing to a `String` cannot fail.
@@ -23,6 +21,15 @@ pub(crate) fn plain(text: &str) -> String {
     plain
 }
 
+/// Writing-direction and zero-width marks make a text look like another one; the last two are no characters at all.
+const fn hides(character: char) -> bool {
+    matches!(
+        character,
+        '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+            | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}' | '\u{fffe}' | '\u{ffff}'
+    )
+}
+
 /// At most `width` characters of a harmless text; what is left out shows as `…`.
 pub(crate) fn short(text: &str, width: usize) -> String {
     let plain = plain(text);
@@ -30,6 +37,17 @@ pub(crate) fn short(text: &str, width: usize) -> String {
         return plain;
     }
     plain.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// At most `width` characters of a harmless text, cut in the middle: how a path begins and ends says most.
+pub(crate) fn middle(plain: &str, width: usize) -> String {
+    let count = plain.chars().count();
+    if count <= width {
+        return plain.to_owned();
+    }
+    let tail = width * 3 / 5;
+    let head = width.saturating_sub(tail + 1);
+    plain.chars().take(head).chain(['…']).chain(plain.chars().skip(count - tail)).collect()
 }
 
 /// Days, and the time of that day, of a Unix time. Source: H. Hinnant, "chrono-compatible low-level date algorithms".

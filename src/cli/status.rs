@@ -8,7 +8,8 @@ use thymus_engine::input::Mode;
 
 /// Say how this host is, in a few lines.
 ///
-/// Exits with 1 when an incident is not healed, an action waits for a person, or something of the agent is broken.
+/// Exits with 1 when an incident is not healed, an action waits for a person, the storm breaker is open, or
+/// something of the agent is broken.
 #[derive(Debug, Args)]
 pub(super) struct Status {}
 
@@ -17,7 +18,7 @@ impl Status {
         let status = desk.client().status()?;
         desk.tell(&status, text)?;
         let ill = status.incidents.keys().any(|stage| *stage != thymus_engine::Stage::Healed);
-        Ok(super::exit(!ill && status.asked == 0 && status.health != Health::Broken))
+        Ok(super::exit(!ill && status.asked == 0 && status.storm.is_none() && status.health != Health::Broken))
     }
 }
 
@@ -46,11 +47,20 @@ pub(super) fn text(status: &view::Status) -> String {
     };
     text += &window("on hold", &status.hold);
     text += &window("change", &status.change);
+    if let Some(storm) = &status.storm {
+        let since = show::span(status.now.since_ns(storm.since));
+        text += &format!(
+            "  storm      for {since} nothing is done by itself: {}\n             `thymus release` ends that; `thymus judge` says what is an attack\n",
+            show::plain(&storm.why)
+        );
+    }
     let stages: Vec<String> = status.incidents.iter().map(|(stage, n)| format!("{n} {}", stage_name(*stage))).collect();
     text += &format!("  incidents  {}\n", if stages.is_empty() { "none".into() } else { stages.join(", ") });
     if status.asked > 0 {
         let n = usize::try_from(status.asked).unwrap_or(usize::MAX);
-        text += &format!("  waiting    {} for you: `thymus incidents`\n", show::count(n, "action"));
+        let left = status.answer_by.map(|by| show::span(by.since_ns(status.now)));
+        let left = left.map_or(String::new(), |left| format!(", the first for another {left}"));
+        text += &format!("  waiting    {} for you{left}: `thymus approve`\n", show::count(n, "action"));
     }
     let counter = |name: &str| status.counters.get(name).copied().unwrap_or(0);
     text += &format!("  events     {} seen, {} lost\n", counter("events"), counter("events_lost"));

@@ -48,6 +48,8 @@ number!(QuotaMb, 64..=1_048_576, "megabytes", 4_096);
 number!(FileMb, 1..=65_536, "megabytes", 64);
 number!(FreeMb, 1..=65_536, "megabytes", 64);
 number!(LookSeconds, 10..=86_400, "seconds", 60);
+number!(ActionsPerMinute, 16..=1_024, "actions", 128);
+number!(AnswerMinutes, 1..=43_200, "minutes", 1_440);
 number!(RetentionHours, 1..=8_760, "hours", 72);
 
 macro_rules! text {

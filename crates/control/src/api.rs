@@ -52,6 +52,13 @@ pub struct Answer {
     pub lines: Vec<String>,
 }
 
+impl ControlCommand {
+    /// Those who are named as approvers, and not root, may say no more than this.
+    pub(crate) const fn is_an_answer(&self) -> bool {
+        matches!(self, Self::Engine(Command::Approve { .. } | Command::Deny { .. } | Command::Answer { .. }))
+    }
+}
+
 impl Answer {
     #[must_use]
     pub fn done(line: impl Into<String>) -> Self {
@@ -68,13 +75,15 @@ impl Answer {
 #[derive(Debug)]
 pub struct Request {
     pub command: ControlCommand,
+    /// The user who gave it, as the kernel told when the connection was made (`SO_PEERCRED`).
+    pub uid: u32,
     reply: tokio::sync::oneshot::Sender<Answer>,
 }
 
 impl Request {
-    pub(crate) fn new(command: ControlCommand) -> (Self, tokio::sync::oneshot::Receiver<Answer>) {
+    pub(crate) fn new(command: ControlCommand, uid: u32) -> (Self, tokio::sync::oneshot::Receiver<Answer>) {
         let (reply, answer) = tokio::sync::oneshot::channel();
-        (Self { command, reply }, answer)
+        (Self { command, uid, reply }, answer)
     }
 
     /// Never blocks. Whoever asked may have gone: then nobody reads the answer.

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The API: HTTP/1.1 on a Unix socket that only root can open, in one thread with a runtime of its own.
+//! The API: HTTP/1.1 on a Unix socket for root, in one thread with a runtime of its own. Who is named as an approver may
+//! read, and answer questions.
 //!
 //! Input: requests of local clients. Output: the published [`View`](crate::View), and [`Request`]s for the agent.
 //! INVARIANT: nothing here waits for the agent's hot thread except the one client that gave a command.
@@ -7,10 +8,12 @@
 use crate::api::{Answer, COMMAND_SECONDS_MAX, ControlCommand, REQUEST_BYTES_MAX, Refusal, Request, UndoTarget};
 use crate::view::Published;
 use axum::Router;
-use axum::extract::{DefaultBodyLimit, Json, Path as UrlPath, State};
+use axum::extract::connect_info::Connected;
+use axum::extract::{ConnectInfo, DefaultBodyLimit, Json, Path as UrlPath, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use axum::serve::IncomingStream;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -20,6 +23,7 @@ use std::sync::mpsc::{SyncSender, TrySendError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 use thymus_engine::IncidentId;
+use thymus_engine::incident::Picture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
@@ -61,16 +65,23 @@ pub struct Server {
 
 impl Server {
     /// Returns when the socket accepts connections. `commands` is read by the agent; when it is full, commands are refused.
-    pub fn start(socket: &Path, published: Published, commands: SyncSender<Request>) -> Result<Self, Error> {
-        let listener = listen(socket)?;
+    /// `approvers`: users besides root who may read, and answer questions.
+    pub fn start(
+        socket: &Path,
+        published: Published,
+        commands: SyncSender<Request>,
+        approvers: Vec<u32>,
+    ) -> Result<Self, Error> {
+        let listener = listen(socket, !approvers.is_empty())?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Error::Thread)?;
         let (stop, stopped) = oneshot::channel();
         let routes = routes(Desk { published, commands });
         let at = socket.to_owned();
         let run = move || {
             runtime.block_on(async move {
-                match RootOnly::new(listener) {
+                match Known::new(listener, approvers) {
                     Ok(listener) => {
+                        let routes = routes.into_make_service_with_connect_info::<Peer>();
                         let serve = axum::serve(listener, routes);
                         tokio::select! {
                             ended = std::future::IntoFuture::into_future(serve) => {
@@ -104,12 +115,16 @@ impl Drop for Server {
 }
 
 /// A socket that only its owner can open, from its first instant: it is made under a name in a directory of its own
-/// (mode 0700) and moved to its place.
-fn listen(socket: &Path) -> Result<std::os::unix::net::UnixListener, Error> {
+/// (mode 0700) and moved to its place. With `others`, everybody can, and the kernel's word on who it is decides.
+fn listen(socket: &Path, others: bool) -> Result<std::os::unix::net::UnixListener, Error> {
     use std::os::unix::fs::{DirBuilderExt, FileTypeExt};
     let directory = socket.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let failed = |source| Error::Directory { path: directory.to_owned(), source };
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(failed)?;
+    let mode = if others { 0o711 } else { 0o700 };
+    std::fs::DirBuilder::new().recursive(true).mode(mode).create(directory).map_err(failed)?;
+    if others && std::fs::metadata(directory).is_ok_and(|found| found.mode() & 0o001 == 0) {
+        tracing::warn!(directory = %directory.display(), "approvers cannot reach the socket: chmod o+x the directory");
+    }
     if let Ok(found) = std::fs::symlink_metadata(socket) {
         if !found.file_type().is_socket() {
             return Err(Error::NotASocket { path: socket.to_owned() });
@@ -124,7 +139,8 @@ fn listen(socket: &Path) -> Result<std::os::unix::net::UnixListener, Error> {
     std::fs::DirBuilder::new().mode(0o700).create(&nursery).map_err(failed)?;
     let born = nursery.join("s");
     let listener = std::os::unix::net::UnixListener::bind(&born).and_then(|listener| {
-        std::fs::set_permissions(&born, std::fs::Permissions::from_mode(0o600))?;
+        let mode = if others { 0o666 } else { 0o600 };
+        std::fs::set_permissions(&born, std::fs::Permissions::from_mode(mode))?;
         listener.set_nonblocking(true)?;
         std::fs::rename(&born, socket)?;
         Ok(listener)
@@ -133,25 +149,46 @@ fn listen(socket: &Path) -> Result<std::os::unix::net::UnixListener, Error> {
     listener.map_err(failed)
 }
 
-/// Hands on connections of root and of the agent's own user; drops all others before a byte is read.
-struct RootOnly {
+/// Who is at the other end, as the kernel tells.
+#[derive(Clone, Copy, Debug)]
+struct Peer {
+    uid: u32,
+    /// An approver, who is neither root nor the agent's own user.
+    approver: bool,
+}
+
+impl Connected<IncomingStream<'_, Known>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Known>) -> Self {
+        stream.io().peer
+    }
+}
+
+/// Hands on connections of root, of the agent's own user and of approvers; drops all others before a byte is read.
+struct Known {
     listener: UnixListener,
     owner: u32,
+    approvers: Vec<u32>,
     places: Arc<Semaphore>,
 }
 
-impl RootOnly {
-    fn new(listener: std::os::unix::net::UnixListener) -> io::Result<Self> {
+impl Known {
+    fn new(listener: std::os::unix::net::UnixListener, approvers: Vec<u32>) -> io::Result<Self> {
         let owner = std::fs::metadata("/proc/self")?.uid();
         Ok(Self {
             listener: UnixListener::from_std(listener)?,
             owner,
+            approvers,
             places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
         })
     }
+
+    fn know(&self, uid: u32) -> Option<Peer> {
+        let approver = uid != 0 && uid != self.owner;
+        (!approver || self.approvers.contains(&uid)).then_some(Peer { uid, approver })
+    }
 }
 
-impl axum::serve::Listener for RootOnly {
+impl axum::serve::Listener for Known {
     type Io = Connection;
     type Addr = tokio::net::unix::SocketAddr;
 
@@ -161,11 +198,15 @@ impl axum::serve::Listener for RootOnly {
             let Ok(place) = Arc::clone(&self.places).acquire_owned().await else { continue };
             match self.listener.accept().await {
                 Ok((stream, address)) => match stream.peer_cred() {
-                    Ok(peer) if peer.uid() == 0 || peer.uid() == self.owner => {
-                        let deadline = tokio::time::sleep(Duration::from_secs(CONNECTION_SECONDS_MAX));
-                        return (Connection { stream, deadline: Box::pin(deadline), _place: place }, address);
-                    }
-                    Ok(peer) => tracing::warn!(uid = peer.uid(), "refused a client that is not root"),
+                    Ok(found) => match self.know(found.uid()) {
+                        Some(peer) => {
+                            let deadline = tokio::time::sleep(Duration::from_secs(CONNECTION_SECONDS_MAX));
+                            return (Connection { stream, peer, deadline: Box::pin(deadline), _place: place }, address);
+                        }
+                        None => {
+                            tracing::warn!(uid = found.uid(), "refused a client that is neither root nor an approver")
+                        }
+                    },
                     Err(error) => tracing::warn!(%error, "refused a client whose user the kernel does not tell"),
                 },
                 // Out of descriptors or memory: wait a little, others give theirs back.
@@ -185,6 +226,7 @@ impl axum::serve::Listener for RootOnly {
 /// A client's connection: holds one of the places, and ends at its deadline.
 struct Connection {
     stream: UnixStream,
+    peer: Peer,
     deadline: Pin<Box<tokio::time::Sleep>>,
     _place: OwnedSemaphorePermit,
 }
@@ -233,6 +275,7 @@ fn routes(desk: Desk) -> Router {
         )
         .route("/v1/incidents", get(async |State(desk): State<Desk>| Json(desk.published.read().summaries())))
         .route("/v1/incidents/{id}", get(incident))
+        .route("/v1/incidents/{id}/picture", get(picture))
         .route("/v1/commands", post(command))
         .route("/v1/undo", post(undo))
         .fallback(async || refuse(StatusCode::NOT_FOUND, "no such page; the API's pages are listed in docs/api.md"))
@@ -244,21 +287,43 @@ async fn incident(State(desk): State<Desk>, UrlPath(id): UrlPath<u64>) -> Respon
     let view = desk.published.read();
     match view.incident(IncidentId(id)) {
         Some(incident) => Json(crate::view::Told::of(&view, incident)).into_response(),
-        None => refuse(StatusCode::NOT_FOUND, format!("there is no incident {id}; `thymus incidents` lists them")),
+        None => unknown(id),
     }
 }
 
-async fn command(State(desk): State<Desk>, Json(command): Json<ControlCommand>) -> Response {
-    give(&desk, command).await
+async fn picture(State(desk): State<Desk>, UrlPath(id): UrlPath<u64>) -> Response {
+    match desk.published.read().incident(IncidentId(id)) {
+        Some(incident) => Json(Picture::of(incident)).into_response(),
+        None => unknown(id),
+    }
 }
 
-async fn undo(State(desk): State<Desk>, Json(target): Json<UndoTarget>) -> Response {
-    give(&desk, ControlCommand::Undo(target)).await
+fn unknown(id: u64) -> Response {
+    refuse(StatusCode::NOT_FOUND, format!("there is no incident {id}; `thymus incidents` lists them"))
+}
+
+async fn command(
+    State(desk): State<Desk>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Json(command): Json<ControlCommand>,
+) -> Response {
+    give(&desk, peer, command).await
+}
+
+async fn undo(
+    State(desk): State<Desk>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
+    Json(target): Json<UndoTarget>,
+) -> Response {
+    give(&desk, peer, ControlCommand::Undo(target)).await
 }
 
 /// Puts a command in the agent's queue and waits for its answer, at most [`COMMAND_SECONDS_MAX`].
-async fn give(desk: &Desk, command: ControlCommand) -> Response {
-    let (request, answer) = Request::new(command);
+async fn give(desk: &Desk, peer: Peer, command: ControlCommand) -> Response {
+    if peer.approver && !command.is_an_answer() {
+        return refuse(StatusCode::FORBIDDEN, "an approver may read, approve and deny; the rest is for root");
+    }
+    let (request, answer) = Request::new(command, peer.uid);
     match desk.commands.try_send(request) {
         Ok(()) => {}
         Err(TrySendError::Full(_)) => {

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use thymus_engine::guard::Storm;
 use thymus_engine::input::Mode;
 use thymus_engine::{Incident, IncidentId, Stage, Timestamp, engine};
 
@@ -110,10 +111,16 @@ pub struct Status {
     pub boot_to_unix_ns: u64,
     pub hold: Option<Window>,
     pub change: Option<Window>,
+    /// The storm breaker is open: nothing is done by itself, and why.
+    #[serde(default)]
+    pub storm: Option<Storm>,
     /// How many incidents are at each stage, in the order of [`Stage`].
     pub incidents: BTreeMap<Stage, u64>,
     /// Actions that wait for a person.
     pub asked: u64,
+    /// Until when the first of them waits.
+    #[serde(default)]
+    pub answer_by: Option<Timestamp>,
     pub counters: BTreeMap<String, u64>,
     /// The worst of the doctor's checks.
     pub health: Health,
@@ -136,6 +143,11 @@ pub struct Summary {
     pub actions: usize,
     /// Actions that wait for a person.
     pub asked: usize,
+    /// Until when the first of them waits, and the time now.
+    #[serde(default)]
+    pub answer_by: Option<Timestamp>,
+    #[serde(default)]
+    pub now: Timestamp,
 }
 
 impl View {
@@ -146,7 +158,7 @@ impl View {
 
     #[must_use]
     pub fn summaries(&self) -> Vec<Summary> {
-        self.engine.incidents.iter().map(|incident| Summary::of(incident, self.boot_to_unix_ns)).collect()
+        self.engine.incidents.iter().map(|incident| Summary::of(self, incident)).collect()
     }
 
     #[must_use]
@@ -164,7 +176,9 @@ impl View {
             boot_to_unix_ns: self.boot_to_unix_ns,
             hold: self.engine.hold.as_ref().map(|hold| Window::of(hold.until, "", &hold.why)),
             change: self.engine.change.as_ref().map(|change| Window::of(change.until, &change.who, &change.why)),
+            storm: self.engine.storm.clone(),
             incidents,
+            answer_by: self.engine.incidents.iter().filter_map(answer_by).min(),
             asked: self.engine.incidents.iter().map(|incident| asked(incident) as u64).sum(),
             counters: self.engine.counters.clone().into_iter().chain(self.counters.clone()).collect(),
             health: self.doctor.checks.iter().map(|check| check.state).max().unwrap_or(Health::Good),
@@ -173,7 +187,7 @@ impl View {
 }
 
 impl Summary {
-    fn of(incident: &Incident, boot_to_unix_ns: u64) -> Self {
+    fn of(view: &View, incident: &Incident) -> Self {
         let root = incident.roots.first().map(|root| root.title.clone());
         let finding = || incident.findings.first().map(|finding| finding.title.clone());
         Self {
@@ -183,12 +197,14 @@ impl Summary {
             confirmed: incident.confirmed,
             opened: incident.opened,
             healed: incident.healed,
-            boot_to_unix_ns,
+            boot_to_unix_ns: view.boot_to_unix_ns,
             title: root.or_else(finding).unwrap_or_default(),
             findings: incident.findings.len(),
             objects: incident.objects.len(),
             actions: incident.actions.len(),
             asked: asked(incident),
+            answer_by: answer_by(incident),
+            now: view.engine.now,
         }
     }
 }
@@ -215,6 +231,12 @@ pub fn asked(incident: &Incident) -> usize {
         action.verdict.decision == thymus_engine::incident::Decision::Ask && action.outcome.is_none()
     };
     incident.actions.iter().filter(waits).count()
+}
+
+/// Until when the first of an incident's questions waits for an answer.
+#[must_use]
+pub fn answer_by(incident: &Incident) -> Option<Timestamp> {
+    incident.actions.iter().filter_map(|action| action.answer_by).min()
 }
 
 /// The newest [`View`], for any number of readers. Cloning shares it.

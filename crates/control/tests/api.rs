@@ -47,6 +47,7 @@ fn view(incidents: Vec<Incident>) -> View {
             mode: Mode::Guarded,
             hold: None,
             change: None,
+            storm: None,
             incidents,
             losses: Vec::new(),
             counters: BTreeMap::from([("events".into(), 7)]),
@@ -71,7 +72,7 @@ fn agent(queue: usize) -> Agent {
     let socket = place.path().join("run/api.sock");
     let published = Published::new(view(vec![incident(1)]));
     let (sender, commands) = sync_channel(queue);
-    let server = Server::start(&socket, published.clone(), sender).unwrap();
+    let server = Server::start(&socket, published.clone(), sender, Vec::new()).unwrap();
     Agent { client: Client::new(&socket), _place: place, published, commands, socket, server }
 }
 
@@ -83,6 +84,8 @@ fn a_reader_sees_what_was_published_last() {
     let listed: Vec<_> = agent.client.incidents().unwrap().into_iter().map(|incident| incident.id.0).collect();
     assert_eq!(listed, [1, 2]);
     assert_eq!(agent.client.incident(IncidentId(2)).unwrap().incident, incident(2));
+    let picture = raw(&agent, b"GET /v1/incidents/2/picture HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    assert!(picture.starts_with("HTTP/1.1 200") && picture.contains("where it began is not known"), "{picture}");
     let counters = agent.client.status().unwrap().counters;
     assert_eq!((counters["events"], counters["events_lost"]), (7, 2));
 }
@@ -150,11 +153,11 @@ fn only_the_owner_can_open_the_socket_and_it_goes_away_with_the_server() {
 fn a_second_agent_does_not_take_the_socket_and_a_dead_one_is_replaced() {
     let agent = agent(1);
     let (sender, _commands) = sync_channel(1);
-    let error = Server::start(&agent.socket, agent.published.clone(), sender.clone()).unwrap_err();
+    let error = Server::start(&agent.socket, agent.published.clone(), sender.clone(), Vec::new()).unwrap_err();
     assert!(error.to_string().starts_with("another agent answers at"), "{error}");
     drop(agent.server);
     drop(std::os::unix::net::UnixListener::bind(&agent.socket).unwrap()); // what a killed agent leaves
-    let _server = Server::start(&agent.socket, agent.published.clone(), sender).unwrap();
+    let _server = Server::start(&agent.socket, agent.published.clone(), sender, Vec::new()).unwrap();
     assert_eq!(agent.client.status().unwrap().version, "0.1.0");
 }
 
@@ -164,7 +167,7 @@ fn a_file_in_the_sockets_place_is_never_removed() {
     let path = place.path().join("precious");
     std::fs::write(&path, "kept").unwrap();
     let (sender, _commands) = sync_channel(1);
-    let error = Server::start(&path, Published::new(view(Vec::new())), sender).unwrap_err();
+    let error = Server::start(&path, Published::new(view(Vec::new())), sender, Vec::new()).unwrap_err();
     assert!(error.to_string().contains("is not a socket"), "{error}");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), "kept");
 }
@@ -192,4 +195,59 @@ fn garbage_and_bodies_that_are_too_large_are_refused_and_the_api_lives_on() {
     let answer = raw(&agent, format!("{head}content-length: {}\r\n\r\n{deep}", deep.len()).as_bytes());
     assert!(answer.starts_with("HTTP/1.1 4"), "{answer}");
     assert_eq!(agent.client.status().unwrap().version, "0.1.0");
+}
+
+/// What [`as_user`] is told: where the socket is.
+const SOCKET_OF_THE_OTHER: &str = "THYMUS_TEST_SOCKET";
+
+/// Run by `an_approver_reads_and_answers_and_nothing_else` as another user; by itself it does nothing.
+#[test]
+fn as_user() {
+    let Some(socket) = std::env::var_os(SOCKET_OF_THE_OTHER) else { return };
+    let client = Client::new(std::path::Path::new(&socket));
+    let said =
+        |answer: Result<Answer, Error>| answer.map_or_else(|error| error.to_string(), |answer| answer.lines.join(""));
+    let approve = ControlCommand::Engine(Command::Approve { action: ActionId(12) });
+    // Whoever one says that one is: the kernel's word counts.
+    let forged = ControlCommand::Engine(Command::Answer { action: ActionId(12), approved: true, uid: 0 });
+    println!("incidents: {}", client.incidents().map_or(0, |incidents| incidents.len()));
+    for command in [approve, forged, ControlCommand::Engine(Command::Release), ControlCommand::Shutdown] {
+        println!("said: {}", said(client.command(&command)));
+    }
+    println!("said: {}", said(client.undo(UndoTarget::Action(ActionId(12)))));
+}
+
+#[test]
+fn an_approver_reads_and_answers_and_nothing_else() {
+    use std::os::unix::process::CommandExt;
+    let place = tempfile::Builder::new().prefix("thymus-api-").tempdir().unwrap();
+    std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o711)).unwrap();
+    let program = place.path().join("client");
+    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let socket = place.path().join("run/api.sock");
+    let (sender, commands) = sync_channel::<Request>(4);
+    let _server = Server::start(&socket, Published::new(view(vec![incident(1)])), sender, vec![54_321]).unwrap();
+    std::thread::spawn(move || {
+        while let Ok(request) = commands.recv() {
+            let answer = Answer::done(format!("from {}", request.uid));
+            request.answer(answer);
+        }
+    });
+    let run = |uid| {
+        let mut client = std::process::Command::new(&program);
+        client.uid(uid).gid(uid).env(SOCKET_OF_THE_OTHER, &socket);
+        let told = client.args(["--exact", "as_user", "--nocapture"]).output().unwrap();
+        let told = String::from_utf8(told.stdout).unwrap();
+        let mine = |line: &&str| line.starts_with("incidents: ") || line.starts_with("said: ");
+        told.lines().filter(mine).map(ToOwned::to_owned).collect::<Vec<String>>()
+    };
+    let refused = "said: an approver may read, approve and deny; the rest is for root";
+    assert_eq!(
+        run(54_321),
+        ["incidents: 1", "said: from 54321", "said: from 54321", refused, refused, refused],
+        "one who was named"
+    );
+    let stranger = run(54_322);
+    assert!(stranger.len() == 6 && stranger[0] == "incidents: 0", "{stranger:?}");
+    assert!(stranger.iter().all(|line| !line.contains("from 54322")), "{stranger:?}");
 }

@@ -26,6 +26,8 @@ pub(crate) struct Intruder {
     token: String,
     /// Secrets that were read for certain.
     pub(crate) secrets: Vec<String>,
+    /// Steps that were taken to their end: techniques, and what each was to change.
+    pub(crate) taken: Vec<Step>,
     /// When the first step as root was taken, boot clock, nanoseconds.
     began: u64,
 }
@@ -94,6 +96,7 @@ impl Intruder {
         self.began = boot_clock_ns();
         for step in &plan.attack_root {
             take(session, step, cast, turn, &token, &mut self.truth)?;
+            self.taken.push(step.clone());
         }
         Ok(())
     }

@@ -45,6 +45,12 @@ impl Truth {
         let changed = self.now.iter().filter(|(path, now)| self.was.get(*path).is_none_or(|was| was != *now));
         changed.map(|(path, _)| path.clone()).collect()
     }
+
+    /// The attack was stopped while it was at it: whether it had changed anything by then, its record does not say.
+    #[must_use]
+    pub fn is_open(&self, path: &HostPath) -> bool {
+        self.was.contains_key(path) && !self.now.contains_key(path)
+    }
 }
 
 /// One halted twin: what its disk holds, and where it is mounted.

@@ -173,6 +173,7 @@ pub(crate) fn play(place: Place<'_>, cast: Cast<'_>) -> Result<Played> {
     }
     if agent.is_some() {
         played.harmed.extend(not_listed(&intruder.secrets, &played.incidents));
+        played.harmed.extend(not_named(&intruder, cast, &played.incidents));
     }
     if let (Some(outside), Some(knocks)) = (&outside, &cast.plan.knocks) {
         played.harmed.extend(still_lets_in(twin, cast, outside, knocks, &played.incidents)?);
@@ -196,6 +197,24 @@ fn not_listed(read: &[String], incidents: &[Incident]) -> Vec<(String, String)> 
         confirmed.flat_map(|incident| &incident.secrets).map(|secret| secret.path.to_string()).collect();
     let missing = read.iter().filter(|path| !listed.contains(*path));
     missing.map(|path| ("a secret that was read".to_owned(), format!("{path} is not listed"))).collect()
+}
+
+/// Steps that were taken to their end and that the agent has no word for, or that changed nothing: then the drill shows nothing.
+fn not_named(intruder: &Intruder, cast: Cast<'_>, incidents: &[Incident]) -> Vec<(String, String)> {
+    let findings = incidents.iter().filter(|incident| incident.confirmed).flat_map(|incident| &incident.findings);
+    let found: BTreeSet<&str> = findings.map(|finding| finding.technique.as_str()).collect();
+    let tampered = intruder.truth.tampered();
+    let mut wrong = Vec::new();
+    for step in intruder.taken.iter().filter(|_| !cast.plan.named.is_empty()) {
+        let technique = step.technique.unwrap_or_default();
+        if cast.plan.named.contains(&technique) && !found.contains(technique) {
+            wrong.push((step.title.clone(), format!("{technique} is not among what was found")));
+        }
+        for path in step.paths.iter().filter(|path| !tampered.contains(&HostPath::from(path.as_str()))) {
+            wrong.push((step.title.clone(), format!("{path} was not changed by it")));
+        }
+    }
+    wrong
 }
 
 /// Addresses that the agent says it blocked.

@@ -61,8 +61,11 @@ pub struct Report {
     pub time_to_heal_ms: Option<u64>,
     /// Place of the true root among the incident's hypotheses, 1 = first.
     pub root_rank: Option<usize>,
-    /// Of the objects that the agent named, how many the attack touched. 0.0..=1.0, `None` when it named none.
+    /// Of the objects that the agent named, how many the attack touched. 0.0..=1.0, `None` when it named none. Left out is
+    /// what the attack was at when it was stopped: its record does not say whether it had changed that by then.
     pub reach_precision: Option<f64>,
+    /// Those it named besides, by path.
+    pub reach_beyond: Vec<HostPath>,
     /// Of the objects that the attack touched, how many the agent named. 0.0..=1.0, `None` when it touched none.
     pub reach_recall: Option<f64>,
     /// What the attack set out to touch.

@@ -211,8 +211,9 @@ fn report(
     let all_findings = || played.incidents.iter().flat_map(|incident| &incident.findings);
     let record = plan.record.as_deref().map(HostPath::from);
     let named = confirmed.iter().flat_map(|incident| named_by(incident));
-    let named: BTreeSet<&HostPath> = named.filter(|path| Some(*path) != record.as_ref()).collect();
-    let hit = named.iter().filter(|path| tampered.contains(**path)).count();
+    let named: BTreeSet<&HostPath> =
+        named.filter(|path| Some(*path) != record.as_ref() && !truth.is_open(path)).collect();
+    let (hit, beyond): (Vec<&HostPath>, Vec<&HostPath>) = named.iter().partition(|path| tampered.contains(**path));
     let first = all_findings().map(|finding| finding.time.0).filter(|time| *time >= played.began_ns).min();
     let ms = |from: u64, to: u64| to.saturating_sub(from) / 1_000_000;
     let contained = main.and_then(|incident| incident.contained);
@@ -264,8 +265,9 @@ fn report(
             .zip(main.and_then(|incident| incident.healed))
             .map(|(contained, healed)| ms(contained.0, healed.0)),
         root_rank,
-        reach_precision: ratio(hit, named.len()),
-        reach_recall: ratio(hit, tampered.len()),
+        reach_precision: ratio(hit.len(), named.len()),
+        reach_beyond: beyond.into_iter().cloned().collect(),
+        reach_recall: ratio(hit.len(), tampered.len()),
         objects_in_scope: in_scope.len()
             + plan.crowd.as_ref().filter(|_| !scenario.benign).map_or(0, |crowd| crowd.files as usize),
         objects_tampered_at_containment: contained.map(|contained| {

@@ -6,6 +6,7 @@ pub mod benign;
 pub mod brute_force;
 pub mod crash_loop;
 pub mod deleted_binary;
+pub mod evasion;
 pub mod expired_certificate;
 pub mod firewall_emptied;
 pub mod full_disk;
@@ -86,6 +87,8 @@ pub struct Plan {
     /// Steps as alice, then steps as root.
     pub attack_user: Vec<Step>,
     pub attack_root: Vec<Step>,
+    /// Techniques that the agent must name once a step with one of them is done.
+    pub named: Vec<&'static str>,
     /// Changed by both sides: their steps take turns (two people's editors would, too).
     pub shared: Vec<String>,
     /// Units that must be active at the end.
@@ -158,7 +161,7 @@ impl std::fmt::Debug for Scenario {
 }
 
 /// Every drill there is.
-pub const SCENARIOS: [Scenario; 20] = [
+pub const SCENARIOS: [Scenario; 26] = [
     persistence::SCENARIO,
     stolen_key::SCENARIO,
     brute_force::SCENARIO,
@@ -170,6 +173,12 @@ pub const SCENARIOS: [Scenario; 20] = [
     ransomware::SERVICE,
     ransomware::BULK,
     ransomware::WIPER,
+    evasion::URING,
+    evasion::MAPPED,
+    evasion::NAMELESS,
+    evasion::BOUND,
+    evasion::DETACHED,
+    evasion::DISGUISED,
     benign::SCENARIO,
     crash_loop::SCENARIO,
     wedged_service::SCENARIO,

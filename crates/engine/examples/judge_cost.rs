@@ -49,8 +49,9 @@ fn main() {
             authorised_change: false,
             predicted: 1,
             hold: None,
+            restraint: None,
             attempts: Attempts::default(),
-            approved: false,
+            approvals: 0,
             facts: Some(&facts),
             never_touch: &[],
             never_touch_paths: &[],
@@ -78,6 +79,8 @@ fn look() {
         never_block: Vec::new(),
         policies: Vec::new(),
         boot_to_unix_ns: 0,
+        actions_per_minute: thymus_engine::guard::ACTIONS_PER_MINUTE,
+        answer_ns: thymus_engine::input::ANSWER_NS,
     };
     let context = Context { configuration: &configuration, change_window: false };
     let event = Event {

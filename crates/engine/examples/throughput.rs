@@ -128,6 +128,8 @@ fn configuration() -> Configuration {
         never_block: Vec::new(),
         policies: Policies::defaults(),
         boot_to_unix_ns: 0,
+        actions_per_minute: thymus_engine::guard::ACTIONS_PER_MINUTE,
+        answer_ns: thymus_engine::input::ANSWER_NS,
     }
 }
 

@@ -16,11 +16,11 @@ mod tests;
 use crate::action::{Action, Expected, Facts, Merge, Outcome, RestoreFile};
 use crate::decide::{Desk, JUDGEMENT_UNITS, Progressing, Step};
 use crate::event::{Confidence, Finding, IncidentFinding};
-use crate::guard::{Attempts, Request};
+use crate::guard::{self, Attempts, Request};
 use crate::health::{Health, WATCHES_MAX};
 use crate::id::{ActionId, EventId, FindingId, IncidentId, ProcessKey, Timestamp, VersionId};
 use crate::incident::{
-    Decision, FindingSummary, Incident, InvocationKind, Milestone, Object, ObjectClass, Root, Stage, Verdict,
+    Decision, Deed, FindingSummary, Incident, InvocationKind, Milestone, Object, ObjectClass, Root, Stage, Verdict,
 };
 use crate::input::{Check, Effect, Mode, Proof};
 use crate::path::HostPath;
@@ -212,6 +212,24 @@ impl Ward {
             ailment.reconsider();
         }
     }
+
+    /// The next minute began: what waited for that is judged again.
+    pub(crate) fn reconsider_short(&mut self, incident: IncidentId) {
+        let short = |ailment: &&mut Ailment| {
+            let step = ailment.current.and_then(|id| ailment.steps.get(&id));
+            step.is_some_and(|step| guard::is_short(&step.verdict))
+        };
+        if let Some(ailment) = self.ailments.get_mut(&incident).filter(short) {
+            ailment.reconsider();
+        }
+    }
+
+    /// Questions that nobody answered in time.
+    pub(crate) fn lapse(&mut self, desk: &mut Desk<'_>) {
+        for ailment in self.ailments.values_mut() {
+            ailment.lapse(desk);
+        }
+    }
 }
 
 /// Numbers that all incidents share.
@@ -360,13 +378,21 @@ impl Ailment {
             title: words.to_owned(),
             confidence: Confidence::High,
             paths,
+            process,
         });
         desk.out.push(Effect::Finding(finding));
     }
 
     fn touch(&mut self, path: &HostPath, version: VersionId, reason: String) {
         if self.objects.len() < TOLD_MAX || self.objects.contains_key(path) {
-            let object = Object { path: path.clone(), class: ObjectClass::Broken, first_version: version, reason };
+            let object = Object {
+                path: path.clone(),
+                class: ObjectClass::Broken,
+                first_version: version,
+                reason,
+                by: ProcessKey::default(),
+                deed: Deed::Changed,
+            };
             self.objects.entry(path.clone()).or_insert(object);
         }
     }
@@ -492,6 +518,7 @@ impl Ailment {
     fn judge(&self, desk: &mut Desk<'_>, (id, step): (ActionId, &Step), facts: Option<&Facts>) -> Verdict {
         let attempts = self.attempts(&step.action);
         let authorised_change = cure::takes_back_an_authorised_change(desk, &step.action);
+        let restraint = desk.restraint(self.id, &step.action);
         let request = Request {
             now: desk.now,
             action: &step.action,
@@ -503,8 +530,9 @@ impl Ailment {
             authorised_change,
             predicted: step.action.target_count(),
             hold: desk.hold,
+            restraint: restraint.as_deref(),
             attempts,
-            approved: step.approved,
+            approvals: step.approvals.len(),
             facts,
             never_touch: &desk.configuration.never_touch,
             never_touch_paths: &desk.configuration.never_touch_paths,
@@ -560,7 +588,9 @@ impl Ailment {
     fn decided(&mut self, desk: &mut Desk<'_>, id: ActionId, state: Progressing, verdict: Verdict) {
         let reasons = verdict.reasons.join("; ");
         let Some(step) = self.steps.get_mut(&id) else { return };
+        let before = step.state;
         (step.state, step.verdict, step.decided) = (state, verdict, desk.now);
+        step.note_question(before);
         let what = cure::in_words(&step.action);
         match state {
             Progressing::Asked => {
@@ -619,7 +649,7 @@ impl Ailment {
         }
         let state = match verdict.decision {
             Decision::Permit => {
-                desk.out.push(Effect::Commit { action: id, verdict: verdict.clone() });
+                desk.commit(id, self.id, step, &verdict);
                 Progressing::Committed
             }
             Decision::Ask => {
@@ -727,14 +757,14 @@ impl Ailment {
         }
     }
 
-    /// A person answered a question.
-    pub(crate) fn answer(&mut self, desk: &mut Desk<'_>, id: ActionId, approved: bool) {
+    /// A person answered a question: which user, or `u32::MAX` when that was not told.
+    pub(crate) fn answer(&mut self, desk: &mut Desk<'_>, id: ActionId, approved: bool, uid: u32) {
         if !self.steps.get(&id).is_some_and(Step::waits) || self.closed.is_some() {
             return;
         }
         if approved {
             if let Some(step) = self.steps.get_mut(&id) {
-                step.approved = true;
+                step.approvals.insert(uid);
             }
             self.current = Some(id);
             self.go_on(desk, format!("a person approved action {id}"));
@@ -748,6 +778,22 @@ impl Ailment {
         }
         self.decided(desk, id, Progressing::Refused, verdict);
         self.why = format!("a person denied action {id}");
+        self.tell(desk);
+    }
+
+    /// What nobody answered in time is not done.
+    fn lapse(&mut self, desk: &mut Desk<'_>) {
+        let answer_ns = desk.configuration.answer_ns;
+        let late = |step: &&mut Step| {
+            step.state == Progressing::Asked && step.asked.is_some_and(|asked| desk.now.since_ns(asked) >= answer_ns)
+        };
+        let Some(id) = self.current.filter(|_| self.closed.is_none()) else { return };
+        let Some(step) = self.steps.get_mut(&id).filter(late) else { return };
+        step.lapse(id, desk.now, answer_ns);
+        let verdict = step.verdict.clone();
+        desk.out.push(Effect::Drop { action: id, verdict });
+        desk.units += 1;
+        self.why = format!("action {id} was not done, for nobody answered in time");
         self.tell(desk);
     }
 
@@ -801,7 +847,7 @@ impl Ailment {
 
     // ---- reading ----
 
-    pub(crate) fn show(&self) -> Incident {
+    pub(crate) fn show(&self, answer_ns: u64) -> Incident {
         Incident {
             id: self.id,
             stage: self.stage,
@@ -815,7 +861,7 @@ impl Ailment {
             findings: self.findings.clone(),
             subjects: Vec::new(),
             objects: self.objects.values().cloned().collect(),
-            actions: crate::decide::records(&self.steps),
+            actions: crate::decide::records(&self.steps, answer_ns),
             contacts: Vec::new(),
             secrets: Vec::new(),
             hearsay: Vec::new(),

@@ -42,7 +42,7 @@ use crate::action::Action;
 use crate::diagnose::{Case, Net, ObjectState, Progress, classify};
 use crate::event::IncidentFinding;
 use crate::graph::Graph;
-use crate::guard::{self, Hold, Judged, Policies, Request};
+use crate::guard::{self, Breaker, Budget, Hold, Judged, Policies, Request};
 use crate::id::{ActionId, IncidentId, Timestamp};
 use crate::incident::{Decision, Milestone, Stage, Verdict};
 use crate::input::{Configuration, Effect};
@@ -66,6 +66,8 @@ pub(crate) struct Desk<'a> {
     /// `None` when no policy text could be loaded: nothing is permitted.
     pub(crate) policies: Option<&'a Policies>,
     pub(crate) hold: Option<&'a Hold>,
+    pub(crate) breaker: &'a Breaker,
+    pub(crate) budget: &'a mut Budget,
     /// A person said that changes are under way.
     pub(crate) change_window: bool,
     pub(crate) actions_begun: &'a mut u64,
@@ -88,10 +90,29 @@ impl Desk<'_> {
             return Verdict { decision: Decision::Deny, reasons };
         };
         let verdict = guard::judge(request, policies);
+        if guard::is_short(&verdict) {
+            self.budget.refuse(incident);
+        }
         if let Some(judged) = self.judged.as_mut() {
             judged.push(Judged::new(action, incident, request, &verdict));
         }
         verdict
+    }
+
+    /// Why nothing more is done by itself about this incident; first stops never wait for the budget.
+    pub(crate) fn restraint(&self, incident: IncidentId, action: &Action) -> Option<String> {
+        let limit = self.configuration.actions_per_minute;
+        let stop = matches!(action, Action::SuspendProcesses { .. });
+        let short = || self.budget.objection(self.now, incident, limit).filter(|_| !stop);
+        self.breaker.objection(incident).or_else(short)
+    }
+
+    /// Permitted; what no person approved counts for the budget.
+    pub(crate) fn commit(&mut self, action: ActionId, incident: IncidentId, step: &Step, verdict: &Verdict) {
+        if step.approvals.is_empty() {
+            self.budget.spend(self.now, incident);
+        }
+        self.out.push(Effect::Commit { action, verdict: verdict.clone() });
     }
 
     /// The action is not permitted, or not wanted any more: the hands forget what they captured for it.
@@ -186,16 +207,16 @@ impl Case {
         if !self.confirmed || self.closed.is_some() {
             return;
         }
+        self.lapse(desk);
         self.plan.quiet_ticks = self.plan.quiet_ticks.saturating_add(1);
         if self.stage != Stage::Healed || !self.plan.again.is_empty() {
             self.dirty = true; // something may have waited for time to pass
         }
-        // What was stopped in a storm goes on when its lease ends.
-        if desk.hold.is_some_and(|hold| hold.storm) {
-            return;
-        }
+        // What was stopped by itself goes on in a storm, when its lease ends.
+        let storm = desk.breaker.objection(self.id).is_some();
         for id in &self.plan.stops {
-            let held = self.plan.steps.get(id).map(|step| processes_of(&step.action)).unwrap_or_default();
+            let step = self.plan.steps.get(id).filter(|step| !storm || !step.approvals.is_empty());
+            let held = step.map(|step| processes_of(&step.action)).unwrap_or_default();
             if held.iter().any(|key| self.plan.live.contains(key)) {
                 desk.out.push(Effect::Renew { action: *id });
                 desk.units += 1;

@@ -12,7 +12,7 @@ mod toll;
 pub use bounded::{BOUNDED_MAX, Bounded};
 pub use look::{Arrival, Look};
 pub use place::matches_glob;
-pub use secret::is_secret;
+pub use secret::{is_secret, reads_by_office};
 
 use crate::event::{Confidence, Event, Finding, User};
 use crate::id::{FindingId, ProcessKey};
@@ -292,6 +292,20 @@ pub fn authority(process: ProcessKey, lineage: &dyn Lineage, context: &Context<'
     });
     let as_root = lineage.process(process).is_some_and(|seen| seen.user.euid == 0);
     if by_itself && as_root { Authority::Machinery } else { Authority::Nobody }
+}
+
+/// Where an attack settles down: what starts work by itself, and what decides who comes in and who becomes root.
+#[must_use]
+pub fn is_foothold(path: &HostPath) -> bool {
+    cron::is_job(path)
+        || systemd_unit::is_unit(path)
+        || shell_profile::is_profile(path)
+        || ld_preload::is_loader_file(path)
+        || account::is_account_file(path)
+        || authorized_key::is_key_file(path)
+        || sshd_config::is_server_config(path)
+        || pam::is_pam(path)
+        || sudoers::is_rule(path)
 }
 
 /// The program of `process` and of its ancestors, nearest first.

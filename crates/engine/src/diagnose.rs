@@ -15,7 +15,7 @@ mod object;
 mod root;
 mod search;
 
-pub(crate) use belong::{incident_of, is_attack, named};
+pub(crate) use belong::{Reason, incident_of, is_attack, named};
 pub(crate) use net::{Net, classify};
 pub use object::OBJECTS_MAX;
 pub(crate) use object::{Met, ObjectState, Progress};
@@ -49,6 +49,9 @@ pub(crate) struct Claim {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct SubjectState {
     pub(crate) reason: String,
+    /// Whose doing it is, and by which file; a process that is no subject stands for what is outside of the attack.
+    pub(crate) by: ProcessKey,
+    pub(crate) through: Option<HostPath>,
     pub(crate) program: Option<HostPath>,
     pub(crate) cmd_line: Vec<String>,
     pub(crate) uid: u32,
@@ -82,6 +85,8 @@ pub(crate) struct Case {
     pub(crate) search: Option<Search>,
     /// Directories that the attack made.
     pub(crate) directories: BTreeSet<HostPath>,
+    /// Of the objects, those in places where attacks settle down: shown before others.
+    pub(crate) footholds: BTreeSet<HostPath>,
     /// Something changed since the plan was last looked at.
     pub(crate) dirty: bool,
     pub(crate) plan: crate::decide::Plan,
@@ -106,6 +111,7 @@ impl Case {
             objects: BTreeMap::new(),
             search: None,
             directories: BTreeSet::new(),
+            footholds: BTreeSet::new(),
             dirty: false,
             plan: crate::decide::Plan::default(),
             omitted: 0,
@@ -132,6 +138,7 @@ impl Case {
         self.subjects.extend(other.subjects);
         self.objects.extend(other.objects);
         self.directories.extend(other.directories);
+        self.footholds.extend(other.footholds);
         self.plan.absorb(other.plan);
         self.search = Some(Search::begin());
     }
@@ -145,6 +152,7 @@ impl Case {
             title: finding.title.clone(),
             confidence: finding.confidence,
             paths: finding.paths.clone(),
+            process: finding.process,
         };
         self.findings.push(Claim { summary, process: finding.process, authorised });
         self.trim();
@@ -184,7 +192,7 @@ impl Case {
         if let Some(Hypothesis { anchor, root }) = self.roots.first().cloned() {
             match anchor.branch {
                 Some(process) => {
-                    self.add_subject(graph, process, format!("the root: {}", root.title));
+                    self.add_subject(graph, process, format!("the root: {}", root.title).into());
                 }
                 None => self.take_invocation(graph, anchor.invocation, &root.title),
             }
@@ -196,7 +204,7 @@ impl Case {
             .map(|claim| (claim.process, format!("did what was found: {}", claim.summary.title)))
             .collect();
         for (process, reason) in acted {
-            self.add_subject(graph, process, reason);
+            self.add_subject(graph, process, reason.into());
         }
         self.search = Some(Search::begin());
     }
@@ -206,12 +214,12 @@ impl Case {
         let Some(invocation) = graph.invocation_mut(id) else { return };
         invocation.subject = Some(self.id);
         for process in invocation.alive().to_vec() {
-            self.add_subject(graph, process, format!("in {title}"));
+            self.add_subject(graph, process, format!("in {title}").into());
         }
     }
 
     /// True when it was taken in.
-    pub(crate) fn add_subject(&mut self, graph: &mut Graph, key: ProcessKey, reason: String) -> bool {
+    pub(crate) fn add_subject(&mut self, graph: &mut Graph, key: ProcessKey, reason: Reason) -> bool {
         let Some(node) = graph.process_mut(key) else { return false };
         if node.subject.is_some() {
             return false;
@@ -225,7 +233,9 @@ impl Case {
         }
         node.subject = Some(self.id);
         let state = SubjectState {
-            reason,
+            reason: reason.words,
+            by: reason.by.unwrap_or(node.parent),
+            through: reason.through,
             program: node.exe.clone(),
             cmd_line: node.arguments().map(ToOwned::to_owned).collect(),
             uid: node.user.euid,

@@ -19,7 +19,7 @@ use crate::detect::{self, Context, Detectors};
 use crate::diagnose::{Anchor, Case, Met, incident_of, roots};
 use crate::event::{Activity, Confidence, Event, Finding, Loss, NetworkActivityId, ProcessActivityId};
 use crate::graph::{Graph, Limits};
-use crate::guard::{Hold, Judged, Policies};
+use crate::guard::{Breaker, Budget, Hold, Judged, Policies};
 use crate::id::{ActionId, IncidentId, ProcessKey, Timestamp};
 use crate::incident::{InvocationKind, Stage};
 use crate::input::{Command, Configuration, Effect, Input};
@@ -31,17 +31,11 @@ use std::collections::{BTreeMap, BTreeSet};
 pub const STEP_WORK_MAX: u32 = 1_024;
 /// Of these, what is left for effects that must not wait: stops, answers.
 const RESERVED_UNITS: u32 = 512;
-/// LIMIT: incidents kept; the oldest that is over goes first, then the oldest that was never confirmed.
+/// LIMIT: incidents kept; the oldest that is over goes first, then the oldest that was never confirmed, then the oldest that
+/// came in a storm and that nobody judged after it.
 pub const INCIDENTS_MAX: usize = 128;
 /// LIMIT: losses named one by one in a [`View`]; all are counted.
 pub const LOSSES_MAX: usize = 64;
-/// LIMIT: attacks confirmed within [`STORM_WINDOW_NS`] that are answered by itself. What one intruder does is one incident,
-/// however much it is; so many at a time have another cause.
-pub const STORM_INCIDENTS_MAX: usize = 16;
-/// A minute, in nanoseconds.
-pub const STORM_WINDOW_NS: u64 = 60_000_000_000;
-/// Thirty days, in nanoseconds: the longest hold that there is.
-const STORM_HOLD_NS: u64 = 30 * 86_400_000_000_000;
 
 /// What one step cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -84,6 +78,8 @@ macro_rules! desk {
             configuration: $configuration,
             policies: $engine.policies.as_ref(),
             hold: $engine.hold.as_ref(),
+            breaker: &$engine.breaker,
+            budget: &mut $engine.budget,
             change_window: $engine.change.is_some(),
             actions_begun: &mut $engine.actions_begun,
             owners: &mut $engine.owners,
@@ -101,7 +97,7 @@ enum Answer {
     Prepared(Facts),
     Unprepared(String),
     Outcome(Outcome),
-    Person { approved: bool },
+    Person { approved: bool, uid: u32 },
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -113,6 +109,10 @@ pub struct Engine {
     #[serde(skip)]
     policies: Option<Policies>,
     hold: Option<Hold>,
+    #[serde(default)]
+    breaker: Breaker,
+    #[serde(default)]
+    budget: Budget,
     change: Option<ChangeWindow>,
     graph: Graph,
     detectors: Detectors,
@@ -396,11 +396,11 @@ impl Engine {
                 self.active.insert(id);
                 confirmed = true;
             } else if case.confirmed && !authorised && finding.confidence >= Confidence::Medium {
-                case.add_subject(&mut self.graph, process, format!("did what was found: {}", finding.title));
+                case.add_subject(&mut self.graph, process, format!("did what was found: {}", finding.title).into());
             }
         }
-        if confirmed {
-            self.look_for_a_storm();
+        if confirmed && let Some(why) = self.breaker.confirm(self.now, id) {
+            out.push(Effect::Storm { open: true, why });
         }
         if confirmed || opened {
             self.with(id, out, |case, desk| case.tell(desk));
@@ -428,10 +428,13 @@ impl Engine {
         }
         let over = |case: &&Case| case.stage == Stage::Healed || case.closed.is_some();
         let unconfirmed = |case: &&Case| !case.confirmed;
+        let left_over = |case: &&Case| self.breaker.is_left_over(case.id);
         let oldest = self.cases.values().find(over).or_else(|| self.cases.values().find(unconfirmed));
+        let oldest = oldest.or_else(|| self.cases.values().find(left_over));
         let Some(id) = oldest.map(|case| case.id) else { return false };
         if let Some(case) = self.cases.remove(&id) {
             self.active.remove(&id);
+            self.breaker.forget(id);
             self.counters.incidents_dropped += 1;
             for action in case.plan.steps.keys() {
                 self.owners.remove(action);
@@ -456,24 +459,6 @@ impl Engine {
         true
     }
 
-    /// More attacks at a time than a host has are a sign that the sensors, a rule or something that all share is wrong: from
-    /// now on a person decides. A hold of a person's own stays.
-    fn look_for_a_storm(&mut self) {
-        let fresh = |id: &&IncidentId| {
-            let opened = self.cases.get(id).map(|case| case.opened);
-            opened.is_some_and(|opened| self.now.since_ns(opened) < STORM_WINDOW_NS)
-        };
-        let count = self.active.iter().filter(fresh).count();
-        if count <= STORM_INCIDENTS_MAX || self.hold.is_some() {
-            return;
-        }
-        let why = format!(
-            "storm breaker: {count} attacks were confirmed within a minute; the sensors, a rule or something that they share \
-             may be wrong; look at them, then `thymus release`"
-        );
-        self.hold = Some(Hold { until: Timestamp(self.now.0.saturating_add(STORM_HOLD_NS)), why, storm: true });
-    }
-
     fn tick(&mut self, out: &mut Vec<Effect>) -> u32 {
         let now = self.now;
         let mut units = 0;
@@ -484,9 +469,16 @@ impl Engine {
             self.hold = None;
             self.reconsider();
         }
+        for id in self.budget.pass(now) {
+            if let Some(case) = self.cases.get_mut(&id) {
+                case.reconsider_short();
+            }
+            self.ward.reconsider_short(id);
+        }
         for id in self.active.clone() {
             units += self.with(id, out, |case, desk| case.renew(desk)).unwrap_or(0);
         }
+        units += self.nurse(out, |ward, desk, _| ward.lapse(desk));
         units + self.look_after(out)
     }
 
@@ -499,7 +491,7 @@ impl Engine {
                     Answer::Prepared(facts) => ailment.prepared(desk, action, facts),
                     Answer::Unprepared(why) => ailment.unprepared(desk, action, why),
                     Answer::Outcome(outcome) => ailment.outcome(desk, action, outcome.clone()),
-                    Answer::Person { approved } => ailment.answer(desk, action, *approved),
+                    Answer::Person { approved, uid } => ailment.answer(desk, action, *approved, *uid),
                 }
             });
         }
@@ -508,7 +500,7 @@ impl Engine {
                 Answer::Prepared(facts) => case.prepared(desk, action, facts),
                 Answer::Unprepared(why) => case.unprepared(desk, action, why),
                 Answer::Outcome(outcome) => case.outcome(desk, action, outcome.clone()),
-                Answer::Person { approved } => case.answer(desk, action, *approved),
+                Answer::Person { approved, uid } => case.answer(desk, action, *approved, *uid),
             })
         });
         if done.is_none() {
@@ -520,16 +512,16 @@ impl Engine {
     fn command(&mut self, command: Command, out: &mut Vec<Effect>) -> u32 {
         match command {
             Command::Approve { action } => {
-                return self.answered(action, out, &Answer::Person { approved: true });
+                return self.answered(action, out, &Answer::Person { approved: true, uid: u32::MAX });
             }
             Command::Deny { action } => {
-                return self.answered(action, out, &Answer::Person { approved: false });
+                return self.answered(action, out, &Answer::Person { approved: false, uid: u32::MAX });
             }
-            Command::Hold { until, why } => self.hold = Some(Hold { until, why, storm: false }),
-            Command::Release => {
-                self.hold = None;
-                self.reconsider();
+            Command::Answer { action, approved, uid } => {
+                return self.answered(action, out, &Answer::Person { approved, uid });
             }
+            Command::Hold { until, why } => self.hold = Some(Hold { until, why }),
+            Command::Release => self.release(out),
             Command::ChangeBegin { until, who, why } => self.change = Some(ChangeWindow { until, who, why }),
             Command::ChangeEnd => self.change = None,
             Command::Mode(mode) => {
@@ -547,7 +539,14 @@ impl Engine {
                 if let Some(case) = known {
                     case.confirm(&mut self.graph);
                     self.active.insert(incident);
+                    self.breaker.judge(incident);
                     return self.with(incident, out, |case, desk| case.tell(desk)).unwrap_or(0);
+                }
+                if let Some(case) = self.cases.get_mut(&incident).filter(|case| case.confirmed && case.closed.is_none())
+                    && self.breaker.judge(incident)
+                {
+                    case.stop_anew();
+                    case.reconsider();
                 }
             }
             Command::Undone { incident } => return self.end(incident, "a person undid what was done about it", out),
@@ -564,8 +563,22 @@ impl Engine {
         0
     }
 
+    /// Ends a hold; when there is none, a storm: who ends a hold need not know of one that began in it.
+    fn release(&mut self, out: &mut Vec<Effect>) {
+        if self.hold.take().is_none() && self.breaker.release() {
+            out.push(Effect::Storm { open: false, why: "a person released it".to_owned() });
+            for id in &self.active {
+                if let Some(case) = self.cases.get_mut(id).filter(|case| self.breaker.objection(case.id).is_none()) {
+                    case.stop_anew();
+                }
+            }
+        }
+        self.reconsider();
+    }
+
     fn end(&mut self, incident: IncidentId, why: &str, out: &mut Vec<Effect>) -> u32 {
         self.active.remove(&incident);
+        self.breaker.forget(incident);
         let units = self.nurse(out, |ward, desk, _| {
             if let Some(ailment) = ward.ailments.get_mut(&incident) {
                 ailment.close(desk, why);
@@ -691,6 +704,8 @@ impl Engine {
 
     fn absorb(&mut self, into: IncidentId, other: IncidentId) {
         let Some(gone) = self.cases.remove(&other) else { return };
+        self.breaker.unite(into, other);
+        self.budget.unite(into, other);
         self.active.remove(&other);
         for action in gone.plan.steps.keys() {
             self.owners.insert(*action, into);

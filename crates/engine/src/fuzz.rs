@@ -135,6 +135,8 @@ fn configuration() -> Configuration {
         never_block: Vec::new(),
         policies: Policies::defaults(),
         boot_to_unix_ns: 1_700_000_000_000_000_000,
+        actions_per_minute: crate::guard::ACTIONS_PER_MINUTE,
+        answer_ns: crate::input::ANSWER_NS,
     }
 }
 
@@ -201,9 +203,12 @@ pub fn answer(effect: Effect) -> Option<Input> {
             let check = Check { name: "content".to_owned(), holds: true, detail: "as wanted".to_owned() };
             Some(Input::Proven { incident, checks: vec![check] })
         }
-        Effect::Drop { .. } | Effect::Ask { .. } | Effect::Renew { .. } | Effect::Finding(_) | Effect::Incident(_) => {
-            None
-        }
+        Effect::Drop { .. }
+        | Effect::Ask { .. }
+        | Effect::Renew { .. }
+        | Effect::Finding(_)
+        | Effect::Incident(_)
+        | Effect::Storm { .. } => None,
     }
 }
 

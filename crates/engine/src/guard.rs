@@ -4,6 +4,7 @@
 //! Input: one [`Request`]. Output: a verdict, always with every reason. Pure and total. Default deny; `forbid` beats
 //! `permit`; a policy that errors counts as deny.
 
+mod breaker;
 mod compare;
 mod judged;
 mod kernel;
@@ -17,6 +18,8 @@ use crate::incident::{Decision, Verdict};
 use crate::input::Mode;
 use crate::network::Network;
 use crate::path::HostPath;
+pub use breaker::{ACTIONS_PER_MINUTE, LARGEST_TIMES, STORM_INCIDENTS_HOUR_MAX, STORM_INCIDENTS_MAX, Storm};
+pub(crate) use breaker::{Breaker, Budget};
 pub use compare::{Comparison, Difference, QUESTIONS_MAX, Relation, compare};
 pub use judged::Judged;
 pub use kernel::{ATTEMPTS_MAX, COOL_DOWN_NS, TARGETS_MAX};
@@ -44,10 +47,13 @@ pub struct Request<'a> {
     pub predicted: usize,
     /// A person's hold, freeze or maintenance lease.
     pub hold: Option<&'a Hold>,
+    /// Why nothing more is done by itself now, in the words of K3 or K4: what would be permitted is asked.
+    pub restraint: Option<&'a str>,
     /// Earlier attempts of this kind of action on this target.
     pub attempts: Attempts,
-    /// A person approved exactly this action: what would be asked is permitted, what is denied stays denied.
-    pub approved: bool,
+    /// How many persons approved exactly this action: with enough of them what would be asked is permitted, what is denied
+    /// stays denied.
+    pub approvals: usize,
     /// What the hands found; `None` before `Prepare`.
     pub facts: Option<&'a Facts>,
     pub never_touch: &'a [ProcessKey],
@@ -63,9 +69,6 @@ pub struct Request<'a> {
 pub struct Hold {
     pub until: Timestamp,
     pub why: String,
-    /// The storm breaker opened, not a person. A person ends it all the same.
-    #[serde(default)]
-    pub storm: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,26 +84,41 @@ pub struct Attempts {
 #[must_use]
 pub fn judge(request: &Request<'_>, policies: &Policies) -> Verdict {
     let mut reasons = kernel::objections(request);
-    let (decision, said) = policies.decide(request);
+    let said = policies.decide(request);
     if !reasons.is_empty() {
-        reasons.extend(said.into_iter().filter(|_| decision == Decision::Deny));
+        reasons.extend(said.reasons.into_iter().filter(|_| said.decision == Decision::Deny));
         return Verdict { decision: Decision::Deny, reasons };
     }
     let shown = request.facts.and_then(|facts| undecidable(&facts.merge));
-    reasons.extend(said);
-    match decision {
-        Decision::Deny => Verdict { decision, reasons },
+    reasons.extend(said.reasons);
+    match said.decision {
+        Decision::Deny => Verdict { decision: Decision::Deny, reasons },
         // An approval cannot make content out of a contradiction: a person merges it by hand.
         Decision::Permit | Decision::Ask if shown.is_some() => {
             reasons.splice(0..0, shown);
             Verdict { decision: Decision::Ask, reasons }
         }
-        Decision::Ask if request.approved => {
-            reasons.push("approved by a person".to_owned());
-            Verdict { decision: Decision::Permit, reasons }
-        }
-        Decision::Permit | Decision::Ask => Verdict { decision, reasons },
+        Decision::Permit => match request.restraint {
+            None => Verdict { decision: Decision::Permit, reasons },
+            Some(restraint) => {
+                reasons.insert(0, restraint.to_owned());
+                asked(request.approvals, 1, reasons)
+            }
+        },
+        Decision::Ask => asked(request.approvals, said.persons, reasons),
     }
+}
+
+/// A question, and what so many persons have answered so far.
+fn asked(approvals: usize, wanted: usize, mut reasons: Vec<String>) -> Verdict {
+    let enough = approvals >= wanted;
+    match (enough, approvals) {
+        (true, 1) => reasons.push("approved by a person".to_owned()),
+        (true, _) => reasons.push(format!("approved by {approvals} persons")),
+        (false, 0) => {}
+        (false, _) => reasons.push(format!("approved by {approvals} of {wanted} persons: another user has to, too")),
+    }
+    Verdict { decision: if enough { Decision::Permit } else { Decision::Ask }, reasons }
 }
 
 /// Why a verdict is as it is: all that had a say in it.
@@ -119,7 +137,7 @@ pub struct Explanation {
 pub fn explain(request: &Request<'_>, policies: &Policies) -> Explanation {
     Explanation {
         verdict: judge(request, policies),
-        kernel: kernel::objections(request),
+        kernel: kernel::objections(request).into_iter().chain(request.restraint.map(ToOwned::to_owned)).collect(),
         policies: policies.holding(request),
     }
 }
@@ -127,6 +145,11 @@ pub fn explain(request: &Request<'_>, policies: &Policies) -> Explanation {
 /// Said by the kernel, not by a policy.
 pub(crate) fn is_of_kernel(reason: &str) -> bool {
     reason.starts_with("scope:") || reason.starts_with('K') && reason.as_bytes().get(1).is_some_and(u8::is_ascii_digit)
+}
+
+/// It would have been permitted, but for the budget of the minute.
+pub(crate) fn is_short(verdict: &Verdict) -> bool {
+    verdict.decision == Decision::Ask && verdict.reasons.first().is_some_and(|reason| reason.starts_with("K4: "))
 }
 
 /// Why the wanted content is not known, in words.

@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Findings that share a cause.
 
+mod picture;
+
+pub use picture::{Edge, Link, NODES_MAX, Node, Picture, Shown, State, Tally};
+
 use crate::action::{Action, Outcome};
 use crate::event::{Confidence, Endpoint};
 use crate::graph::Contact;
@@ -76,7 +80,7 @@ pub struct Incident {
     pub objects: Vec<Object>,
     /// Whom its processes talked to, those that most was sent to first.
     #[serde(default)]
-    pub contacts: Vec<Contact>,
+    pub contacts: Vec<Peer>,
     /// Secrets that its processes read, by path.
     #[serde(default)]
     pub secrets: Vec<Secret>,
@@ -86,6 +90,16 @@ pub struct Incident {
     pub actions: Vec<ActionRecord>,
     /// What did not fit the limits above, counted.
     pub omitted: u64,
+}
+
+/// Somebody that its processes talked to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Peer {
+    #[serde(flatten)]
+    pub contact: Contact,
+    /// Which of them sent most.
+    #[serde(default)]
+    pub process: ProcessKey,
 }
 
 /// A secret that is none any more.
@@ -132,6 +146,9 @@ pub struct FindingSummary {
     pub title: String,
     pub confidence: Confidence,
     pub paths: Vec<HostPath>,
+    /// Who did it.
+    #[serde(default)]
+    pub process: ProcessKey,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -143,6 +160,12 @@ pub struct Subject {
     /// Why it belongs to the attack, in words ("child of …", "ran `/usr/local/bin/x`, written by …").
     pub reason: String,
     pub alive: bool,
+    /// Whose doing it is: who forked it, or wrote what it ran or what started it. No subject: it came from outside.
+    #[serde(default)]
+    pub by: ProcessKey,
+    /// The file by which it came about, where it was one.
+    #[serde(default)]
+    pub through: Option<HostPath>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -151,6 +174,21 @@ pub struct Object {
     pub class: ObjectClass,
     pub first_version: VersionId,
     pub reason: String,
+    /// Who of the attack wrote it first.
+    #[serde(default)]
+    pub by: ProcessKey,
+    #[serde(default)]
+    pub deed: Deed,
+}
+
+/// What was done to a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Deed {
+    Created,
+    #[default]
+    Changed,
+    Removed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -175,6 +213,12 @@ pub struct ActionRecord {
     pub outcome: Option<Outcome>,
     pub decided: Timestamp,
     pub settled: Option<Timestamp>,
+    /// It waits for a person, until then.
+    #[serde(default)]
+    pub answer_by: Option<Timestamp>,
+    /// Users who approved it so far, by number; `u32::MAX`: one who was not told.
+    #[serde(default)]
+    pub approved_by: Vec<u32>,
 }
 
 /// Permit, ask or deny, always with every reason.

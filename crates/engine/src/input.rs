@@ -95,6 +95,12 @@ pub enum Command {
     GoldenAccepted {
         items: Accepted,
     },
+    /// A person answered a question; who, is told by the kernel. `Approve` and `Deny` do not say.
+    Answer {
+        action: ActionId,
+        approved: bool,
+        uid: u32,
+    },
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -133,6 +139,23 @@ pub struct Configuration {
     pub policies: Vec<(String, String)>,
     /// Add to a boot-clock time to get Unix nanoseconds.
     pub boot_to_unix_ns: u64,
+    /// Actions that are committed by itself within a minute; see [`crate::guard::ACTIONS_PER_MINUTE`].
+    #[serde(default = "actions_per_minute")]
+    pub actions_per_minute: u32,
+    /// How long a question waits for an answer before the action is refused.
+    #[serde(default = "answer_ns")]
+    pub answer_ns: u64,
+}
+
+/// A day, in nanoseconds: somebody comes to work within it.
+pub const ANSWER_NS: u64 = 86_400_000_000_000;
+
+const fn actions_per_minute() -> u32 {
+    crate::guard::ACTIONS_PER_MINUTE
+}
+
+const fn answer_ns() -> u64 {
+    ANSWER_NS
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -179,6 +202,11 @@ pub enum Effect {
     /// Facts for the operator; the agent appends them to the journal and to history.
     Finding(Finding),
     Incident(IncidentFinding),
+    /// The storm breaker opened, or a person closed it: one notice, whatever it holds back.
+    Storm {
+        open: bool,
+        why: String,
+    },
 }
 
 /// What must hold for an incident to be healed.

@@ -189,6 +189,7 @@ fn told(effect: &Effect) -> String {
         Effect::Incident(incident) => {
             format!("incident {} {:?}: {}", incident.incident, incident.stage, incident.message)
         }
+        Effect::Storm { open, why } => format!("storm    {}: {why}", if *open { "opens" } else { "ends" }),
     }
 }
 

@@ -221,6 +221,8 @@ impl Brain {
             never_block: Vec::new(),
             policies: Policies::defaults(),
             boot_to_unix_ns: sense::boot_to_unix_ns(),
+            actions_per_minute: thymus_engine::guard::ACTIONS_PER_MINUTE,
+            answer_ns: thymus_engine::input::ANSWER_NS,
         };
         brain.step(Input::Configured(Box::new(configuration)));
         brain

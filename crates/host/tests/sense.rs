@@ -515,6 +515,34 @@ fn a_link_gives_an_unnamed_file_its_first_name() {
     assert!(files(&seen).all(|file| file.kind == FileKind::Regular));
 }
 
+/// How the drills' intruder changes files past a sensor that looks at write(2) and names.
+const EVADE: &str = include_str!("../../drill/src/scenario/evasion/evade.pl");
+
+#[test]
+fn by_whatever_way_a_file_is_written_its_name_and_its_writer_are_told() {
+    let ground = Ground::new("evade");
+    let mut sensors = ground.start();
+    for way in ["uring", "uring-worker", "uring-poll", "mapped", "mapped-late", "nameless"] {
+        let path = ground.root.join(way);
+        std::fs::write(&path, "before\n").unwrap();
+        collect(&mut sensors, "the file is there", |_| true);
+        let arguments = [way.as_ref(), "append".as_ref(), path.as_os_str(), "600".as_ref(), "after".as_ref()];
+        let child = ground.command("perl").arg("-e").arg(EVADE).args(arguments).spawn().unwrap();
+        let pid = child.id();
+        assert_eq!(wait(child), Some(0), "{way}");
+        let seen = collect(&mut sensors, way, ended("perl"));
+        let name = format!("/{way}");
+        let arrives = |file: &&FileActivity| match file.activity {
+            FileActivityId::Close => file.file.path == name.as_str().into(),
+            FileActivityId::Rename => file.file_result == Some(name.as_str().into()),
+            _ => false,
+        };
+        let arrival = files(&seen).find(arrives).unwrap_or_else(|| panic!("{way}: {:#?}", story(&seen)));
+        assert_eq!(arrival.actor.pid, pid, "{way}: {:#?}", story(&seen));
+        assert_eq!(one_actor(&seen), arrival.actor, "{way}");
+    }
+}
+
 #[test]
 fn users_are_shown_as_their_own_namespace_has_them() {
     let ground = Ground::new("users");

@@ -45,6 +45,7 @@ impl Case {
         while busy < IN_FLIGHT_MAX
             && crowds < CROWDS_IN_FLIGHT_MAX
             && desk.room > 0
+            && !desk.budget.is_short(self.id)
             && (desk.units < desk.units_max || !gathered.is_empty())
         {
             let Some((_, _, path)) = self.plan.queue.pop_first() else { break };
@@ -72,7 +73,11 @@ impl Case {
         if !gathered.is_empty() {
             crowds += usize::from(self.order_many(desk, gathered));
         }
-        self.dirty |= !self.plan.queue.is_empty() && busy < IN_FLIGHT_MAX && crowds < CROWDS_IN_FLIGHT_MAX;
+        let short = desk.budget.is_short(self.id);
+        self.dirty |= !self.plan.queue.is_empty() && busy < IN_FLIGHT_MAX && crowds < CROWDS_IN_FLIGHT_MAX && !short;
+        if short {
+            self.why = format!("{} objects wait: as much was done within a minute as may be", self.plan.queue.len());
+        }
         busy += crowds;
         busy += self.compare(desk, IN_FLIGHT_MAX.saturating_sub(busy));
         // What was compared once may be written all day long: that holds nothing up.
@@ -128,10 +133,15 @@ impl Case {
     /// Plans one path; true when the hands have it now.
     fn order_file(&mut self, desk: &mut Desk<'_>, path: &HostPath, net: Net) -> bool {
         let Some(object) = self.objects.get_mut(path) else { return false };
-        if net == Net::Nothing && object.action.is_none() && object.commits == 0 {
+        if net == Net::Nothing && object.commits == 0 {
             // Made and taken away again before anything was done about it.
+            let old = object.action.take();
             self.objects.remove(path);
             self.directories.remove(path);
+            self.footholds.remove(path);
+            if let Some(old) = old {
+                self.supersede(desk, old);
+            }
             if let Some(file) = desk.graph.file_mut(path) {
                 file.incident = None;
             }

@@ -37,10 +37,16 @@ impl Case {
         }
         let Some(step) = self.plan.steps.get(&id) else { return };
         let mut verdict = self.judge(desk, (id, step), Some(facts));
-        let (what, approved) = (step.action.clone(), step.approved);
+        let (what, approved) = (step.action.clone(), !step.approvals.is_empty());
         let again = what.path().filter(|_| is_again(&what)).cloned();
         if let (Some(path), Expected::AlreadyDone) = (&again, &facts.as_expected) {
             self.nothing_back(desk, id, path);
+            return;
+        }
+        if let (Action::RestoreFile(_), Expected::AlreadyDone, Some(path)) = (&what, &facts.as_expected, what.path())
+            && self.objects.get(path).is_some_and(|object| object.commits == 0)
+        {
+            self.as_before(desk, id, &what, path);
             return;
         }
         if let Some(path) = again.as_ref().filter(|path| self.is_planned(path, id)) {
@@ -68,7 +74,9 @@ impl Case {
         }
         let state = match verdict.decision {
             Decision::Permit => {
-                desk.out.push(Effect::Commit { action: id, verdict: verdict.clone() });
+                if let Some(step) = self.plan.steps.get(&id) {
+                    desk.commit(id, self.id, step, &verdict);
+                }
                 Progressing::Committed
             }
             Decision::Ask => {
@@ -191,6 +199,17 @@ impl Case {
                 | Action::RestorePackaged { .. },
                 _,
             ) => {}
+        }
+    }
+
+    /// The attack left the path as it had found it. Whoever read it in between may bring back what was in it.
+    fn as_before(&mut self, desk: &mut Desk<'_>, id: ActionId, action: &Action, path: &HostPath) {
+        desk.deny(id, "it is as it was before the attack");
+        self.forget(desk, id);
+        self.undone(desk, action, path, desk.now);
+        if let Some(object) = self.objects.get_mut(path) {
+            object.action = None;
+            object.intact = object.progress == Progress::Done;
         }
     }
 

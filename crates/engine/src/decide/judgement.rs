@@ -27,6 +27,7 @@ impl Case {
             Action::FilterTraffic { address, extent, .. } => desk.graph.neighbour(*address, *extent),
             _ => None,
         };
+        let restraint = desk.restraint(self.id, &step.action);
         let request = Request {
             now: desk.now,
             action: &step.action,
@@ -39,8 +40,9 @@ impl Case {
             authorised_change: false,
             predicted: self.predicted(&step.action),
             hold: desk.hold,
+            restraint: restraint.as_deref(),
             attempts,
-            approved: step.approved,
+            approvals: step.approvals.len(),
             facts,
             never_touch: &desk.configuration.never_touch,
             never_touch_paths: &desk.configuration.never_touch_paths,

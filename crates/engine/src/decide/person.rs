@@ -6,20 +6,23 @@
 
 use super::{Desk, Progressing, Proving, Step};
 use crate::diagnose::Case;
-use crate::id::ActionId;
+use crate::id::{ActionId, Timestamp};
 use crate::incident::{Decision, Milestone, Stage, Verdict};
 use crate::input::Effect;
 use crate::path::HostPath;
 
+/// LIMIT: questions of one incident that are given up in one tick.
+const LAPSES_PER_TICK: usize = 16;
+
 impl Case {
-    /// A person answered a question.
-    pub(crate) fn answer(&mut self, desk: &mut Desk<'_>, id: ActionId, approved: bool) {
+    /// A person answered a question: which user, or `u32::MAX` when that was not told.
+    pub(crate) fn answer(&mut self, desk: &mut Desk<'_>, id: ActionId, approved: bool, uid: u32) {
         if !self.plan.steps.get(&id).is_some_and(Step::waits) || self.closed.is_some() {
             return;
         }
         self.dirty = true;
         if approved {
-            self.plan.set(id, |step| step.approved = true);
+            self.plan.set(id, |step| step.approvals.extend([uid]));
             self.plan.proof = Proving::default();
             self.pass(desk, Milestone::Reopened, format!("a person approved action {id}"));
             self.begin(desk, id);
@@ -35,9 +38,31 @@ impl Case {
         }
     }
 
+    /// What nobody answered in time is not done; some of it now, the rest with the next ticks.
+    pub(super) fn lapse(&mut self, desk: &mut Desk<'_>) {
+        let answer_ns = desk.configuration.answer_ns;
+        let late = |(asked, _): &&(Timestamp, ActionId)| desk.now.since_ns(*asked) >= answer_ns;
+        let late: Vec<ActionId> =
+            self.plan.questions.iter().take_while(late).take(LAPSES_PER_TICK).map(|(_, id)| *id).collect();
+        if late.is_empty() {
+            return;
+        }
+        for id in &late {
+            self.plan.set(*id, |step| step.lapse(*id, desk.now, answer_ns));
+            let Some(verdict) = self.plan.steps.get(id).map(|step| step.verdict.clone()) else { continue };
+            self.reflect(*id, Progressing::Refused, &verdict.reasons.join("; "));
+            desk.out.push(Effect::Drop { action: *id, verdict });
+            desk.units += 1;
+        }
+        self.dirty = true;
+        self.why = format!("{} actions were not done, for nobody answered in time", late.len());
+        self.tell(desk);
+    }
+
     /// A person wants a path as it is.
     pub(crate) fn accept(&mut self, desk: &mut Desk<'_>, path: &HostPath) {
         let Some(object) = self.objects.remove(path) else { return };
+        self.footholds.remove(path);
         if let Some(action) = object.action {
             self.supersede(desk, action);
         }

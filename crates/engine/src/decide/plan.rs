@@ -49,7 +49,10 @@ pub(crate) struct Plan {
     pub(super) busy: BTreeSet<ActionId>,
     /// Actions that were asked, refused or failed.
     pub(super) unresolved: BTreeSet<ActionId>,
-    /// Of these, those to be judged again.
+    /// Those that are asked, with since when.
+    #[serde(default)]
+    pub(super) questions: BTreeSet<(Timestamp, ActionId)>,
+    /// Of the unresolved, those to be judged again.
     pub(super) reconsidered: BTreeSet<ActionId>,
     /// Stops that hold.
     pub(super) stops: BTreeSet<ActionId>,
@@ -60,6 +63,11 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
+    /// Objects that no action could be made for.
+    pub(crate) fn shown(&self) -> impl Iterator<Item = &HostPath> {
+        self.shown.iter()
+    }
+
     pub(crate) fn enqueue(&mut self, place: Place) {
         self.later.remove(&place.2);
         self.pending.remove(&place.2);
@@ -89,8 +97,13 @@ impl Plan {
 
     pub(super) fn set(&mut self, id: ActionId, change: impl FnOnce(&mut Step)) {
         let Some(step) = self.steps.get_mut(&id) else { return };
-        let before = step.state;
+        let (before, asked) = (step.state, step.asked);
         change(step);
+        step.note_question(before);
+        if step.asked != asked {
+            asked.map(|asked| self.questions.remove(&(asked, id)));
+            self.questions.extend(step.asked.map(|asked| (asked, id)));
+        }
         let (busy, unresolved) = (step.is_busy(), step.state == Progressing::Asked || step.failed());
         let stop = matches!(step.action, Action::SuspendProcesses { .. }) && step.outcome == Some(Outcome::Success);
         if step.state == Progressing::Settled && before != Progressing::Settled {
@@ -127,6 +140,7 @@ impl Plan {
         self.shown.extend(other.shown);
         self.busy.extend(other.busy);
         self.unresolved.extend(other.unresolved);
+        self.questions.extend(other.questions);
         self.reconsidered.extend(other.reconsidered);
         self.stops.extend(other.stops);
         self.live.extend(other.live);

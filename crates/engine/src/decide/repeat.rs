@@ -10,6 +10,7 @@ use super::step::{ends_processes, is_again, processes_of};
 use super::{ATTEMPTS_MAX, Desk, Progressing, RETRY_NS, Step, net, place};
 use crate::action::{Action, Outcome};
 use crate::diagnose::{Case, Progress};
+use crate::guard;
 use crate::id::{ActionId, ProcessKey, Timestamp};
 use crate::input::Effect;
 use crate::path::HostPath;
@@ -93,10 +94,19 @@ impl Case {
 
     /// Mode, policy or hold changed: what waited for that is judged again.
     pub(crate) fn reconsider(&mut self) {
+        self.reconsider_those(|_| true);
+    }
+
+    /// The next minute began: so is what waited for that.
+    pub(crate) fn reconsider_short(&mut self) {
+        self.reconsider_those(|step| guard::is_short(&step.verdict));
+    }
+
+    fn reconsider_those(&mut self, which: impl Fn(&Step) -> bool) {
         if !self.confirmed || self.closed.is_some() {
             return;
         }
-        let waits = |step: &Step| step.waits() && !step.personal;
+        let waits = |step: &Step| step.waits() && !step.personal && which(step);
         let steps = &self.plan.steps;
         let waiting = self.plan.unresolved.iter().filter(|id| steps.get(id).is_some_and(waits)).copied().collect();
         self.plan.reconsidered = waiting;
@@ -163,7 +173,12 @@ impl Case {
                 desk.out.push(Effect::Prepare { action: id, incident, what });
             }
         }
-        // A stop is a lease, and may have lapsed: every live subject is stopped anew.
+        self.stop_anew();
+    }
+
+    /// A stop is a lease, and may have lapsed: every live subject is stopped anew.
+    pub(crate) fn stop_anew(&mut self) {
+        self.dirty = true;
         for key in self.plan.live.clone() {
             let Some(subject) = self.subjects.get_mut(&key) else { continue };
             if subject.stop.is_some_and(|id| self.plan.unresolved.contains(&id)) {

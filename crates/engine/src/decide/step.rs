@@ -8,7 +8,7 @@ use crate::action::{Action, Outcome, RestoreFile};
 use crate::id::{ActionId, ProcessKey, Timestamp};
 use crate::incident::{ActionRecord, Decision, Verdict};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Progressing {
@@ -33,8 +33,10 @@ pub(crate) struct Step {
     pub(crate) outcome: Option<Outcome>,
     pub(crate) decided: Timestamp,
     pub(crate) settled: Option<Timestamp>,
-    /// A person approved it.
-    pub(crate) approved: bool,
+    /// Users who approved it.
+    pub(crate) approvals: BTreeSet<u32>,
+    /// Since when a person is asked.
+    pub(crate) asked: Option<Timestamp>,
     /// The answer is a person's: neither mode nor hold changes it.
     pub(crate) personal: bool,
     /// How often it was tried again.
@@ -51,10 +53,30 @@ impl Step {
             outcome: None,
             decided: now,
             settled: None,
-            approved: false,
+            approvals: BTreeSet::new(),
+            asked: None,
             personal: false,
             retries: 0,
         }
+    }
+
+    /// It was decided anew, in this state before: a question begins with its decision, and goes on while it is one.
+    pub(crate) fn note_question(&mut self, before: Progressing) {
+        let begun = if before == Progressing::Asked { self.asked } else { None };
+        self.asked = (self.state == Progressing::Asked).then(|| begun.unwrap_or(self.decided));
+    }
+
+    /// Nobody answered within `answer_ns`, or not as many as must: it goes to the safe side, and those who approved it are asked
+    /// anew.
+    pub(crate) fn lapse(&mut self, id: ActionId, now: Timestamp, answer_ns: u64) {
+        let minutes = answer_ns.div_ceil(60_000_000_000);
+        let why = format!("nobody answered within {minutes} minutes: not done; `thymus approve a{id}` still does it");
+        self.state = Progressing::Refused;
+        self.verdict.decision = Decision::Deny;
+        self.verdict.reasons.insert(0, why);
+        self.approvals.clear();
+        self.asked = None;
+        self.decided = now;
     }
 
     pub(crate) fn is_busy(&self) -> bool {
@@ -107,8 +129,8 @@ pub(super) const fn ends_processes(action: &Action) -> bool {
     matches!(action, Action::TerminateProcesses { .. } | Action::EndSession { .. })
 }
 
-/// What readers see of a plan's steps.
-pub(crate) fn records(steps: &BTreeMap<ActionId, Step>) -> Vec<ActionRecord> {
+/// What readers see of a plan's steps; `answer_ns`: how long a question waits.
+pub(crate) fn records(steps: &BTreeMap<ActionId, Step>, answer_ns: u64) -> Vec<ActionRecord> {
     // What another action took the place of before anything was done is no part of the story.
     let told = |(_, step): &(&ActionId, &Step)| step.state != Progressing::Superseded || step.outcome.is_some();
     let record = |(id, step): (&ActionId, &Step)| ActionRecord {
@@ -118,6 +140,8 @@ pub(crate) fn records(steps: &BTreeMap<ActionId, Step>) -> Vec<ActionRecord> {
         outcome: step.outcome.clone(),
         decided: step.decided,
         settled: step.settled,
+        answer_by: step.asked.map(|asked| Timestamp(asked.0.saturating_add(answer_ns))),
+        approved_by: step.approvals.iter().copied().collect(),
     };
     steps.iter().filter(told).map(record).collect()
 }

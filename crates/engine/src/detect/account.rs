@@ -4,6 +4,7 @@
 use super::place::is_installed;
 use super::{Claim, Detector, FILE, Look, Meta};
 use crate::event::Confidence;
+use crate::path::HostPath;
 use serde::{Deserialize, Serialize};
 
 /// # What it finds
@@ -26,11 +27,7 @@ impl Detector for Account {
 
     fn observe(&mut self, look: &Look<'_>) -> Option<Claim> {
         let path = look.arrival?.path;
-        let accounts = matches!(
-            path.as_bytes(),
-            b"/etc/passwd" | b"/etc/shadow" | b"/etc/group" | b"/etc/gshadow" | b"/etc/subuid" | b"/etc/subgid"
-        );
-        if !accounts {
+        if !is_account_file(path) {
             return None;
         }
         let own_entry = look.seen().is_some_and(|seen| {
@@ -41,4 +38,11 @@ impl Detector for Account {
         }
         Some(look.claim(look.foothold(Confidence::Medium)?, path, "was changed"))
     }
+}
+
+pub(super) fn is_account_file(path: &HostPath) -> bool {
+    matches!(
+        path.as_bytes(),
+        b"/etc/passwd" | b"/etc/shadow" | b"/etc/group" | b"/etc/gshadow" | b"/etc/subuid" | b"/etc/subgid"
+    )
 }

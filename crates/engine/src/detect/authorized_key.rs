@@ -31,7 +31,7 @@ impl Detector for AuthorizedKey {
     }
 }
 
-fn is_key_file(path: &HostPath) -> bool {
+pub(super) fn is_key_file(path: &HostPath) -> bool {
     let name = path.file_name();
     let in_ssh = path.parent().ends_with(b"/.ssh");
     in_ssh && (name.starts_with(b"authorized_keys") || name == b"rc" || name == b"environment")

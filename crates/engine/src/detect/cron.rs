@@ -48,7 +48,7 @@ const TREES: [&[u8]; 9] = [
 const AT: [&[u8]; 3] = [b"/var/spool/cron/atjobs", b"/var/spool/cron/atspool", b"/var/spool/at"];
 
 /// `crontab(1)` writes `tmp.XXXXXX` beside the crontab and renames it: the rename counts.
-fn is_job(path: &HostPath) -> bool {
+pub(super) fn is_job(path: &HostPath) -> bool {
     is_within_any(path, &TREES)
         && !path.file_name().starts_with(b"tmp.")
         && !matches!(path.file_name(), b".SEQ" | b".placeholder")

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `foothold/ld-preload`
 
+use super::place::is_within_any;
 use super::{Claim, Detector, FILE, Look, Meta};
 use crate::event::Confidence;
+use crate::path::HostPath;
 use serde::{Deserialize, Serialize};
 
 /// # What it finds
@@ -26,10 +28,13 @@ impl Detector for LdPreload {
         let confidence = match path.as_bytes() {
             // Not even what the system starts by itself has a reason to.
             b"/etc/ld.so.preload" => (!look.authority().is_authorised()).then_some(Confidence::High)?,
-            b"/etc/ld.so.conf" => look.foothold(Confidence::Medium)?,
-            _ if path.is_within(b"/etc/ld.so.conf.d") => look.foothold(Confidence::Medium)?,
+            _ if is_loader_file(path) => look.foothold(Confidence::Medium)?,
             _ => return None,
         };
         Some(look.claim(confidence, path, "was changed"))
     }
+}
+
+pub(super) fn is_loader_file(path: &HostPath) -> bool {
+    is_within_any(path, &[b"/etc/ld.so.preload", b"/etc/ld.so.conf", b"/etc/ld.so.conf.d"])
 }

@@ -30,7 +30,7 @@ impl Detector for Pam {
     }
 }
 
-fn is_pam(path: &HostPath) -> bool {
+pub(super) fn is_pam(path: &HostPath) -> bool {
     let name = path.file_name();
     let module = name.starts_with(b"pam_") && name.ends_with(b".so") && path.parent().ends_with(b"/security");
     module || is_within_any(path, &[b"/etc/pam.d", b"/etc/pam.conf", b"/etc/security", b"/usr/lib/pam.d"])

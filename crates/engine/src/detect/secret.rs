@@ -21,12 +21,21 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Secret;
 
-/// Whoever lets people in, becomes somebody or keeps accounts reads these all day.
-const USUAL: &[&[u8]] = &[
-    b"sshd", b"sshd-session", b"sshd-auth", b"ssh", b"ssh-add", b"ssh-agent", b"ssh-keygen", b"ssh-keysign", b"login", b"su",
-    b"sudo", b"cron", b"atd", b"unix_chkpwd", b"passwd", b"chage", b"useradd", b"usermod", b"userdel", b"groupadd",
-    b"groupmod", b"groupdel", b"gpasswd", b"chpasswd", b"pwck", b"grpck", b"vipw", b"newusers", b"nscd", b"polkitd",
+/// Whoever lets people in, becomes somebody or keeps accounts reads these all day, and shows them to nobody.
+const OFFICE: &[&[u8]] = &[
+    b"sshd", b"sshd-session", b"sshd-auth", b"ssh-keysign", b"login", b"su", b"sudo", b"cron", b"atd", b"unix_chkpwd",
+    b"passwd", b"chage", b"useradd", b"usermod", b"userdel", b"groupadd", b"groupmod", b"groupdel", b"gpasswd",
+    b"chpasswd", b"pwck", b"grpck", b"newusers", b"nscd", b"polkitd",
 ];
+
+/// Reads them all day as well, for whoever asks: what an attack read by one of these, it has.
+const USUAL: &[&[u8]] = &[b"ssh", b"ssh-add", b"ssh-agent", b"ssh-keygen", b"vipw"];
+
+/// Whether a program of this name reads secrets for the host alone.
+#[must_use]
+pub fn reads_by_office(program: &HostPath) -> bool {
+    OFFICE.contains(&program.file_name())
+}
 
 impl Detector for Secret {
     const META: Meta = Meta { name: "credential-access/secret", technique: "T1552.004", class_uid: FILE };
@@ -34,7 +43,7 @@ impl Detector for Secret {
     fn observe(&mut self, look: &Look<'_>) -> Option<Claim> {
         let file = look.file().filter(|file| file.activity == FileActivityId::Read)?;
         let as_root = look.seen()?.user.euid == 0;
-        let usual = look.program().is_none_or(|program| USUAL.contains(&program.file_name()));
+        let usual = look.program().is_none_or(|program| reads_by_office(program) || USUAL.contains(&program.file_name()));
         if !as_root || usual || look.authority() != Authority::Nobody {
             return None;
         }

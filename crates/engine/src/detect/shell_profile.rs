@@ -60,6 +60,6 @@ const HOME: [&[u8]; 13] = [
     b".config/fish/config.fish",
 ];
 
-fn is_profile(path: &HostPath) -> bool {
+pub(super) fn is_profile(path: &HostPath) -> bool {
     is_within_any(path, &SYSTEM) || in_home(path).is_some_and(|rest| HOME.contains(&rest))
 }

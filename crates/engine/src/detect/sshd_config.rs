@@ -30,7 +30,7 @@ impl Detector for SshdConfig {
     }
 }
 
-fn is_server_config(path: &HostPath) -> bool {
+pub(super) fn is_server_config(path: &HostPath) -> bool {
     let name = path.file_name();
     path.is_within(b"/etc/ssh/sshd_config")
         || path.is_within(b"/etc/ssh/sshd_config.d")

@@ -30,7 +30,7 @@ impl Detector for Sudoers {
     }
 }
 
-fn is_rule(path: &HostPath) -> bool {
+pub(super) fn is_rule(path: &HostPath) -> bool {
     const TREES: [&[u8]; 6] = [
         b"/etc/sudoers",
         b"/etc/sudoers.d",

@@ -53,7 +53,7 @@ const TREES: [&[u8]; 16] = [
     b"/etc/udev/rules.d",
 ];
 
-fn is_unit(path: &HostPath) -> bool {
+pub(super) fn is_unit(path: &HostPath) -> bool {
     is_within_any(path, &TREES)
         || in_home(path).is_some_and(|rest| {
             [&b".config/systemd/user/"[..], b".local/share/systemd/user/", b".config/autostart/"]

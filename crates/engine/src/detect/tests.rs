@@ -108,6 +108,8 @@ fn configuration() -> Configuration {
         never_block: Vec::new(),
         policies: Vec::new(),
         boot_to_unix_ns: 0,
+        actions_per_minute: crate::guard::ACTIONS_PER_MINUTE,
+        answer_ns: crate::input::ANSWER_NS,
     }
 }
 

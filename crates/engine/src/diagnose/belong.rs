@@ -5,6 +5,23 @@
 
 use crate::graph::{Graph, Hub, Invocation, InvocationId, ProcessNode};
 use crate::id::{IncidentId, ProcessKey};
+use crate::path::HostPath;
+
+/// Why a process belongs to an attack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Reason {
+    pub(crate) words: String,
+    /// Whose doing it is; `None`: see who forked it.
+    pub(crate) by: Option<ProcessKey>,
+    /// The file by which it came about: what it ran, or what started it.
+    pub(crate) through: Option<HostPath>,
+}
+
+impl From<String> for Reason {
+    fn from(words: String) -> Self {
+        Self { words, by: None, through: None }
+    }
+}
 
 /// A process by its program and number, for people.
 pub(crate) fn named(graph: &Graph, key: ProcessKey) -> String {
@@ -23,7 +40,7 @@ pub(crate) fn is_attack(graph: &Graph, writer: ProcessKey, invocation: Invocatio
 }
 
 /// Why this process belongs to a confirmed attack, and to which; `None` when it does not.
-fn belongs(graph: &Graph, node: &ProcessNode) -> Option<(IncidentId, String)> {
+fn belongs(graph: &Graph, node: &ProcessNode) -> Option<(IncidentId, Reason)> {
     let incident_of = |writer: ProcessKey, invocation: InvocationId| {
         let process = graph.process(writer).map(|node| node.subject);
         process.unwrap_or_else(|| graph.invocation(invocation).and_then(|found| found.subject))
@@ -34,26 +51,31 @@ fn belongs(graph: &Graph, node: &ProcessNode) -> Option<(IncidentId, String)> {
         && parent.invocation == node.invocation
         && let Some(incident) = parent.subject
     {
-        return Some((incident, format!("child of {}", named(graph, parent.key))));
+        let words = format!("child of {}", named(graph, parent.key));
+        return Some((incident, Reason { by: Some(parent.key), ..words.into() }));
     }
     for executed in &node.ran {
         if let Some(incident) = incident_of(executed.writer, executed.invocation) {
             let writer = named(graph, executed.writer);
-            return Some((incident, format!("ran `{}`, written by {writer}", executed.path)));
+            let words = format!("ran `{}`, written by {writer}", executed.path);
+            let (by, through) = (Some(executed.writer), Some(executed.path.clone()));
+            return Some((incident, Reason { words, by, through }));
         }
     }
     let invocation: &Invocation = invocation?;
     if let Some(incident) = invocation.subject {
-        return Some((incident, format!("in {}", invocation.title())));
+        return Some((incident, format!("in {}", invocation.title()).into()));
     }
     let (writer, id) = invocation.origin_writer?;
     let incident = incident_of(writer, id)?;
-    let origin = invocation.origin.as_ref().map(|origin| origin.path.to_string()).unwrap_or_default();
-    Some((incident, format!("started by `{origin}`, written by {}", named(graph, writer))))
+    let through = invocation.origin.as_ref().map(|origin| origin.path.clone());
+    let origin = through.as_ref().map(ToString::to_string).unwrap_or_default();
+    let words = format!("started by `{origin}`, written by {}", named(graph, writer));
+    Some((incident, Reason { words, by: Some(writer), through }))
 }
 
 /// The incident that this process belongs to by what the graph says, although it is not marked yet.
-pub(crate) fn incident_of(graph: &Graph, ours: &[ProcessKey], key: ProcessKey) -> Option<(IncidentId, String)> {
+pub(crate) fn incident_of(graph: &Graph, ours: &[ProcessKey], key: ProcessKey) -> Option<(IncidentId, Reason)> {
     let node = graph.process(key)?;
     if ours.contains(&key) || node.hub == Some(Hub::Manager) {
         return None;

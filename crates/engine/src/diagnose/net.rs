@@ -57,7 +57,11 @@ pub(crate) fn classify(graph: &Graph, configuration: &Configuration, path: &Host
     if !recorded {
         let kept = configuration.protected.iter().any(|tree| path.is_within(tree.as_bytes()));
         let open = file.writes.iter().zip(&attack).any(|(write, attack)| *attack && write.pending);
-        return if kept && open { Net::Pending } else { Net::Unprotected };
+        return match (kept && open, file.came_and_went()) {
+            (true, _) => Net::Pending,
+            (false, true) => Net::Nothing,
+            (false, false) => Net::Unprotected,
+        };
     }
     let earlier = first.checked_sub(1).map(|at| file.writes[at].last).unwrap_or_default();
     let base = if write.before == VersionId::UNKNOWN { earlier } else { write.before };

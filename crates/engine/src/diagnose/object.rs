@@ -6,10 +6,11 @@
 
 use super::{Case, Net, classify, named};
 use crate::action::{Action, Authored};
+use crate::detect::is_foothold;
 use crate::event::FileKind;
 use crate::graph::{Graph, InvocationId, is_login_program};
 use crate::id::{ActionId, ProcessKey, Timestamp, VersionId};
-use crate::incident::ObjectClass;
+use crate::incident::{Deed, ObjectClass};
 use crate::input::Configuration;
 use crate::path::HostPath;
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,9 @@ pub(crate) enum Progress {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ObjectState {
     pub(crate) reason: String,
+    /// Who of the attack wrote it first, and what was done to it.
+    pub(crate) by: ProcessKey,
+    pub(crate) deed: Deed,
     pub(crate) class: ObjectClass,
     pub(crate) first_version: VersionId,
     pub(crate) progress: Progress,
@@ -51,6 +55,9 @@ pub(crate) struct ObjectState {
     pub(crate) alone: bool,
     /// What was taken out of it, once something was.
     pub(crate) undone: Option<Undone>,
+    /// The attack left it as it had found it: no part of its reach, unless it comes again.
+    #[serde(default)]
+    pub(crate) intact: bool,
 }
 
 /// The attack's versions of a path that was put in order: whoever had read one of them before may bring it back.
@@ -145,14 +152,14 @@ impl Case {
         if by_login && is_bookkeeping(path) {
             return;
         }
-        let verb = if write.created {
-            "created"
+        let (verb, deed) = if write.created {
+            ("created", Deed::Created)
         } else if write.removed {
-            "removed"
+            ("removed", Deed::Removed)
         } else {
-            "changed"
+            ("changed", Deed::Changed)
         };
-        let reason = format!("{verb} by {}", named(graph, write.writer));
+        let (by, reason) = (write.writer, format!("{verb} by {}", named(graph, write.writer)));
         let first_version = write.last;
         let directory = write.created && file.kind == FileKind::Directory;
         let net = classify(graph, configuration, path, file);
@@ -166,6 +173,7 @@ impl Case {
                     Progress::Done | Progress::Shown(_) => {
                         if met == Met::Now {
                             object.progress = Progress::Todo;
+                            object.intact = false;
                         }
                     }
                 }
@@ -178,6 +186,8 @@ impl Case {
             None => {
                 let state = ObjectState {
                     reason,
+                    by,
+                    deed,
                     class: class.unwrap_or(ObjectClass::AttackOnly),
                     first_version,
                     progress: Progress::Todo,
@@ -189,7 +199,11 @@ impl Case {
                     shared: false,
                     alone: false,
                     undone: None,
+                    intact: false,
                 };
+                if is_foothold(path) {
+                    self.footholds.insert(path.clone());
+                }
                 self.objects.insert(path.clone(), state);
             }
         }

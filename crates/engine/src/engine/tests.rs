@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 mod held_off;
+mod shown;
+mod storm;
 
 use super::world::{ALICE, OPS, World, configuration};
 use super::*;
@@ -900,6 +902,7 @@ fn an_incident_says_whom_its_processes_talked_to_and_how_much_was_sent() {
     let seen: Vec<_> = incident
         .contacts
         .iter()
+        .map(|peer| &peer.contact)
         .map(|one| (one.endpoint.ip.to_string(), one.endpoint.port, one.inbound, one.connections, one.traffic))
         .collect();
     let peer = |host, port, inbound, connections, sent, received| {
@@ -939,6 +942,70 @@ fn an_incident_says_which_secrets_its_processes_read_and_when_first() {
     }
     let incident = only(&world);
     assert!(incident.secrets.len() == 18 && incident.omitted == 84, "{} {}", incident.secrets.len(), incident.omitted);
+}
+
+#[test]
+fn what_a_login_reads_to_let_somebody_in_is_no_secret_that_was_seen_unless_the_attack_changed_it() {
+    let mut world = World::new(Mode::Autonomous);
+    let shell = world.login(ALICE, None);
+    let sudo = |world: &mut World, key: &str| {
+        world.run(shell, &["/usr/bin/sudo", "-l"], |world, sudo| world.read(sudo, key));
+    };
+    sudo(&mut world, "/etc/shadow");
+    world.find(shell, "foothold/cron", Confidence::High);
+    world.settle();
+    assert_eq!(only(&world).secrets, []);
+    world.run(shell, &["/usr/bin/tee"], |world, tee| {
+        world.write(tee, "/usr/bin/sudo");
+    });
+    sudo(&mut world, "/etc/shadow");
+    let secrets = only(&world).secrets;
+    assert!(matches!(secrets.as_slice(), [one] if one.path == HostPath::from("/etc/shadow")), "{secrets:?}");
+}
+
+#[test]
+fn what_came_and_went_outside_of_protected_trees_is_nothing_that_needs_somebody() {
+    let mut world = World::new(Mode::Autonomous);
+    let shell = world.login(ALICE, None);
+    world.run(shell, &["/usr/bin/tee"], |world, tee| {
+        world.write_unprotected(tee, "/tmp/gone");
+        world.write_unprotected(tee, "/tmp/stage");
+    });
+    world.find(shell, "foothold/cron", Confidence::High);
+    world.settle();
+    let named = |world: &World| {
+        let objects = only(world).objects;
+        objects.iter().map(|object| object.path.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(named(&world), ["/tmp/gone", "/tmp/stage"]);
+    world.run(shell, &["/usr/bin/rm"], |world, rm| world.remove_unprotected(rm, "/tmp/gone"));
+    world.settle();
+    assert_eq!(named(&world), ["/tmp/stage"]);
+}
+
+#[test]
+fn what_the_attack_left_as_it_had_found_it_is_not_named_until_it_comes_again() {
+    let mut world = World::new(Mode::Autonomous);
+    let other = world.login(OPS, None);
+    world.write(other, "/etc/lock");
+    let shell = world.login(ALICE, None);
+    let write = |world: &mut World| {
+        world.run(shell, &["/usr/bin/tee"], |world, tee| {
+            world.write(tee, "/etc/lock");
+        })
+    };
+    write(&mut world);
+    world.facts.insert(HostPath::from("/etc/lock"), (Expected::AlreadyDone, Merge::Exact));
+    world.find(shell, "foothold/cron", Confidence::High);
+    world.settle();
+    assert_eq!(only(&world).objects, []);
+    assert!(!only(&world).actions.iter().any(|record| record.action.path().is_some()), "nothing was done about it");
+    assert_eq!(only(&world).stage, Stage::Healed);
+    write(&mut world);
+    world.settle();
+    let restored = |record: &&ActionRecord| record.action.path() == Some(&HostPath::from("/etc/lock"));
+    assert_eq!(only(&world).actions.iter().filter(restored).count(), 1);
+    assert_eq!(only(&world).objects.len(), 1);
 }
 
 #[test]

@@ -4,16 +4,15 @@
 //! Input: its state. Output: a [`View`], whole and within limits; what is left out is counted. Nothing is changed.
 
 use super::{ChangeWindow, Engine};
-use crate::ailment;
-use crate::diagnose::Case;
+use crate::diagnose::{Case, ObjectState, SubjectState};
 use crate::event::{Endpoint, Loss};
-use crate::graph::Contact;
-use crate::guard::Hold;
+use crate::guard::{Hold, Storm};
 use crate::hearsay::Testimony;
 use crate::id::{ProcessKey, Timestamp};
-use crate::incident::{Incident, Object, Secret, Subject};
-use crate::input::Mode;
+use crate::incident::{Incident, Object, Peer, Secret, Subject};
+use crate::input::{ANSWER_NS, Mode};
 use crate::path::HostPath;
+use crate::detect;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,6 +30,9 @@ pub struct View {
     pub mode: Mode,
     pub hold: Option<Hold>,
     pub change: Option<ChangeWindow>,
+    /// The storm breaker is open: nothing is done by itself.
+    #[serde(default)]
+    pub storm: Option<Storm>,
     /// Newest last.
     pub incidents: Vec<Incident>,
     /// Newest last; at most [`super::LOSSES_MAX`].
@@ -82,6 +84,7 @@ impl Engine {
             mode,
             hold: self.hold.clone(),
             change: self.change.clone(),
+            storm: self.breaker.storm().cloned(),
             incidents: self.shown(),
             losses: self.losses.clone(),
             counters: counters.map(|(name, count)| (name.to_owned(), count)).into(),
@@ -91,28 +94,38 @@ impl Engine {
     /// Attacks and failures, in the order of their numbers.
     fn shown(&self) -> Vec<Incident> {
         let mut all: Vec<Incident> = self.cases.values().map(|case| self.show(case)).collect();
-        all.extend(self.ward.ailments.values().map(ailment::Ailment::show));
+        all.extend(self.ward.ailments.values().map(|ailment| ailment.show(self.answer_ns())));
         all.sort_by_key(|incident| incident.id);
         all
     }
 
+    /// How long a question waits for an answer.
+    fn answer_ns(&self) -> u64 {
+        self.configuration.as_ref().map_or(ANSWER_NS, |configuration| configuration.answer_ns)
+    }
+
     fn show(&self, case: &Case) -> Incident {
-        let subjects = case.subjects.iter().take(VIEW_SUBJECTS_MAX).map(|(key, state)| Subject {
-            process: *key,
+        let objects = first_objects(case);
+        let subjects = first_subjects(case, &objects).into_iter().map(|(key, state)| Subject {
+            process: key,
             program: state.program.clone(),
             cmd_line: state.cmd_line.clone(),
             uid: state.uid,
             reason: state.reason.clone(),
             alive: !state.gone,
+            by: state.by,
+            through: state.through.clone(),
         });
-        let objects = case.objects.iter().take(VIEW_OBJECTS_MAX).map(|(path, state)| Object {
-            path: path.clone(),
+        let objects = objects.iter().map(|(path, state)| Object {
+            path: (*path).clone(),
             class: state.class,
             first_version: state.first_version,
             reason: state.reason.clone(),
+            by: state.by,
+            deed: state.deed,
         });
-        let left_out =
-            case.subjects.len().saturating_sub(VIEW_SUBJECTS_MAX) + case.objects.len().saturating_sub(VIEW_OBJECTS_MAX);
+        let left_out = case.subjects.len().saturating_sub(VIEW_SUBJECTS_MAX)
+            + reached(case).count().saturating_sub(VIEW_OBJECTS_MAX);
         let (contacts, mut others) = self.contacts(case);
         let (secrets, more) = self.secrets(case);
         let (hearsay, unsaid) = self.hearsay(case);
@@ -133,16 +146,21 @@ impl Engine {
             contacts,
             secrets,
             hearsay,
-            actions: crate::decide::records(&case.plan.steps),
+            actions: crate::decide::records(&case.plan.steps, self.answer_ns()),
             omitted: case.omitted + others + u64::try_from(left_out).unwrap_or(u64::MAX),
         }
     }
 
-    /// Secrets that the processes of an incident read, and how many are left out.
+    /// Secrets that the processes of an incident read, and how many are left out. What sshd or sudo reads to let somebody in
+    /// stays with them, unless the attack has changed that program.
     fn secrets(&self, case: &Case) -> (Vec<Secret>, u64) {
         let (mut first, mut others) = (BTreeMap::<&HostPath, (Timestamp, ProcessKey)>::new(), 0);
+        let honest = |exe: &HostPath| detect::reads_by_office(exe) && !case.objects.contains_key(exe);
         for key in case.subjects.keys() {
-            let Some(secrets) = self.graph.process(*key).and_then(|node| node.secrets.as_ref()) else { continue };
+            let Some(node) = self.graph.process(*key) else { continue };
+            let Some(secrets) = node.secrets.as_ref().filter(|_| !node.exe.as_ref().is_some_and(honest)) else {
+                continue;
+            };
             others += secrets.others;
             for (path, time) in &secrets.known {
                 let known = first.entry(path).or_insert((*time, *key));
@@ -174,20 +192,79 @@ impl Engine {
     }
 
     /// Whom the processes of an incident talked to, and how many connections and peers are left out.
-    fn contacts(&self, case: &Case) -> (Vec<Contact>, u64) {
-        let (mut all, mut others) = (BTreeMap::<(bool, &Endpoint), Contact>::new(), 0);
-        for contacts in case.subjects.keys().filter_map(|key| self.graph.process(*key)?.contacts.as_ref()) {
+    fn contacts(&self, case: &Case) -> (Vec<Peer>, u64) {
+        let (mut all, mut others) = (BTreeMap::<(bool, &Endpoint), (Peer, u64)>::new(), 0);
+        for process in case.subjects.keys() {
+            let Some(contacts) = self.graph.process(*process).and_then(|node| node.contacts.as_ref()) else { continue };
             others += contacts.others;
             for contact in &contacts.known {
+                let sent = contact.traffic.sent;
+                let fresh = || (Peer { contact: contact.clone(), process: *process }, sent);
                 all.entry((contact.inbound, &contact.endpoint))
-                    .and_modify(|known| known.add(contact))
-                    .or_insert_with(|| contact.clone());
+                    .and_modify(|(peer, most)| {
+                        peer.contact.add(contact);
+                        if sent > *most {
+                            (peer.process, *most) = (*process, sent);
+                        }
+                    })
+                    .or_insert_with(fresh);
             }
         }
-        let mut contacts: Vec<Contact> = all.into_values().collect();
-        contacts.sort_by_key(|contact| std::cmp::Reverse(contact.traffic.sent));
+        let mut contacts: Vec<Peer> = all.into_values().map(|(peer, _)| peer).collect();
+        contacts.sort_by_key(|peer| std::cmp::Reverse(peer.contact.traffic.sent));
         others += u64::try_from(contacts.len().saturating_sub(VIEW_CONTACTS_MAX)).unwrap_or(u64::MAX);
         contacts.truncate(VIEW_CONTACTS_MAX);
         (contacts, others)
     }
+}
+
+/// What the attack reached. What it left as it had found it is none of that.
+fn reached(case: &Case) -> impl Iterator<Item = (&HostPath, &ObjectState)> {
+    case.objects.iter().filter(|(_, state)| !state.intact)
+}
+
+/// Objects that are shown, by path: where there are too many, those that a person has to see go first.
+fn first_objects(case: &Case) -> BTreeMap<&HostPath, &ObjectState> {
+    if reached(case).count() <= VIEW_OBJECTS_MAX {
+        return reached(case).collect();
+    }
+    let named = case.findings.iter().flat_map(|claim| &claim.summary.paths);
+    let first = case.footholds.iter().chain(case.plan.shown()).chain(named);
+    let first = first.filter_map(|path| case.objects.get_key_value(path)).filter(|(_, state)| !state.intact);
+    let mut objects: BTreeMap<_, _> = first.take(VIEW_OBJECTS_MAX).collect();
+    for (path, state) in reached(case) {
+        if objects.len() >= VIEW_OBJECTS_MAX {
+            break;
+        }
+        objects.insert(path, state);
+    }
+    objects
+}
+
+/// Subjects that are shown: where there are too many, those that did what was found or wrote what is shown go first,
+/// each with those it came by.
+fn first_subjects<'a>(
+    case: &'a Case,
+    objects: &BTreeMap<&HostPath, &ObjectState>,
+) -> BTreeMap<ProcessKey, &'a SubjectState> {
+    if case.subjects.len() <= VIEW_SUBJECTS_MAX {
+        return case.subjects.iter().map(|(key, state)| (*key, state)).collect();
+    }
+    let found = case.findings.iter().map(|claim| claim.process);
+    let wrote = objects.values().map(|object| object.by);
+    let mut subjects = BTreeMap::new();
+    for key in found.chain(wrote).chain(case.subjects.keys().copied()) {
+        // Who is in already has all it came by in, too, as far as there is room.
+        let mut next = Some(key);
+        while let Some(key) = next
+            && subjects.len() < VIEW_SUBJECTS_MAX
+            && !subjects.contains_key(&key)
+        {
+            next = case.subjects.get(&key).map(|state| {
+                subjects.insert(key, state);
+                state.by
+            });
+        }
+    }
+    subjects
 }

@@ -31,6 +31,8 @@ pub(crate) fn configuration(mode: Mode) -> Configuration {
         never_block: vec!["203.0.113.0/24".parse().unwrap()],
         policies: crate::guard::Policies::defaults(),
         boot_to_unix_ns: 0,
+        actions_per_minute: crate::guard::ACTIONS_PER_MINUTE,
+        answer_ns: crate::input::ANSWER_NS,
     }
 }
 
@@ -451,7 +453,12 @@ impl World {
     }
 
     pub(crate) fn tick(&mut self) -> Work {
-        self.now += 100 * MS;
+        self.wait(100)
+    }
+
+    /// Time passes, and nothing happens.
+    pub(crate) fn wait(&mut self, ms: u64) -> Work {
+        self.now += ms * MS;
         self.input(Input::Tick)
     }
 
@@ -491,6 +498,7 @@ impl World {
             | Effect::Drop { .. }
             | Effect::Renew { .. }
             | Effect::Finding(_)
+            | Effect::Storm { .. }
             | Effect::Incident(_) => None,
         };
         self.effects.iter().filter_map(text).collect()
@@ -529,6 +537,7 @@ impl World {
                 | Effect::Ask { .. }
                 | Effect::Renew { .. }
                 | Effect::Finding(_)
+                | Effect::Storm { .. }
                 | Effect::Incident(_) => {}
             }
         }

@@ -7,9 +7,10 @@
 //! in them. Where that is more than can be asked, the answer says so.
 
 use super::pattern::{Part, Pattern, Shape, representatives};
+use super::policy::Said;
 use super::question::{ACTIONS, FLAGS, Names, Question};
 use super::{Policies, TARGETS_MAX};
-use crate::incident::{Decision, Verdict};
+use crate::incident::Verdict;
 use crate::input::Mode;
 use crate::network::Network;
 use crate::path::HostPath;
@@ -88,11 +89,11 @@ pub fn compare(old: &Policies, new: &Policies) -> Comparison {
     for question in every.take(QUESTIONS_MAX) {
         let [old, new] = [old, new].map(|policies| question.ask(|request| policies.decide(request)));
         comparison.asked += 1;
-        if old.0 == new.0 {
+        if old.weight() == new.weight() {
             continue;
         }
-        let verdict = |(decision, reasons): (Decision, Vec<String>)| Verdict { decision, reasons };
-        let (count, example) = match new.0 < old.0 {
+        let verdict = |said: Said| Verdict { decision: said.decision, reasons: said.reasons };
+        let (count, example) = match new.weight() < old.weight() {
             true => (&mut comparison.looser, &mut comparison.looser_example),
             false => (&mut comparison.tighter, &mut comparison.tighter_example),
         };

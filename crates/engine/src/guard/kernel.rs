@@ -2,10 +2,11 @@
 //! The safety kernel: rules in code that no policy, mode or approval loosens.
 //!
 //! Each rule is named by the guardrail it implements and is the answer to a failure that happened to somebody: an empty
-//! set read as "everything" (K1), automation that reverted a person's hold (K2), a fault of the observer
-//! that was taken for many patients (K3), a repair that looped (K5), a stale plan
+//! set read as "everything" (K1), automation that reverted a person's hold (K2), a repair that looped (K5), a stale plan
 //! applied late (K6), a change that could not be taken back (K7), a block that hit a bystander or the administrator's own
-//! way in (K8), a guard that shot its own host (K9).
+//! way in (K8), a guard that shot its own host (K9). Two more only take away from what happens by itself, and a person may
+//! decide about each action all the same; they are in `breaker.rs`: a fault of the observer that was taken for many patients
+//! (K3), and more done in a minute than anybody could look at (K4).
 
 use super::{Attempts, Request};
 use crate::action::{Action, Expected, Facts};
@@ -83,7 +84,7 @@ fn count_as_predicted(request: &Request<'_>) -> Option<String> {
 
 fn hold(request: &Request<'_>) -> Option<String> {
     let hold = request.hold.filter(|hold| request.now < hold.until)?;
-    Some(if hold.storm { format!("K3: {}", hold.why) } else { format!("K2: a person holds all actions: {}", hold.why) })
+    Some(format!("K2: a person holds all actions: {}", hold.why))
 }
 
 fn attempts(request: &Request<'_>) -> Option<String> {

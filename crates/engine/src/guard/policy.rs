@@ -64,6 +64,26 @@ pub struct Holding {
     pub why: String,
 }
 
+/// What the policies say together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Said {
+    pub(super) decision: Decision,
+    pub(super) reasons: Vec<String>,
+    /// How many persons have to approve what is asked; else 0.
+    pub(super) persons: usize,
+}
+
+impl Said {
+    fn no(why: String) -> Self {
+        Self { decision: Decision::Deny, reasons: vec![why], persons: 0 }
+    }
+
+    /// The larger, the less happens.
+    pub(super) const fn weight(&self) -> (Decision, usize) {
+        (self.decision, self.persons)
+    }
+}
+
 /// Validated policies. Not serialisable: rebuilt from `Configuration.policies`.
 #[derive(Debug)]
 pub struct Policies {
@@ -163,10 +183,10 @@ impl Policies {
     }
 
     /// What the policies say, with the reasons: those that hold, or that none does.
-    pub(super) fn decide(&self, request: &Request<'_>) -> (Decision, Vec<String>) {
+    pub(super) fn decide(&self, request: &Request<'_>) -> Said {
         let Some(each) = self.each(request.action) else { return self.decide_one(request) };
         let worst = self.worst(request, each).map(|(_, said)| said);
-        worst.unwrap_or_else(|| (Decision::Deny, vec!["no file is named".to_owned()]))
+        worst.unwrap_or_else(|| Said::no("no file is named".to_owned()))
     }
 
     /// Every policy that holds, by name; of many files, for the one that is the reason of the decision.
@@ -199,11 +219,11 @@ impl Policies {
     }
 
     /// The first of those that least is permitted of.
-    fn worst(&self, request: &Request<'_>, each: Vec<Action>) -> Option<(Action, (Decision, Vec<String>))> {
-        let mut worst: Option<(Action, (Decision, Vec<String>))> = None;
+    fn worst(&self, request: &Request<'_>, each: Vec<Action>) -> Option<(Action, Said)> {
+        let mut worst: Option<(Action, Said)> = None;
         for action in each {
             let said = self.decide_one(&Request { action: &action, ..*request });
-            if worst.as_ref().is_none_or(|(_, (decision, _))| said.0 > *decision) {
+            if worst.as_ref().is_none_or(|(_, worst)| said.weight() > worst.weight()) {
                 worst = Some((action, said));
             }
         }
@@ -245,18 +265,18 @@ impl Policies {
         }
     }
 
-    fn decide_one(&self, request: &Request<'_>) -> (Decision, Vec<String>) {
-        let no = |why: String| (Decision::Deny, vec![why]);
+    fn decide_one(&self, request: &Request<'_>) -> Said {
+        let no = |reasons| Said { decision: Decision::Deny, reasons, persons: 0 };
         let asked = match self.asked(request) {
             Ok(asked) => asked,
-            Err(why) => return no(format!("policy: the request does not fit the schema: {why}")),
+            Err(why) => return Said::no(format!("policy: the request does not fit the schema: {why}")),
         };
         let entities = &self.entities[at_mode(request.mode)];
         let response = self.authorizer.is_authorized(&asked, &self.set, entities);
         let errors: Vec<String> =
             response.diagnostics().errors().map(|error| format!("policy: an error counts as no: {error}")).collect();
         if !errors.is_empty() {
-            return (Decision::Deny, errors);
+            return no(errors);
         }
         let mut holding: Vec<&Policy> = response.diagnostics().reason().filter_map(|id| self.set.policy(id)).collect();
         holding.sort_by(|left, right| left.id().cmp(right.id()));
@@ -267,17 +287,22 @@ impl Policies {
                 .map(|policy| format!("policy `{}` forbids it{}", policy.id(), because(policy, "reason")))
                 .collect();
             return match forbidding.is_empty() {
-                true => no("no policy permits it".to_owned()),
-                false => (Decision::Deny, forbidding),
+                true => Said::no("no policy permits it".to_owned()),
+                false => no(forbidding),
             };
         }
         let (asking, permitting): (Vec<_>, Vec<_>) =
             holding.into_iter().partition(|policy| policy.annotation("ask").is_some());
         if permitting.is_empty() {
-            let asks = asking.iter().map(|policy| format!("policy `{}` asks{}", policy.id(), because(policy, "ask")));
-            return (Decision::Ask, asks.collect());
+            let asks = |policy: &&Policy| {
+                let whom = if persons(policy) > 1 { "asks two persons" } else { "asks" };
+                format!("policy `{}` {whom}{}", policy.id(), because(policy, "ask"))
+            };
+            let persons = asking.iter().map(|policy| persons(policy)).max().unwrap_or(1);
+            return Said { decision: Decision::Ask, reasons: asking.iter().map(asks).collect(), persons };
         }
-        (Decision::Permit, permitting.iter().map(|policy| format!("policy `{}` permits it", policy.id())).collect())
+        let permits = permitting.iter().map(|policy| format!("policy `{}` permits it", policy.id()));
+        Said { decision: Decision::Permit, reasons: permits.collect(), persons: 0 }
     }
 
     fn asked(&self, request: &Request<'_>) -> Result<cedar_policy::Request, String> {
@@ -342,6 +367,11 @@ fn key(error: &PolicyError) -> (&str, u32, u32, &str) {
     (&error.file, error.line, error.column, &error.what)
 }
 
+/// How many different persons have to approve what this policy asks: its `@persons`, else one.
+fn persons(policy: &Policy) -> usize {
+    policy.annotation("persons").and_then(|number| number.parse().ok()).unwrap_or(1)
+}
+
 fn because(policy: &Policy, key: &str) -> String {
     policy.annotation(key).filter(|why| !why.is_empty()).map(|why| format!(": {why}")).unwrap_or_default()
 }
@@ -381,6 +411,22 @@ fn parse(name: &str, text: &str) -> Result<Vec<Policy>, PolicyError> {
     })?;
     if let Some(template) = set.templates().next() {
         return Err(at(name, text, 0, format!("template `{}`", template.id()), "a policy without slots"));
+    }
+    for policy in set.policies() {
+        let Some(number) = policy.annotation("persons") else { continue };
+        let offset = text.find("@persons").unwrap_or(0);
+        if !["1", "2"].contains(&number) {
+            return Err(at(name, text, offset, format!("@persons(\"{}\")", number.escape_debug()), "1 or 2"));
+        }
+        if policy.effect() != Effect::Permit || policy.annotation("ask").is_none() {
+            return Err(at(
+                name,
+                text,
+                offset,
+                "@persons without a question".to_owned(),
+                "it at a permit that carries @ask",
+            ));
+        }
     }
     let mut policies: Vec<Policy> =
         set.policies().map(|policy| policy.new_id(PolicyId::new(identity(name, policy)))).collect();

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+mod guardrails;
+
 use super::*;
 use crate::action::{Expected, Extent, RestoreFile};
 use crate::id::{BootId, VersionId};
@@ -76,7 +78,7 @@ fn a_cure_names_its_targets_and_never_touches_what_is_ours() {
         (Action::LoadFirewall { path: "relative".into() }, "K1"),
         (Action::RenewCertificate { path: "/var/lib/thymus/x".into() }, "K9"),
     ] {
-        let cure = Request { failure: true, never_touch_paths: &own, approved: true, ..request(&action, None) };
+        let cure = Request { failure: true, never_touch_paths: &own, approvals: 1, ..request(&action, None) };
         let verdict = judge(&cure, &policies());
         assert_eq!(verdict.decision, Decision::Deny, "{action:?}");
         assert!(verdict.reasons[0].starts_with(reason), "{action:?}: {:?}", verdict.reasons);
@@ -118,8 +120,9 @@ fn request<'a>(action: &'a Action, facts: Option<&'a Facts>) -> Request<'a> {
         authorised_change: false,
         predicted: action.target_count(),
         hold: None,
+        restraint: None,
         attempts: Attempts::default(),
-        approved: false,
+        approvals: 0,
         facts,
         never_touch: &[],
         never_touch_paths: &[],
@@ -136,8 +139,8 @@ fn policies() -> Policies {
 fn denied(reason: &str, facts: Option<Facts>, change: impl Fn(&mut Request<'_>)) {
     let policies = policies();
     for action in every_action() {
-        for approved in [false, true] {
-            let mut request = Request { approved, ..request(&action, facts.as_ref()) };
+        for approvals in [0, 1, 9] {
+            let mut request = Request { approvals, ..request(&action, facts.as_ref()) };
             change(&mut request);
             let verdict = judge(&request, &policies);
             assert_eq!(verdict.decision, Decision::Deny, "{action:?}");
@@ -210,9 +213,9 @@ fn more_targets_than_predicted_or_found_or_than_the_limit_are_refused() {
 
 #[test]
 fn a_persons_hold_is_sacred_until_it_ends() {
-    let hold = Hold { until: Timestamp(200 * SECOND), why: "migration".to_owned(), storm: false };
+    let hold = Hold { until: Timestamp(200 * SECOND), why: "migration".to_owned() };
     let action = restore("/etc/passwd");
-    let held = Request { hold: Some(&hold), approved: true, ..request(&action, None) };
+    let held = Request { hold: Some(&hold), approvals: 1, ..request(&action, None) };
     let verdict = judge(&held, &policies());
     assert_eq!(verdict.decision, Decision::Deny);
     assert_eq!(verdict.reasons, ["K2: a person holds all actions: migration"]);
@@ -253,7 +256,7 @@ fn whoever_else_needs_an_address_keeps_it() {
     let facts = Facts { needed: Some("it is a gateway of this host".to_owned()), ..good() };
     let verdict = |address: &str, facts: Option<&Facts>, spared: Option<&str>| {
         let action = block(address);
-        judge(&Request { never_block: &never, approved: true, spared, ..request(&action, facts) }, &policies)
+        judge(&Request { never_block: &never, approvals: 1, spared, ..request(&action, facts) }, &policies)
     };
     assert_eq!(verdict("198.51.100.7", Some(&good()), None).decision, Decision::Permit);
     for (refused, why) in [
@@ -272,13 +275,13 @@ fn no_block_is_of_everybody_of_this_host_or_without_an_end() {
     let policies = policies();
     for address in ["127.0.0.9", "::1", "0.0.0.0", "::", "224.0.0.1", "ff02::1", "255.255.255.255"] {
         let action = block(address);
-        let verdict = judge(&Request { approved: true, ..request(&action, None) }, &policies);
+        let verdict = judge(&Request { approvals: 1, ..request(&action, None) }, &policies);
         assert!(verdict.decision == Decision::Deny && verdict.reasons[0].starts_with("K1"), "{address}: {verdict:?}");
     }
     for lease_ns in [0, u64::MAX] {
         let address = "198.51.100.7".parse().unwrap();
         let action = Action::FilterTraffic { address, extent: Extent::All, lease_ns };
-        let verdict = judge(&Request { approved: true, ..request(&action, None) }, &policies);
+        let verdict = judge(&Request { approvals: 1, ..request(&action, None) }, &policies);
         assert!(verdict.decision == Decision::Deny && verdict.reasons[0].starts_with("K1"), "{lease_ns}: {verdict:?}");
     }
 }
@@ -321,7 +324,7 @@ fn init_the_agent_and_its_files_are_never_touched() {
 fn a_contradiction_is_shown_even_when_somebody_approves() {
     for merge in [Merge::Conflict("both".to_owned()), Merge::Missing("version 3".to_owned())] {
         let (facts, action) = (Facts { merge, ..good() }, restore("/etc/passwd"));
-        let verdict = judge(&Request { approved: true, ..request(&action, Some(&facts)) }, &policies());
+        let verdict = judge(&Request { approvals: 1, ..request(&action, Some(&facts)) }, &policies());
         assert_eq!(verdict.decision, Decision::Ask);
         assert!(verdict.reasons[0].starts_with("shown"));
     }
@@ -331,7 +334,7 @@ fn a_contradiction_is_shown_even_when_somebody_approves() {
 fn an_approval_permits_what_was_asked() {
     let action = restore("/etc/passwd");
     let facts = good();
-    let asked = Request { mode: Mode::Observe, approved: true, ..request(&action, Some(&facts)) };
+    let asked = Request { mode: Mode::Observe, approvals: 1, ..request(&action, Some(&facts)) };
     let verdict = judge(&asked, &policies());
     assert_eq!(verdict.decision, Decision::Permit);
     assert_eq!(verdict.reasons.last().unwrap(), "approved by a person");
@@ -339,7 +342,7 @@ fn an_approval_permits_what_was_asked() {
 
 #[test]
 fn a_refusal_says_every_reason() {
-    let hold = Hold { until: Timestamp(200 * SECOND), why: "x".to_owned(), storm: false };
+    let hold = Hold { until: Timestamp(200 * SECOND), why: "x".to_owned() };
     let facts = Facts { as_expected: Expected::Changed("y".to_owned()), never_touch: true, ..good() };
     let action = restore("/etc/passwd");
     let all = Request {
@@ -504,4 +507,38 @@ fn where_stopping_may_hurt_nothing_is_stopped_started_or_ended_by_itself() {
     let standard = Policies::load(&Policies::defaults()).unwrap();
     let comparison = compare(&standard, &ot);
     assert_eq!((comparison.relation(), comparison.cut.len()), (Relation::Tighter, 0));
+}
+
+#[test]
+fn a_restraint_asks_about_what_would_be_permitted_and_a_person_overcomes_it() {
+    let (policies, action) = (policies(), restore("/etc/passwd"));
+    let restrained = Request { restraint: Some("K4: too many"), ..request(&action, None) };
+    let verdict = judge(&restrained, &policies);
+    assert_eq!(verdict.reasons, ["K4: too many", "policy `mend-what-the-attack-changed` permits it"]);
+    assert!(verdict.decision == Decision::Ask && is_short(&verdict));
+    assert_eq!(judge(&Request { approvals: 1, ..restrained }, &policies).decision, Decision::Permit);
+    // What is asked or denied anyway does not wait for the budget.
+    for change in [Request { mode: Mode::Observe, ..restrained }, Request { confirmed: false, ..restrained }] {
+        assert!(!is_short(&judge(&change, &policies)));
+    }
+}
+
+#[test]
+fn two_persons_are_asked_where_a_policy_says_so_and_one_less_is_looser() {
+    let two = "@id(\"two\") @ask(\"for good\") @persons(\"2\")
+        permit (principal, action in Action::\"final\", resource) when { context.confirmed };";
+    let policies = Policies::load(&with("two.cedar", two)).unwrap();
+    let action = Action::TerminateProcesses { processes: vec![process(100)] };
+    let judged =
+        |approvals| judge(&Request { mode: Mode::Guarded, approvals, ..request(&action, None) }, &policies).decision;
+    assert_eq!([judged(0), judged(1), judged(2)], [Decision::Ask, Decision::Ask, Decision::Permit]);
+    let one = Policies::load(&with("two.cedar", &two.replace("@persons(\"2\")", ""))).unwrap();
+    assert_eq!(compare(&policies, &one).relation(), Relation::Looser);
+    for wrong in [
+        two.replace("\"2\"", "\"3\""),
+        two.replace("@ask(\"for good\")", ""),
+        two.replace("@ask(\"for good\")", "").replace("permit (", "forbid ("),
+    ] {
+        assert_eq!(Policies::load(&with("two.cedar", &wrong)).unwrap_err().len(), 1, "{wrong}");
+    }
 }

@@ -90,7 +90,11 @@ pub fn capture_restore(
         Some(wanted) => twin(system, &others, before.as_ref(), wanted)?.is_some(),
         None => false,
     };
-    let as_expected = if known && !apart && same(before.as_ref(), wanted.state.as_ref()) {
+    let as_expected = if known
+        && !apart
+        && same(before.as_ref(), wanted.state.as_ref())
+        && (log || !redated(before.as_ref(), wanted.state.as_ref()))
+    {
         Expected::AlreadyDone
     } else if log {
         Expected::Yes // it grows all the time; what came after is kept when it is written
@@ -108,6 +112,12 @@ pub fn capture_restore(
         state.mtime = before.mtime;
     }
     Ok((Before { rewrite: is_it, others, ..Before::new(before, Some(state), log) }, facts))
+}
+
+/// A regular file that is the same but for the time of its last change, which is restored too.
+fn redated(before: Option<&FileState>, wanted: Option<&FileState>) -> bool {
+    let differ = |(before, wanted): (&FileState, &FileState)| before.mtime != wanted.mtime;
+    before.zip(wanted).filter(|(before, _)| before.kind == FileKind::Regular).is_some_and(differ)
 }
 
 /// One of `others` that is as `wanted` and not the same file as `found` already: the wanted inode itself, else one that

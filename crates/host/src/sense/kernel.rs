@@ -19,7 +19,7 @@ static SENSE: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"),
 static TASKS: &Aligned<[u8]> = &Aligned(*include_bytes!(concat!(env!("OUT_DIR"), "/tasks.bpf.o")));
 
 /// Each program and what is not seen without it.
-const PROGRAMS: [(&str, &str, &str); 9] = [
+const PROGRAMS: [(&str, &str, &str); 10] = [
     ("sched_process_fork", "process", "forks: children are found when they first do something else"),
     ("sched_process_exec", "process", "programs that start, their arguments and parents"),
     ("sched_process_exit", "process", "ends of processes and of sessions"),
@@ -29,6 +29,7 @@ const PROGRAMS: [(&str, &str, &str); 9] = [
     ("inet_sock_set_state", "network", "connections that are made and end, and programs that begin to listen"),
     (SOCKETS, "network", "connections and listeners that were there before the agent"),
     ("io_uring_submit_req", "file", "io_uring requests before they take effect (names are still seen)"),
+    ("task_newtask", "file", "for whom a worker of io_uring works that is gone when its file is named"),
 ];
 
 /// An iterator: it runs when it is read.

@@ -14,7 +14,7 @@ enum kind {
     KIND_OPEN = 7,       // opened for writing or created; value = open flags
     KIND_WRITE = 8,      // first write of this process to this file since it opened it
     KIND_CGROUP = 9,     // cgroup made: `cgroup`, text = its path
-    KIND_URING = 10,     // io_uring request that may change files; nr = opcode
+    KIND_URING = 10,     // io_uring request that may change files, nr = opcode; or a thread that was made for such
     KIND_TASK = 11,      // from the task iterator
     KIND_FLOW = 12,      // a connection or a listener; nr = OCSF activity, text = struct flow
     KIND_READ = 13,      // a file that others must not read was opened for reading, by the name of a secret

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Who is held off, and when everybody is let be: addresses of attacks, and storms.
+//! Who is held off: addresses of attacks; and incidents that wait.
 
 use super::*;
 
@@ -103,55 +103,6 @@ fn where_a_request_came_from_is_blocked_only_by_a_person() {
     world.settle();
     assert!(blocks(&world).iter().all(|(_, _, outcome, _)| *outcome == Some(Outcome::Success)), "{:?}", blocks(&world));
     assert_eq!(only(&world).stage, Stage::Healed);
-}
-
-#[test]
-fn a_storm_of_false_findings_ends_in_a_few_actions_and_one_notice_and_what_was_stopped_goes_on() {
-    let mut world = World::new(Mode::Autonomous);
-    let shells: Vec<ProcessKey> = (0..500).map(|_| world.login(ALICE, None)).collect();
-    for shell in &shells {
-        world.find(*shell, "execution/from-memory", Confidence::High);
-    }
-    let incidents = |world: &World| world.incidents().into_iter().filter(|incident| incident.confirmed).count();
-    assert!(incidents(&world) > STORM_INCIDENTS_MAX);
-    let stopped = world.orders_given().iter().filter(|order| order.starts_with("reflex")).count();
-    assert!(stopped <= STORM_INCIDENTS_MAX + 1, "{stopped}");
-    let hold = world.engine.view().hold.unwrap();
-    assert!(hold.storm && hold.why.starts_with("storm breaker: 17 attacks"), "{}", hold.why);
-    let before = world.effects.len();
-    for _ in 0..600 {
-        world.answer_all();
-        world.tick();
-    }
-    let done =
-        |effect: &&Effect| matches!(effect, Effect::Reflex { .. } | Effect::Commit { .. } | Effect::Renew { .. });
-    let more: Vec<&Effect> = world.effects[before..].iter().filter(done).collect();
-    assert!(more.is_empty(), "{more:?}");
-    assert_eq!(world.engine.view().hold, Some(hold), "it stays one notice");
-    let refused = |incident: &Incident| incident.actions.iter().any(|one| one.verdict.reasons[0].starts_with("K3: "));
-    assert!(world.incidents().iter().any(refused));
-    // A person has looked, and lets it go on.
-    world.input(Input::Command(Command::Release));
-    assert_eq!(world.engine.view().hold, None);
-}
-
-#[test]
-fn one_attack_however_large_and_attacks_with_time_between_them_are_no_storm() {
-    let mut world = World::new(Mode::Autonomous);
-    let shell = persistence(&mut world);
-    for number in 0..100 {
-        world.find(shell, &format!("foothold/{number}"), Confidence::High);
-    }
-    world.settle();
-    for _ in 0..40 {
-        let shell = world.login(ALICE, None);
-        world.find(shell, "execution/from-memory", Confidence::High);
-        world.settle();
-    }
-    assert_eq!(world.engine.view().hold, None);
-    assert!(
-        world.incidents().iter().filter(|incident| incident.confirmed).all(|incident| incident.stage == Stage::Healed)
-    );
 }
 
 #[test]

@@ -479,3 +479,20 @@ int BPF_PROG(io_uring_submit_req, struct io_kiocb *request)
     submit(record, 0);
     return 0;
 }
+
+#define PF_IO_WORKER 0x10 // KERNEL 5.12: also threads that poll a ring; before, these were the kernel's own
+
+// KERNEL 5.5: TP_PROTO(struct task_struct *task, unsigned long clone_flags). A thread that works for a ring makes no system
+// call by which it would be known, and may be gone when the names of what it did are read.
+SEC("tp_btf/task_newtask")
+int BPF_PROG(task_newtask, struct task_struct *task)
+{
+    if (!(task->flags & PF_IO_WORKER) || !in_scope())
+        return 0;
+    struct record *record = begin_for(task, KIND_URING);
+    if (!record || !record->pid)
+        return 0;
+    record->class = CLASS_URING;
+    submit(record, 0);
+    return 0;
+}
