@@ -57,7 +57,7 @@ pub(crate) fn classify(graph: &Graph, configuration: &Configuration, path: &Host
     if !recorded {
         let kept = configuration.protected.iter().any(|tree| path.is_within(tree.as_bytes()));
         let open = file.writes.iter().zip(&attack).any(|(write, attack)| *attack && write.pending);
-        return match (kept && open, file.came_and_went()) {
+        return match (kept && open, write.created && !file.present()) {
             (true, _) => Net::Pending,
             (false, true) => Net::Nothing,
             (false, false) => Net::Unprotected,

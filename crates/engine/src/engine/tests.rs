@@ -964,6 +964,34 @@ fn what_a_login_reads_to_let_somebody_in_is_no_secret_that_was_seen_unless_the_a
 }
 
 #[test]
+fn a_program_of_the_attack_that_has_the_name_of_one_that_lets_people_in_hides_no_secret() {
+    for program in ["/tmp/sudo", "/usr/lib/x/sudo"] {
+        let mut world = World::new(Mode::Autonomous);
+        let shell = world.login(ALICE, None);
+        world.write(shell, program);
+        world.run(shell, &[program], |world, reader| world.read(reader, "/etc/shadow"));
+        world.remove(shell, program);
+        world.find(shell, "foothold/cron", Confidence::High);
+        world.settle();
+        let incident = only(&world);
+        assert!(incident.objects.is_empty() && incident.secrets.len() == 1, "{program}: {:?}", incident.secrets);
+    }
+}
+
+#[test]
+fn what_the_attack_took_away_outside_of_protected_trees_is_named_also_when_it_was_seen_to_come() {
+    let mut world = World::new(Mode::Autonomous);
+    let other = world.login(OPS, None);
+    world.write_unprotected(other, "/tmp/work");
+    let shell = world.login(ALICE, None);
+    world.remove_unprotected(shell, "/tmp/work");
+    world.find(shell, "foothold/cron", Confidence::High);
+    world.settle();
+    let objects = only(&world).objects;
+    assert!(matches!(objects.as_slice(), [one] if one.path == HostPath::from("/tmp/work")), "{objects:?}");
+}
+
+#[test]
 fn what_came_and_went_outside_of_protected_trees_is_nothing_that_needs_somebody() {
     let mut world = World::new(Mode::Autonomous);
     let shell = world.login(ALICE, None);
