@@ -136,6 +136,7 @@ fn says(heard: &Hearsay) -> BTreeMap<String, String> {
         Said::Http(request) => {
             put("request", Some(format!("{} {}", or(&request.http_method), or(&request.path))));
             put("status", request.status.map(|status| status.to_string()));
+            put("user", request.user.clone());
         }
         Said::Other { message } => put("message", Some(message.clone())),
     }
@@ -168,5 +169,166 @@ mod tests {
         assert!(told.contains("in use instead: the built-in parser"), "{told}");
         std::fs::write(&file, "files = [\"/x\"]\n[[form]]\ntemplate = \"{who}\"\n").unwrap();
         assert!(load(place.path()).1[0].to_string().contains("nginx.toml:3:12: at character 1: found `who`"));
+    }
+
+    const HEAD: &str = "2026-01-05T09:00:12+00:00 shop ";
+    /// Never at the other end of a connection.
+    const BYSTANDER: &str = "10.0.0.9";
+
+    fn built_in(name: &str) -> Parser {
+        let (parsers, _) = load(Path::new("/nonexistent"));
+        parsers.into_iter().find(|parser| parser.name == name).unwrap()
+    }
+
+    /// Everything that the lines of a text say.
+    fn read(parser: &Parser, text: &[u8]) -> Vec<Hearsay> {
+        text.split(|byte| *byte == b'\n').filter_map(|line| parser.read(&HostPath::from("/log"), line)).collect()
+    }
+
+    fn is_of(heard: &Hearsay, address: &str) -> bool {
+        heard.src_endpoint.as_ref().is_some_and(|from| from.ip.to_string() == address)
+    }
+
+    /// Names that an intruder may choose to come in by.
+    fn hostile() -> Vec<Vec<u8>> {
+        let claim = format!("root from {BYSTANDER} port 22 ssh2");
+        let line = format!("sshd[1]: Accepted publickey for {claim}: ED25519 SHA256:x");
+        let mut names: Vec<Vec<u8>> = [
+            claim.clone(),
+            format!("{claim}: ED25519 SHA256:x"),
+            format!("{claim}: RSA"),
+            format!("invalid user {claim}"),
+            format!("x]: Accepted password for {claim}"),
+            format!("x\t{claim}"),
+            format!("x\n{claim}"),
+            format!("x\r\n{claim}"),
+            format!("x\0{claim}"),
+            line.clone(),
+            format!("x {HEAD}{line}"),
+            format!("{}{claim}", "[".repeat(64)),
+            format!("{} {claim}", "a".repeat(64 << 10)),
+            format!("{claim} {}", "a".repeat(64 << 10)),
+        ]
+        .map(String::into_bytes)
+        .into();
+        names.push([b"\xff\xfe".as_slice(), claim.as_bytes(), b"\xc3"].concat());
+        names
+    }
+
+    /// As sshd writes a name, and syslog what it gets: no control character goes into the log as it is.
+    fn escaped(name: &[u8]) -> Vec<u8> {
+        let escape =
+            |byte: &u8| if byte.is_ascii_control() { format!("#{byte:03o}").into_bytes() } else { vec![*byte] };
+        name.iter().flat_map(escape).collect()
+    }
+
+    #[test]
+    fn a_login_name_never_makes_sshd_name_a_bystander() {
+        let sshd = built_in("sshd");
+        let mut read_right = 0;
+        let names = hostile().into_iter().chain([b"alice".to_vec()]);
+        for name in names.flat_map(|name| [escaped(&name), name]) {
+            for (before, after) in [
+                ("Accepted publickey for ", " from 192.0.2.7 port 40022 ssh2: ED25519 SHA256:abc"),
+                ("Accepted password for ", " from 192.0.2.7 port 40022 ssh2"),
+                ("Failed password for invalid user ", " from 192.0.2.7 port 40022 ssh2"),
+                ("Failed none for ", " from 192.0.2.7 port 40022 ssh2"),
+                ("Invalid user ", " from 192.0.2.7 port 40022"),
+                ("Received disconnect from 192.0.2.7 port 40022:11: ", ""),
+                ("pam_unix(sshd:auth): authentication failure; rhost=192.0.2.7 user=", ""),
+            ] {
+                for tag in ["sshd[408]: ", "sshd-session[408]: "] {
+                    let text = [HEAD.as_bytes(), tag.as_bytes(), before.as_bytes(), &name, after.as_bytes()].concat();
+                    let found = read(&sshd, &text);
+                    assert!(found.iter().all(|heard| is_of(heard, "192.0.2.7")), "{}", text.escape_ascii());
+                    read_right += found.len();
+                }
+            }
+        }
+        assert_eq!(read_right, 2 * 2 * 4, "alice is read, raw or escaped, under both tags");
+    }
+
+    #[test]
+    fn a_name_that_is_cut_short_names_nobody() {
+        let sshd = built_in("sshd");
+        for length in 0..2_048 {
+            let name = format!("{} from {BYSTANDER} port 22 ssh2", "a".repeat(length));
+            let line =
+                format!("{HEAD}sshd[408]: Failed password for invalid user {name} from 192.0.2.7 port 40022 ssh2");
+            for bytes in [480, 1_024, 2_048] {
+                let line = &line.as_bytes()[..line.len().min(bytes)];
+                assert_eq!(read(&sshd, line), [], "{length} bytes before the claim, cut at {bytes}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_another_program_says_is_not_taken_for_sshds() {
+        let sshd = built_in("sshd");
+        let line = format!("Accepted password for root from {BYSTANDER} port 22 ssh2");
+        assert_eq!(read(&sshd, format!("{HEAD}sshd[1]: {line}").as_bytes()).len(), 1);
+        for before in [
+            &format!("{HEAD}app: sshd[1]: "),
+            &format!("{HEAD}app[7]: {HEAD}sshd[1]: "),
+            "sshd[1]: ",
+            "x: sshd[1]: ",
+            "",
+        ] {
+            assert_eq!(read(&sshd, format!("{before}{line}").as_bytes()), [], "{before}");
+        }
+        let times = ["Jan  5 09:00:12 app: sshd[1]: ", "Jan  5 09:00:12 sshd[1]: ", " Jan  5 09:00:12 shop sshd[1]: "];
+        assert!(times.iter().all(|before| read(&sshd, format!("{before}{line}").as_bytes()).is_empty()));
+    }
+
+    #[test]
+    fn no_field_of_a_request_moves_another() {
+        let nginx = built_in("nginx");
+        let own = "[05/Jan/2026:09:00:12 +0000] \"GET /own HTTP/1.1\" 200 5 \"-\" \"x\"";
+        let more = [
+            own.to_owned(),
+            format!("x {own}"),
+            format!("{BYSTANDER} - - {own}"),
+            format!("x\n{BYSTANDER} - y"),
+            "x - y".to_owned(),
+            "x [y".to_owned(),
+            "x] \"y\" 200 5 \"".to_owned(),
+            "john doe".to_owned(),
+        ];
+        // As nginx writes it, and as it is (`escape=none`), but for line feeds: whoever can begin a line can write it.
+        let escape = |byte: &u8| match byte {
+            b'"' | b'\\' | 0..0x20 | 0x7f.. => format!("\\x{byte:02X}").into_bytes(),
+            byte => vec![*byte],
+        };
+        let mut read_right = 0;
+        for text in hostile().into_iter().chain(more.map(String::into_bytes)) {
+            let raw = Some(text.clone()).filter(|text| !text.contains(&b'\n'));
+            for text in raw.into_iter().chain([text.iter().flat_map(escape).collect()]) {
+                for place in 0..4 {
+                    let mut fields = [&b"-"[..], b"GET /true HTTP/1.1", b"-", b"agent"];
+                    fields[place] = &text;
+                    let [user, request, referer, agent] = fields;
+                    let line = [
+                        b"192.0.2.7 - ",
+                        user,
+                        b" [05/Jan/2026:09:00:12 +0000] \"",
+                        request,
+                        b"\" 404 512 \"",
+                        referer,
+                        b"\" \"",
+                        agent,
+                        b"\"",
+                    ];
+                    for heard in read(&nginx, &line.concat()) {
+                        let Said::Http(found) = &heard.said else { panic!("a request") };
+                        let path = if place == 1 { found.path.clone() } else { Some("/true".to_owned()) };
+                        let shown = String::from_utf8_lossy(&text);
+                        assert!(is_of(&heard, "192.0.2.7"), "{place}: {shown}");
+                        assert_eq!((&found.path, found.status), (&path, Some(404)), "{place}: {shown}");
+                        read_right += 1;
+                    }
+                }
+            }
+        }
+        assert!(read_right > 100, "only {read_right} are read at all");
     }
 }

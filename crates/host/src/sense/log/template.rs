@@ -2,11 +2,13 @@
 //! Forms of lines: literal text, and captures with a kind and a name.
 //!
 //! Input: a form as `Accepted {method:word} for {user:word} from {address:address}`, and a line. Output: what the captures
-//! are, when the whole line fits. A capture ends where the text after it first occurs, and must then be of its kind: there
-//! is one way to read a line, found in one pass, or none. So a user called `x from 192.0.2.1` makes a line that is not read
-//! rather than one that is read wrongly.
+//! are, when the whole line fits in exactly one way. INVARIANT: a line that would also fit with another text in a capture is
+//! not read, so a user called `x from 192.0.2.1` moves nobody's address: every way lies between the one in which each text of
+//! the form stands as early as it can and the one in which it stands as late as it can; where both agree there is no other.
+//! Two passes, each as long as the line. Blind spot: whoever can begin a line of the log can write a whole one.
 
 use std::net::IpAddr;
+use std::ops::Range;
 use thymus_engine::event::Endpoint;
 use thymus_engine::hearsay::{Hearsay, Login, RAW_BYTES_MAX, Request, Said, TEXT_BYTES_MAX};
 use thymus_engine::path::HostPath;
@@ -18,8 +20,13 @@ const PARTS_MAX: usize = 64;
 /// What a capture must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Without blanks.
+    /// Without blanks, and no longer than what is kept of it: a line that its writer cut short (RFC 5424: not below 480
+    /// bytes) then ends within a word that is too long, never after an address that a longer word brought along.
     Word,
+    /// Letters, digits, `.`, `-` and `_`.
+    Host,
+    /// As syslog writes it (RFC 3164, RFC 3339), or a web server.
+    Time,
     Address,
     Port,
     Number,
@@ -27,8 +34,10 @@ pub enum Kind {
     Text,
 }
 
-const KINDS: [(&str, Kind); 5] = [
+const KINDS: [(&str, Kind); 7] = [
     ("word", Kind::Word),
+    ("host", Kind::Host),
+    ("time", Kind::Time),
     ("address", Kind::Address),
     ("port", Kind::Port),
     ("number", Kind::Number),
@@ -66,7 +75,11 @@ pub struct Wrong {
 
 /// One form of a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Template(Vec<Part>);
+pub struct Template {
+    parts: Vec<Part>,
+    /// The same from its end, and each text of it, too.
+    backward: Vec<Part>,
+}
 
 impl Template {
     pub fn parse(text: &str) -> Result<Self, Wrong> {
@@ -106,37 +119,99 @@ impl Template {
         if parts.is_empty() || parts.len() > PARTS_MAX {
             return Err(wrong(0, format!("found {} parts, expected 1 to {PARTS_MAX}", parts.len())));
         }
-        Ok(Self(parts))
+        let turned = |part: &Part| match part {
+            Part::Literal(text) => Part::Literal(text.iter().rev().copied().collect()),
+            Part::Capture(name, _) => Part::Capture(name, Kind::Text),
+        };
+        let backward = parts.iter().rev().map(turned).collect();
+        Ok(Self { parts, backward })
     }
 
-    /// What the captures are; `None`: the line is of another form.
+    /// What the captures are; `None`: the line is of another form, or fits in several ways.
     fn read<'l>(&self, line: &'l [u8]) -> Option<Vec<(&'static str, &'l [u8])>> {
-        let (mut rest, mut found) = (line, Vec::new());
-        let mut parts = self.0.iter().peekable();
-        while let Some(part) = parts.next() {
-            match part {
-                Part::Literal(text) => rest = rest.strip_prefix(text.as_slice())?,
-                Part::Capture(name, kind) => {
-                    let end = match parts.peek() {
-                        Some(Part::Literal(text)) => rest.windows(text.len()).position(|window| window == text)?,
-                        Some(Part::Capture(..)) | None => rest.len(),
-                    };
-                    let (value, after) = rest.split_at(end);
-                    kind.fits(value).then_some(())?;
-                    found.push((*name, value));
-                    rest = after;
-                }
-            }
-        }
-        rest.is_empty().then_some(found)
+        let spans = earliest(&self.parts, line)?;
+        let turned: Vec<u8> = line.iter().rev().copied().collect();
+        let latest = earliest(&self.backward, &turned)?;
+        let latest = latest.iter().rev().map(|span| line.len() - span.end..line.len() - span.start);
+        spans.iter().cloned().eq(latest).then_some(())?;
+        let captures = self.parts.iter().filter_map(|part| match part {
+            Part::Capture(name, kind) => Some((*name, *kind)),
+            Part::Literal(_) => None,
+        });
+        let value = |((name, kind), span): ((&'static str, Kind), Range<usize>)| {
+            kind.fits(&line[span.clone()]).then(|| (name, &line[span]))
+        };
+        captures.zip(spans).map(value).collect()
     }
+}
+
+/// Where the captures are when each text stands as early as it can.
+fn earliest(parts: &[Part], line: &[u8]) -> Option<Vec<Range<usize>>> {
+    let (mut spans, mut at, mut open) = (Vec::new(), 0, None);
+    for (number, part) in parts.iter().enumerate() {
+        let text = match part {
+            Part::Literal(text) => text,
+            Part::Capture(_, kind) => {
+                open = Some(*kind);
+                continue;
+            }
+        };
+        let rest = &line[at..];
+        let skipped = match open.take() {
+            None => 0,
+            Some(_) if number + 1 == parts.len() => rest.len().checked_sub(text.len())?,
+            Some(Kind::Time) => time_length(rest)?,
+            Some(_) => rest.windows(text.len()).position(|window| window == text)?,
+        };
+        rest.get(skipped..)?.strip_prefix(text.as_slice())?;
+        if number > 0 {
+            spans.push(at..at + skipped);
+        }
+        at += skipped + text.len();
+    }
+    match open {
+        Some(_) => spans.push(at..line.len()),
+        None => (at == line.len()).then_some(())?,
+    }
+    Some(spans)
+}
+
+/// Bytes of the time that a text begins with.
+fn time_length(text: &[u8]) -> Option<usize> {
+    // `0`: a digit; `_`: a digit or a blank; `A`: a letter; `+`: a sign.
+    let begins = |text: &[u8], shape: &str| {
+        let fits = |(byte, wanted): (&u8, u8)| match wanted {
+            b'0' => byte.is_ascii_digit(),
+            b'_' => byte.is_ascii_digit() || *byte == b' ',
+            b'A' => byte.is_ascii_alphabetic(),
+            b'+' => matches!(byte, b'+' | b'-'),
+            other => *byte == other,
+        };
+        (text.len() >= shape.len() && text.iter().zip(shape.bytes()).all(fits)).then_some(shape.len())
+    };
+    if let Some(length) = begins(text, "AAA _0 00:00:00").or_else(|| begins(text, "00/AAA/0000:00:00:00 +0000")) {
+        return Some(length);
+    }
+    let mut length = begins(text, "0000-00-00T00:00:00")?;
+    if text.get(length) == Some(&b'.') {
+        length += 1 + text[length + 1..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    }
+    let zone = &text[length..];
+    Some(length + begins(zone, "Z").or_else(|| begins(zone, "+00:00"))?)
 }
 
 impl Kind {
     fn fits(self, value: &[u8]) -> bool {
         let text = std::str::from_utf8(value).ok();
         match self {
-            Self::Word => !value.is_empty() && value.iter().all(|byte| byte.is_ascii_graphic() || *byte >= 0x80),
+            Self::Word => {
+                (1..=TEXT_BYTES_MAX).contains(&value.len())
+                    && value.iter().all(|byte| byte.is_ascii_graphic() || *byte >= 0x80)
+            }
+            Self::Host => {
+                !value.is_empty() && value.iter().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(byte))
+            }
+            Self::Time => time_length(value) == Some(value.len()),
             Self::Address => text.is_some_and(|text| text.parse::<IpAddr>().is_ok()),
             Self::Port => text.is_some_and(|text| text.parse::<u16>().is_ok()),
             Self::Number => text.is_some_and(|text| text.parse::<u64>().is_ok()),
@@ -236,9 +311,10 @@ pub fn fuzz(bytes: &[u8]) {
 
 #[must_use]
 pub fn seeds() -> Vec<Vec<u8>> {
-    let accepted = "{time:word} {_:word} sshd[{_:number}]: Accepted {method:word} for {user:word} from {address:address} port {port:port} ssh2\0\
+    let accepted = "{time:time} {_:host} sshd[{_:number}]: Accepted {method:word} for {user:word} from {address:address} port {port:port} ssh2\0\
         2026-01-05T09:00:12+00:00 shop sshd[408]: Accepted publickey for ops from 192.0.2.7 port 5022 ssh2";
-    let asked = "{address:address} - {user} [{time}] \"{request}\" {status:number} {_}\0192.0.2.7 - - [x] \"GET / HTTP/1.0\" 200 5";
+    let asked = "{address:address} - {user} [{time:time}] \"{request}\" {status:number} {_}\0\
+        192.0.2.7 - - [05/Jan/2026:09:00:12 +0000] \"GET / HTTP/1.0\" 200 5";
     vec![accepted.into(), asked.into()]
 }
 
@@ -273,9 +349,54 @@ mod tests {
         }
     }
 
+    /// In how many ways a line fits, by trying all of them.
+    fn ways(parts: &[Part], line: &[u8]) -> usize {
+        match parts {
+            [] => usize::from(line.is_empty()),
+            [Part::Literal(text), rest @ ..] => line.strip_prefix(text.as_slice()).map_or(0, |line| ways(rest, line)),
+            [Part::Capture(..), rest @ ..] => (0..=line.len()).map(|end| ways(rest, &line[end..])).sum(),
+        }
+    }
+
+    #[test]
+    fn a_line_is_read_when_there_is_exactly_one_way() {
+        let mut read = [0, 0];
+        for text in
+            ["{_}", "a{_}", "{_}a", "a{_}a", "{_}a{_}", "{_}ab{_}ba{_}", "a{_}b{_}a", "{_}aa{_}a", "{_}b{_}ab{_}"]
+        {
+            let template = Template::parse(text).unwrap();
+            for (length, number) in
+                (0..9_u32).flat_map(|length| (0..1_u32 << length).map(move |number| (length, number)))
+            {
+                let line: Vec<u8> = (0..length).map(|at| b"ab"[(number >> at & 1) as usize]).collect();
+                let one = ways(&template.parts, &line) == 1;
+                assert_eq!(template.read(&line).is_some(), one, "{text} in {}", line.escape_ascii());
+                read[usize::from(one)] += 1;
+            }
+        }
+        assert!(read.iter().all(|count| *count > 100), "{read:?}");
+    }
+
+    #[test]
+    fn a_time_is_whole_or_none() {
+        for time in [
+            "Jan  5 09:00:12",
+            "Jan 15 09:00:12",
+            "05/Jan/2026:09:00:12 +0000",
+            "2026-01-05T09:00:12Z",
+            "2026-01-05T09:00:12.123456-05:00",
+        ] {
+            assert_eq!(time_length(time.as_bytes()), Some(time.len()), "{time}");
+            assert_eq!(time_length(format!("{time} shop").as_bytes()), Some(time.len()), "{time}");
+            for length in 0..time.len() {
+                assert_eq!(time_length(&time.as_bytes()[..length]), None, "{time}, {length} bytes of it");
+            }
+        }
+    }
+
     #[test]
     fn a_request_that_is_none_has_no_path() {
-        let form = "{address:address} - {user} [{time}] \"{request}\" {status:number} {_:number}";
+        let form = "{address:address} - {user} [{time:time}] \"{request}\" {status:number} {_:number}";
         let of = |request: &str| {
             let line = format!("192.0.2.7 - - [05/Jan/2026:09:00:12 +0000] \"{request}\" 400 0");
             let Said::Http(found) = read(form, None, line.as_bytes()).unwrap().said else { panic!("a request") };
