@@ -153,6 +153,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
             health: None,
             lines: None,
             logs: shared,
+            lines_of_nobody: 0,
             acted: Timestamp(0),
             overtaken: 0,
         };
@@ -274,6 +275,8 @@ struct Hot<'a> {
     /// What logs say.
     lines: Option<Receiver<(Timestamp, thymus_engine::hearsay::Hearsay)>>,
     logs: &'a logs::Shared,
+    /// Lines that are about no invocation; they are not recorded.
+    lines_of_nobody: u64,
     /// When the hands had done something the last time.
     acted: Timestamp,
     /// Answers of looks that had begun before that; they are asked for again.
@@ -488,7 +491,11 @@ impl Hot<'_> {
     fn read_logs(&mut self) {
         for _ in 0..logs::TURN_MAX {
             let Some(Ok((time, line))) = self.lines.as_ref().map(Receiver::try_recv) else { return };
-            self.happened(time, Activity::Hearsay(Box::new(line)));
+            if self.engine.graph().concerns(time, &line) {
+                self.happened(time, Activity::Hearsay(Box::new(line)));
+            } else {
+                self.lines_of_nobody += 1;
+            }
         }
     }
 
@@ -620,6 +627,7 @@ impl Hot<'_> {
             golden: self.golden.report(),
             late: self.late,
             logs: self.logs,
+            lines_of_nobody: self.lines_of_nobody,
             overtaken: self.overtaken,
         }));
     }

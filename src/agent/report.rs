@@ -37,6 +37,7 @@ pub(super) struct Sources<'a> {
     /// Activities on files whose names had gone to others by then.
     pub(super) late: u64,
     pub(super) logs: &'a super::logs::Shared,
+    pub(super) lines_of_nobody: u64,
     pub(super) overtaken: u64,
 }
 
@@ -92,6 +93,7 @@ pub(super) fn view(sources: &Sources<'_>) -> View {
         ("log_lines".to_owned(), lines),
         ("log_lines_not_read".to_owned(), lines.saturating_sub(read)),
         ("log_lines_shed".to_owned(), shed),
+        ("log_lines_of_nobody".to_owned(), sources.lines_of_nobody),
     ]);
     let golden = &sources.golden;
     let drift = golden.drift.len() as u64 + golden.omitted;

@@ -173,7 +173,7 @@ fn hearsay(incident: &Incident) -> Vec<String> {
         format!(
             "  {}\n               {}\n               {}, read by {}; {join}\n",
             show::short(about, 96),
-            show::short(&said(&heard.said), 84),
+            show::short(&said(&heard.said), 120),
             show::short(&heard.source.to_string(), 60),
             show::plain(&heard.parser),
         )

@@ -49,6 +49,14 @@ impl Graph {
         self.hearing.left_out
     }
 
+    /// Whether it could be about an invocation: others need not be recorded. Whoever asks a web server for files alone, however
+    /// often, fills no journal.
+    #[must_use]
+    pub fn concerns(&self, time: Timestamp, line: &Hearsay) -> bool {
+        let about = |peer: &Endpoint| peer.port != 0 || !self.requests_from(place(peer).0, time).is_empty();
+        line.src_endpoint.as_ref().is_some_and(about)
+    }
+
     /// Takes one line in.
     pub(crate) fn hear(&mut self, time: Timestamp, line: &Hearsay) {
         let Some(peer) = &line.src_endpoint else { return };
@@ -112,18 +120,21 @@ impl Graph {
         found.is_some_and(|found| found.ended.is_none_or(|ended| time.since_ns(ended) <= JOIN_NS))
     }
 
-    /// Requests from that address of which no log has said anything. A server logs a request when it is over, so those that
-    /// are go before those that are not.
+    /// Requests from that address that a log may now tell of. A server logs a request when it is over, so one that is, and of
+    /// which no log has said anything, goes before those that are not; of these, many lines may come in the meantime.
     fn requests_from(&self, address: IpAddr, time: Timestamp) -> Vec<InvocationId> {
         let Some(requests) = self.hearing.requests.get(&address) else { return Vec::new() };
-        let untold = |id: &&InvocationId| {
-            let told = |found: &super::Invocation| found.heard.iter().any(|heard| matches!(heard.said, Said::Http(_)));
-            self.was_there(**id, time) && self.invocations.get(id).is_some_and(|found| !told(found))
-        };
-        let over = |id: &InvocationId| self.invocations.get(id).is_some_and(|found| found.ended.is_some());
-        let untold: Vec<InvocationId> = requests.iter().filter(untold).copied().collect();
-        let ended: Vec<InvocationId> = untold.iter().copied().filter(over).collect();
-        if ended.is_empty() { untold } else { ended }
+        let (mut over, mut running) = (Vec::new(), Vec::new());
+        for id in requests.iter().filter(|id| self.was_there(**id, time)) {
+            let Some(found) = self.invocations.get(id) else { continue };
+            let told = found.heard.iter().any(|heard| matches!(heard.said, Said::Http(_)));
+            match found.ended {
+                Some(_) if !told => over.push(*id),
+                None if found.heard.len() < HEARD_MAX => running.push(*id),
+                _ => {}
+            }
+        }
+        if over.is_empty() { running } else { over }
     }
 
     fn keep_heard(&mut self, id: InvocationId, heard: Heard) {

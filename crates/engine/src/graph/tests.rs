@@ -337,17 +337,20 @@ fn who_runs_what_a_request_wrote_is_known() {
     assert_eq!(graph.ran_from_request(third), None);
 }
 
-fn says(world: &mut World, address: [u8; 4], port: u16, said: crate::hearsay::Said) {
-    let line = crate::hearsay::Hearsay {
+fn line(address: [u8; 4], port: u16, said: crate::hearsay::Said) -> crate::hearsay::Hearsay {
+    crate::hearsay::Hearsay {
         parser: "sshd".to_owned(),
         source: "/var/log/auth.log".into(),
         original_time: None,
         src_endpoint: Some(crate::event::Endpoint { ip: address.into(), port }),
         said,
         raw_data: String::new(),
-    };
+    }
+}
+
+fn says(world: &mut World, address: [u8; 4], port: u16, said: crate::hearsay::Said) {
     let time = world.engine.view().now;
-    let activity = Activity::Hearsay(Box::new(line));
+    let activity = Activity::Hearsay(Box::new(line(address, port, said)));
     world.input(crate::Input::Event(Event { id: crate::EventId(0), time, activity }));
 }
 
@@ -397,7 +400,57 @@ fn a_line_without_a_port_is_about_the_requests_from_there_that_are_over_or_of_al
     says(&mut world, [198, 51, 100, 7], 0, asked("/either"));
     let either = [(Join::Address { candidates: 2 }, asked("/either"))];
     assert_eq!((heard(&world, first), heard(&world, third)), (either.to_vec(), either.to_vec()));
+    says(&mut world, [198, 51, 100, 7], 0, asked("/one-more"));
+    assert_eq!(heard(&world, first).len(), 2, "while it runs, it is not known which of them is its own");
+    world.exit(first);
+    says(&mut world, [198, 51, 100, 7], 0, asked("/third"));
+    assert_eq!((heard(&world, first).len(), heard(&world, third).len()), (2, 3));
     assert_eq!((heard(&world, second).len(), heard(&world, other).len()), (1, 0));
+}
+
+/// The graph as if no log had been read.
+fn without_hearsay(world: &World) -> Vec<u8> {
+    let mut graph = world.engine.graph().clone();
+    graph.hearing = super::heard::Hearing::default();
+    for place in 0..graph.invocations.places() {
+        let id = graph.invocations.at(place).map(|(id, _)| *id);
+        if let Some(found) = id.and_then(|id| graph.invocations.get_mut(&id)) {
+            found.heard.clear();
+        }
+    }
+    postcard::to_stdvec(&graph).unwrap()
+}
+
+#[test]
+fn a_line_leaves_everything_else_of_the_graph_as_it_was() {
+    let mut world = World::new(Mode::Observe);
+    let shell = world.login_from([192, 0, 2, 7], ALICE, None);
+    let server = world.there(world.init, "/usr/sbin/fcgiwrap", Some("fcgiwrap.service"));
+    let request = world.request(server, [198, 51, 100, 7]);
+    let (before, now) = (without_hearsay(&world), world.engine.view().now);
+    for said in [let_in("root"), asked("/x"), crate::hearsay::Said::Other { message: "attack".to_owned() }] {
+        for (address, port) in [([192, 0, 2, 7], 40_000), ([198, 51, 100, 7], 0), ([198, 51, 100, 7], 1), ([0; 4], 7)] {
+            says(&mut world, address, port, said.clone());
+        }
+    }
+    assert!(!heard(&world, shell).is_empty() && !heard(&world, request).is_empty());
+    assert!(without_hearsay(&world) == before && world.engine.view().now == now, "a line changed what the kernel saw");
+}
+
+#[test]
+fn a_line_that_is_about_no_invocation_concerns_nobody() {
+    let mut world = World::new(Mode::Observe);
+    let server = world.there(world.init, "/usr/sbin/fcgiwrap", Some("fcgiwrap.service"));
+    let request = world.request(server, [198, 51, 100, 7]);
+    world.exit(request);
+    let concerns = |world: &World, address: [u8; 4], port| {
+        let time = world.engine.view().now;
+        world.engine.graph().concerns(time, &line(address, port, asked("/")))
+    };
+    assert!(concerns(&world, [198, 51, 100, 7], 0) && !concerns(&world, [198, 51, 100, 8], 0));
+    assert!(concerns(&world, [198, 51, 100, 8], 40_000), "its session may begin later");
+    says(&mut world, [198, 51, 100, 7], 0, asked("/"));
+    assert!(!concerns(&world, [198, 51, 100, 7], 0), "the request is told");
 }
 
 #[test]

@@ -92,7 +92,7 @@ impl Template {
             let at = text.len() - rest.len();
             let open = rest.find('{').unwrap_or(rest.len());
             if open > 0 {
-                parts.push(Part::Literal(rest[..open].as_bytes().to_vec()));
+                parts.push(Part::Literal(rest.as_bytes()[..open].to_vec()));
                 rest = &rest[open..];
                 continue;
             }
