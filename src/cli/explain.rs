@@ -191,9 +191,9 @@ fn said(said: &Said) -> String {
             format!("{let_in}: {} by {}{key}", or(user, "somebody"), or(method, "unknown means"))
         }
         Said::Http(Request { http_method, path, status, message, .. }) => {
-            let status = status.map_or(String::new(), |status| format!(", answered {status}"));
+            let status = status.map_or(String::new(), |status| format!("answered {status}: "));
             let message = message.as_ref().map_or(String::new(), |message| format!(": {message}"));
-            format!("{} {}{status}{message}", or(http_method, "?"), or(path, "?"))
+            format!("{status}{} {}{message}", or(http_method, "?"), or(path, "?"))
         }
         Said::Other { message } => message.clone(),
     }
