@@ -327,7 +327,7 @@ fn exactly(system: &mut dyn System, versions: &dyn Versions, base: VersionId) ->
     Ok(Wanted { state, merge: Merge::Exact })
 }
 
-/// The log as it is, with what was cut out put back.
+/// The log as it is, with what was cut out put back: by each cut, so that what came between two of them stays.
 fn mend_log(
     system: &mut dyn System,
     versions: &dyn Versions,
@@ -341,21 +341,30 @@ fn mend_log(
     let (Some(mut state), Some(before)) = (base.state, base.content) else {
         return exactly(system, versions, restore.base);
     };
+    let mut log = merge::Log::new(before);
+    let mut grew = Ok(());
+    for authored in &restore.later {
+        match (stage(versions, authored.version, authored.attack), authored.attack) {
+            (Ok(stage), true) => log.cut(stage.content.unwrap_or_default()),
+            (Ok(stage), false) => grew = grew.and_then(|()| log.grew(stage.content.unwrap_or_default())),
+            (Err(_), true) => {}
+            (Err(why), false) => return Ok(Wanted::unknown(Merge::Missing(why))),
+        }
+    }
     let found = match now.and_then(|state| state.content) {
         Some(digest) => system.kept(&digest)?,
         None => Vec::new(),
     };
-    match merge::append_only(&before, &found) {
-        merged @ Merged::Merged { .. } => {
-            let fact = merged.fact();
-            let Merged::Merged { content: Some(content), .. } = merged else {
-                return exactly(system, versions, restore.base);
-            };
-            set_content(&mut state, system.keep(&content)?, content.len());
-            Ok(Wanted { state: Some(state), merge: fact })
-        }
-        other => Ok(Wanted::unknown(other.fact())),
-    }
+    let merged = match grew.and_then(|()| log.grew(found)) {
+        Ok(()) => log.mended(),
+        Err(other) => return Ok(Wanted::unknown(other.fact())),
+    };
+    let fact = merged.fact();
+    let Merged::Merged { content: Some(content), .. } = merged else {
+        return exactly(system, versions, restore.base);
+    };
+    set_content(&mut state, system.keep(&content)?, content.len());
+    Ok(Wanted { state: Some(state), merge: fact })
 }
 
 /// Others wrote it too: their changes stay, the attack's go, when the two do not touch.
