@@ -255,7 +255,10 @@ pub(crate) struct Logs {
     /// Whether they are read. Default `true`.
     pub(crate) enabled: bool,
     /// Directory with parsers of your own, `*.toml`, in the form of the built-in ones (`rules/logs/` of the sources); one of
-    /// the same name replaces a built-in one. Default `/etc/thymus/rules/logs`.
+    /// the same name replaces a built-in one. A form is literal text and captures `{name:kind}`, apart by text: names are `time`,
+    /// `user`, `address`, `port`, `method`, `key_type`, `fingerprint`, `request`, `status`, `user_agent`, `message` and `_` for what
+    /// is not kept; kinds `word`, `host`, `time`, `address`, `port`, `number` and, when none is given, any text. A line that fits
+    /// in several ways is not read. Default `/etc/thymus/rules/logs`.
     pub(crate) rules: AbsolutePath,
 }
 

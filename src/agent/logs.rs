@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::SyncSender;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use thymus_engine::hearsay::Hearsay;
 use thymus_engine::{HostPath, Timestamp};
 use thymus_host::scope::Scope;
@@ -42,7 +42,8 @@ pub(super) fn run(
     let mut follower = Follower::new(parsers);
     let mut lines = Vec::new();
     while !stop.load(Ordering::Relaxed) {
-        follower.look(scope, &mut lines);
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        follower.look(scope, i64::try_from(since_epoch.as_secs()).unwrap_or(i64::MAX), &mut lines);
         let now = sense::now();
         for line in lines.drain(..) {
             if out.try_send((now, line)).is_err() {

@@ -89,8 +89,10 @@ pub(super) fn view(sources: &Sources<'_>) -> View {
     let (logs, shed) = (sources.logs.reports(), sources.logs.shed.load(std::sync::atomic::Ordering::Relaxed));
     let lines: u64 = logs.values().map(|log| log.lines).sum();
     let read: u64 = logs.values().map(|log| log.read).sum();
+    let old: u64 = logs.values().map(|log| log.old).sum();
     view.counters.extend([
         ("log_lines".to_owned(), lines),
+        ("log_lines_old".to_owned(), old),
         ("log_lines_not_read".to_owned(), lines.saturating_sub(read)),
         ("log_lines_shed".to_owned(), shed),
         ("log_lines_of_nobody".to_owned(), sources.lines_of_nobody),

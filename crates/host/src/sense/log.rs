@@ -7,6 +7,7 @@
 
 mod follow;
 mod template;
+mod time;
 
 pub use follow::{Follower, Report};
 pub use template::{Form, Kind, Parser, Template, Wrong, fuzz, seeds};

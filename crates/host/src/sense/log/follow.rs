@@ -3,15 +3,18 @@
 //!
 //! Input: looks, some times a second. Output: what their new lines say. What was there before the first look is not read. A
 //! file that is moved aside is read to its end when another one stands at its path; one that is shorter than before begins
-//! anew. Blind spots: what is appended to a file after that, and what was cut before a look.
+//! anew. A line that is older than a minute by its own time is not told: somebody edited the log, or put it back. Blind spots:
+//! what is appended to a file after it was replaced, what was cut before a look, and old lines with the traditional time.
 
 use super::template::Parser;
+use super::time::unix_seconds;
 use crate::scope::Scope;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
+use thymus_engine::graph::JOIN_NS;
 use thymus_engine::hearsay::Hearsay;
 use thymus_engine::path::HostPath;
 
@@ -28,6 +31,8 @@ pub struct Report {
     pub lines: u64,
     /// Of these, those that a parser knows.
     pub read: u64,
+    /// Of these, those that are older than what they could be about.
+    pub old: u64,
     /// Lines beyond the limits of one look.
     pub passed_over: u64,
     /// Bytes beyond the limits of one look; their lines were not counted.
@@ -71,14 +76,18 @@ impl Follower {
         &self.reports
     }
 
-    /// New lines of all logs.
-    pub fn look(&mut self, scope: &Scope, out: &mut Vec<Hearsay>) {
+    /// New lines of all logs; `now` is Unix time, in seconds.
+    pub fn look(&mut self, scope: &Scope, now: i64, out: &mut Vec<Hearsay>) {
+        let oldest = now - i64::try_from(JOIN_NS / 1_000_000_000).unwrap_or(i64::MAX);
         for (path, report) in &mut self.reports {
             let told = &mut |line: &[u8], report: &mut Report| {
                 let mut named = self.parsers.iter().filter(|parser| parser.files.contains(path));
                 if let Some(heard) = named.find_map(|parser| parser.read(path, line)) {
                     report.read += 1;
-                    out.push(heard);
+                    match heard.original_time.as_deref().and_then(unix_seconds) {
+                        Some(written) if written < oldest => report.old += 1,
+                        _ => out.push(heard),
+                    }
                 }
             };
             if let Some(followed) = self.open.get_mut(path) {
@@ -183,9 +192,12 @@ mod tests {
     use std::io::Write;
     use thymus_engine::hearsay::Said;
 
+    /// 2026-01-05T09:00:12Z.
+    const NOW: i64 = 1_767_603_612;
+
     fn follower() -> Follower {
-        let template = Template::parse("{message:word}").unwrap();
-        let forms = vec![Form { template, login: None }];
+        let form = |text| Form { template: Template::parse(text).unwrap(), login: None };
+        let forms = ["{message:word}", "{time:time} {message:word}"].map(form).into();
         Follower::new(vec![Parser { name: "x".to_owned(), files: vec!["/log".into()], forms }])
     }
 
@@ -197,7 +209,7 @@ mod tests {
 
     fn look(follower: &mut Follower, scope: &Scope) -> Vec<String> {
         let mut out = Vec::new();
-        follower.look(scope, &mut out);
+        follower.look(scope, NOW, &mut out);
         let message = |heard: Hearsay| match heard.said {
             Said::Other { message } => message,
             other => panic!("{other:?}"),
@@ -231,6 +243,24 @@ mod tests {
         append(&log, b"six\n");
         assert_eq!(look(&mut follower, &scope), ["six"]);
         assert_eq!(look(&mut follower, &scope), [""; 0]);
+    }
+
+    #[test]
+    fn a_log_that_was_put_back_tells_nothing_again() {
+        let (place, scope) = place();
+        let (log, copy) = (place.path().join("log"), place.path().join("copy"));
+        let before = b"2026-01-05T08:59:00Z before\n";
+        append(&log, b"");
+        let mut follower = follower();
+        look(&mut follower, &scope);
+        append(&copy, before);
+        append(&copy, b"2026-01-05T08:59:30Z new\n");
+        std::fs::rename(&copy, &log).unwrap();
+        assert_eq!(look(&mut follower, &scope), ["new"]);
+        std::fs::write(&log, before).unwrap();
+        assert_eq!(look(&mut follower, &scope), [""; 0]);
+        let report = &follower.reports()[&HostPath::from("/log")];
+        assert_eq!((report.lines, report.read, report.old), (3, 3, 2));
     }
 
     #[test]

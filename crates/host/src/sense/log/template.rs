@@ -7,6 +7,7 @@
 //! the form stands as early as it can and the one in which it stands as late as it can; where both agree there is no other.
 //! Two passes, each as long as the line. Blind spot: whoever can begin a line of the log can write a whole one.
 
+use super::time;
 use std::net::IpAddr;
 use std::ops::Range;
 use thymus_engine::event::Endpoint;
@@ -160,7 +161,7 @@ fn earliest(parts: &[Part], line: &[u8]) -> Option<Vec<Range<usize>>> {
         let skipped = match open.take() {
             None => 0,
             Some(_) if number + 1 == parts.len() => rest.len().checked_sub(text.len())?,
-            Some(Kind::Time) => time_length(rest)?,
+            Some(Kind::Time) => time::length(rest)?,
             Some(_) => rest.windows(text.len()).position(|window| window == text)?,
         };
         rest.get(skipped..)?.strip_prefix(text.as_slice())?;
@@ -176,30 +177,6 @@ fn earliest(parts: &[Part], line: &[u8]) -> Option<Vec<Range<usize>>> {
     Some(spans)
 }
 
-/// Bytes of the time that a text begins with.
-fn time_length(text: &[u8]) -> Option<usize> {
-    // `0`: a digit; `_`: a digit or a blank; `A`: a letter; `+`: a sign.
-    let begins = |text: &[u8], shape: &str| {
-        let fits = |(byte, wanted): (&u8, u8)| match wanted {
-            b'0' => byte.is_ascii_digit(),
-            b'_' => byte.is_ascii_digit() || *byte == b' ',
-            b'A' => byte.is_ascii_alphabetic(),
-            b'+' => matches!(byte, b'+' | b'-'),
-            other => *byte == other,
-        };
-        (text.len() >= shape.len() && text.iter().zip(shape.bytes()).all(fits)).then_some(shape.len())
-    };
-    if let Some(length) = begins(text, "AAA _0 00:00:00").or_else(|| begins(text, "00/AAA/0000:00:00:00 +0000")) {
-        return Some(length);
-    }
-    let mut length = begins(text, "0000-00-00T00:00:00")?;
-    if text.get(length) == Some(&b'.') {
-        length += 1 + text[length + 1..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-    }
-    let zone = &text[length..];
-    Some(length + begins(zone, "Z").or_else(|| begins(zone, "+00:00"))?)
-}
-
 impl Kind {
     fn fits(self, value: &[u8]) -> bool {
         let text = std::str::from_utf8(value).ok();
@@ -211,7 +188,7 @@ impl Kind {
             Self::Host => {
                 !value.is_empty() && value.iter().all(|byte| byte.is_ascii_alphanumeric() || b".-_".contains(byte))
             }
-            Self::Time => time_length(value) == Some(value.len()),
+            Self::Time => time::length(value) == Some(value.len()),
             Self::Address => text.is_some_and(|text| text.parse::<IpAddr>().is_ok()),
             Self::Port => text.is_some_and(|text| text.parse::<u16>().is_ok()),
             Self::Number => text.is_some_and(|text| text.parse::<u64>().is_ok()),
@@ -305,7 +282,8 @@ pub fn fuzz(bytes: &[u8]) {
         let parser = Parser { name: "any".to_owned(), files: Vec::new(), forms };
         let Some(read) = parser.read(&HostPath::from("/var/log/any"), line) else { continue };
         assert!(read.raw_data.len() <= RAW_BYTES_MAX && !read.raw_data.contains(char::is_control));
-        assert!(read.original_time.is_none_or(|time| time.len() <= TEXT_BYTES_MAX));
+        assert!(read.original_time.as_ref().is_none_or(|time| time.len() <= TEXT_BYTES_MAX));
+        read.original_time.as_deref().and_then(time::unix_seconds);
     }
 }
 
@@ -375,23 +353,6 @@ mod tests {
             }
         }
         assert!(read.iter().all(|count| *count > 100), "{read:?}");
-    }
-
-    #[test]
-    fn a_time_is_whole_or_none() {
-        for time in [
-            "Jan  5 09:00:12",
-            "Jan 15 09:00:12",
-            "05/Jan/2026:09:00:12 +0000",
-            "2026-01-05T09:00:12Z",
-            "2026-01-05T09:00:12.123456-05:00",
-        ] {
-            assert_eq!(time_length(time.as_bytes()), Some(time.len()), "{time}");
-            assert_eq!(time_length(format!("{time} shop").as_bytes()), Some(time.len()), "{time}");
-            for length in 0..time.len() {
-                assert_eq!(time_length(&time.as_bytes()[..length]), None, "{time}, {length} bytes of it");
-            }
-        }
     }
 
     #[test]
