@@ -46,7 +46,8 @@ pub struct Report {
 #[derive(Debug)]
 struct Followed {
     file: File,
-    inode: u64,
+    /// Device and inode.
+    key: (u64, u64),
     offset: u64,
     /// The beginning of a line that has not ended.
     partial: Vec<u8>,
@@ -97,17 +98,17 @@ impl Follower {
                 Ok(file) => {
                     report.refused = None;
                     let Ok(metadata) = file.metadata() else { continue };
-                    if self.open.get(path).is_some_and(|followed| followed.inode == metadata.ino()) {
+                    let key = (metadata.dev(), metadata.ino());
+                    if self.open.get(path).is_some_and(|followed| followed.key == key) {
                         continue;
                     }
                     let offset = if self.begun { 0 } else { metadata.len() };
-                    let mut followed =
-                        Followed { file, inode: metadata.ino(), offset, partial: Vec::new(), overlong: false };
+                    let mut followed = Followed { file, key, offset, partial: Vec::new(), overlong: false };
                     followed.advance(report, told);
                     self.open.insert(path.clone(), followed);
                 }
                 // Between its being moved aside and the next one, and where there is no such log.
-                Err(Refused::Absent) => {}
+                Err(Refused::Absent) => report.refused = None,
                 Err(Refused::Why(why)) => report.refused = Some(why),
             }
         }
