@@ -168,7 +168,10 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
         threads.spawn(move || {
             probe::run(scope, questions, stop, &|answer| answered.try_send(answer).is_ok());
         });
-        threads.spawn(move || actor::run(actor::Acting { hands, decoys }, watched, vault, &ordered, &told));
+        let asides = house.asides();
+        threads.spawn(move || {
+            actor::run(actor::Acting { hands, decoys, asides }, watched, vault, &ordered, &told);
+        });
         if options.config.logs.enabled {
             let (parsers, problems) = crate::rules::load(options.config.logs.rules.get());
             house.found_wrong(problems);
@@ -394,6 +397,7 @@ impl Hot<'_> {
                 self.order(Order::Forget { action });
             }
             Effect::Renew { action } => self.order(Order::Renew { action }),
+            Effect::Aside { incident, path, versions } => self.order(Order::Aside { incident, path, versions }),
             Effect::Verify { incident, what } => self.order(Order::Verify { incident, what }),
             Effect::Finding(finding) => {
                 tracing::info!(

@@ -12,6 +12,7 @@
 //! kept; forgetting a writer or a path may, and is counted apart.
 
 mod contact;
+mod database;
 mod file;
 mod heard;
 mod invocation;
@@ -24,6 +25,7 @@ mod tests;
 mod writes;
 
 pub use contact::{ACQUAINTED_MAX, CONTACTS_MAX, Contact, Contacts};
+pub(crate) use database::companions;
 pub use file::{FileNode, WRITES_PER_PATH_MAX, Write};
 pub use heard::{HEARD_INVOCATIONS_MAX, HEARD_MAX, JOIN_NS};
 pub(crate) use invocation::is_login_program;
@@ -76,6 +78,9 @@ pub struct Graph {
     looked_after: BTreeSet<HostPath>,
     /// What logs say, until it is known whom it is about.
     hearing: heard::Hearing,
+    /// Who wrote to the directories of database servers.
+    #[serde(default)]
+    databases: BTreeMap<usize, Vec<database::Writer>>,
     pub counters: Counters,
 }
 

@@ -71,8 +71,11 @@ pub fn capture_restore(
     }
     let before = system.capture(&restore.path)?;
     let newest = restore.later.last().map_or(restore.base, |authored| authored.version);
-    let log = restore.append_only && before.as_ref().is_some_and(|state| state.kind == FileKind::Regular);
-    let wanted = if log {
+    let log =
+        restore.append_only && !restore.whole && before.as_ref().is_some_and(|state| state.kind == FileKind::Regular);
+    let wanted = if restore.whole {
+        exactly(system, versions, restore.base)?
+    } else if log {
         mend_log(system, versions, restore, before.as_ref())?
     } else if restore.later.iter().all(|authored| authored.attack) {
         exactly(system, versions, restore.base)?
@@ -83,7 +86,7 @@ pub fn capture_restore(
     let several = wanted.state.as_ref().is_some_and(|state| state.links > 1 && state.kind == FileKind::Regular) && !log;
     let is_it =
         several && before.as_ref().zip(wanted.state.as_ref()).is_some_and(|(before, wanted)| before.is_inode(wanted));
-    let only_attack = restore.later.iter().all(|authored| authored.attack);
+    let only_attack = restore.whole || restore.later.iter().all(|authored| authored.attack);
     // Who changed it too may have wanted it to be a file of its own.
     let others = if several && !is_it && only_attack { versions.names(restore.base) } else { Vec::new() };
     let apart = match &wanted.state {
