@@ -6,6 +6,7 @@
 mod actor;
 mod falls;
 mod golden;
+mod logs;
 mod report;
 mod setup;
 
@@ -110,6 +111,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
     let watched = setup::watched(&options.config);
     let questions = setup::questions(&options.config, &house.path("supervised.json"));
     let quit = AtomicBool::new(false);
+    let shared = &logs::Shared::default();
 
     std::thread::scope(|threads| {
         let (orders, ordered) = sync_channel(ORDERS_MAX);
@@ -155,6 +157,9 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
             started: sense::now(),
             searching: false,
             health: None,
+            lines: None,
+            logs: shared,
+            lines_of_nobody: 0,
             acted: Timestamp(0),
             overtaken: 0,
         };
@@ -162,6 +167,8 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
         let (watched, vault) = (&watched, &vault);
         let (answered, health) = sync_channel(HEALTH_MAX);
         agent.health = Some(health);
+        let (heard, lines) = sync_channel(logs::LINES_MAX);
+        agent.lines = Some(lines);
         let _quit = Quit(&quit); // also when something below fails
         let (questions, stop) = (&questions, &quit);
         threads.spawn(move || {
@@ -171,6 +178,11 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
         threads.spawn(move || {
             actor::run(actor::Acting { hands, decoys, asides }, watched, vault, &ordered, &told);
         });
+        if options.config.logs.enabled {
+            let (parsers, problems) = crate::rules::load(options.config.logs.rules.get());
+            house.found_wrong(problems);
+            threads.spawn(move || logs::run(scope, parsers, stop, shared, &heard));
+        }
         let copying = threads.spawn(|| vault.baseline());
         let place = house.looked_at(&options.config)?;
         threads.spawn(move || golden::run(&place, &to_look, &looked));
@@ -197,6 +209,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
                 agent.happened(sense::now(), Activity::Content(content));
             }
             agent.hear();
+            agent.read_logs();
             if agent.listen() || matches!(ending.read_signal(), Ok(Some(_))) {
                 break;
             }
@@ -268,6 +281,11 @@ struct Hot<'a> {
     searching: bool,
     /// What the probes say.
     health: Option<Receiver<probe::Answer>>,
+    /// What logs say.
+    lines: Option<Receiver<(Timestamp, thymus_engine::hearsay::Hearsay)>>,
+    logs: &'a logs::Shared,
+    /// Lines that are about no invocation; they are not recorded.
+    lines_of_nobody: u64,
     /// When the hands had done something the last time.
     acted: Timestamp,
     /// Answers of looks that had begun before that; they are asked for again.
@@ -487,6 +505,18 @@ impl Hot<'_> {
         }
     }
 
+    /// A few lines at a turn: what the kernel sees goes before what somebody wrote.
+    fn read_logs(&mut self) {
+        for _ in 0..logs::TURN_MAX {
+            let Some(Ok((time, line))) = self.lines.as_ref().map(Receiver::try_recv) else { return };
+            if self.engine.graph().concerns(time, &line) {
+                self.happened(time, Activity::Hearsay(Box::new(line)));
+            } else {
+                self.lines_of_nobody += 1;
+            }
+        }
+    }
+
     /// The hands are through with this action.
     fn ended(&mut self, action: ActionId, outcome: Option<&Outcome>) {
         match self.placing.remove(&action) {
@@ -614,6 +644,8 @@ impl Hot<'_> {
             baseline_done: self.baseline_done,
             golden: self.golden.report(),
             late: self.late,
+            logs: self.logs,
+            lines_of_nobody: self.lines_of_nobody,
             overtaken: self.overtaken,
         }));
     }

@@ -64,6 +64,7 @@ pub(crate) struct Config {
     pub(crate) vault: Vault,
     pub(crate) change: Change,
     pub(crate) health: Health,
+    pub(crate) logs: Logs,
     pub(crate) baseline: Baseline,
     pub(crate) service: Vec<Service>,
     pub(crate) certificate: Vec<Certificate>,
@@ -85,6 +86,7 @@ impl Default for Config {
             vault: Vault::default(),
             change: Change::default(),
             health: Health::default(),
+            logs: Logs::default(),
             baseline: Baseline::default(),
             service: Vec::new(),
             certificate: Vec::new(),
@@ -242,6 +244,27 @@ impl Default for Health {
             firewall: Tree("/etc/nftables.conf".into()),
             packages: vec![Directory("/var/cache/apt/archives".into())],
         }
+    }
+}
+
+/// `[logs]`: what sshd and nginx write, shown beside what the kernel saw of the same session or request. Nothing is ever done,
+/// found or left undone because of a line of a log: whoever can write to one may say anything.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Logs {
+    /// Whether they are read. Default `true`.
+    pub(crate) enabled: bool,
+    /// Directory with parsers of your own, `*.toml`, in the form of the built-in ones (`rules/logs/` of the sources); one of
+    /// the same name replaces a built-in one. A form is literal text and captures `{name:kind}`, apart by text: names are `time`,
+    /// `user`, `address`, `port`, `method`, `key_type`, `fingerprint`, `request`, `status`, `user_agent`, `message` and `_` for what
+    /// is not kept; kinds `word`, `host`, `time`, `address`, `port`, `number` and, when none is given, any text. A line that fits
+    /// in several ways is not read. Default `/etc/thymus/rules/logs`.
+    pub(crate) rules: AbsolutePath,
+}
+
+impl Default for Logs {
+    fn default() -> Self {
+        Self { enabled: true, rules: AbsolutePath("/etc/thymus/rules/logs".into()) }
     }
 }
 

@@ -6,6 +6,7 @@ mod agent;
 mod cli;
 mod config;
 mod log;
+mod rules;
 mod wanted;
 
 use clap::Parser;

@@ -36,6 +36,8 @@ pub(super) struct Sources<'a> {
     pub(super) golden: std::sync::Arc<thymus_engine::golden::Report>,
     /// Activities on files whose names had gone to others by then.
     pub(super) late: u64,
+    pub(super) logs: &'a super::logs::Shared,
+    pub(super) lines_of_nobody: u64,
     pub(super) overtaken: u64,
 }
 
@@ -84,6 +86,17 @@ pub(super) fn view(sources: &Sources<'_>) -> View {
         ("vault_stored_bytes", vault.stored_bytes),
     ];
     view.counters.extend(more.map(|(name, count)| (name.to_owned(), count)));
+    let (logs, shed) = (sources.logs.reports(), sources.logs.shed.load(std::sync::atomic::Ordering::Relaxed));
+    let lines: u64 = logs.values().map(|log| log.lines).sum();
+    let read: u64 = logs.values().map(|log| log.read).sum();
+    let old: u64 = logs.values().map(|log| log.old).sum();
+    view.counters.extend([
+        ("log_lines".to_owned(), lines),
+        ("log_lines_old".to_owned(), old),
+        ("log_lines_not_read".to_owned(), lines.saturating_sub(read)),
+        ("log_lines_shed".to_owned(), shed),
+        ("log_lines_of_nobody".to_owned(), sources.lines_of_nobody),
+    ]);
     let golden = &sources.golden;
     let drift = golden.drift.len() as u64 + golden.omitted;
     view.counters.extend([("drift".to_owned(), drift), ("golden_unread".to_owned(), golden.unread.len() as u64)]);
@@ -190,6 +203,11 @@ fn doctor(sources: &Sources<'_>, vault: &Counters, journal_lost: u64) -> Doctor 
             format!("{lost} inputs could not be recorded: is the disk full? A replay is not exact"),
         ),
     }
+    for (path, log) in sources.logs.reports() {
+        if let Some((state, detail)) = of_log(&log) {
+            check(&format!("log {path}"), state, detail);
+        }
+    }
     for (state, detail) in of_golden(&sources.golden) {
         check("golden state", state, detail);
     }
@@ -208,6 +226,23 @@ fn of_hook(hook: &sense::Hook) -> Check {
         HookState::Refused(why) => (Health::Limited, format!("refused ({why}): {} cannot be seen", hook.blind_to)),
     };
     Check { name: format!("sensor {}", hook.name), state, detail }
+}
+
+/// `None`: there is no such log, or nothing was written to it.
+fn of_log(log: &thymus_host::sense::log::Report) -> Option<(Health, String)> {
+    if let Some(why) = &log.refused {
+        return Some((Health::Limited, format!("not read: {why}")));
+    }
+    let known = format!("{} lines, {} of a form that a parser knows", log.lines, log.read);
+    match (log.passed_over, log.bytes_passed_over, log.too_long) {
+        (0, 0, 0) => (log.lines > 0).then_some((Health::Good, known)),
+        (lines, bytes, long) => Some((
+            Health::Limited,
+            format!(
+                "{known}; left out: {lines} lines and {bytes} bytes that came too fast, {long} lines that are too long"
+            ),
+        )),
+    }
 }
 
 fn of_golden(golden: &thymus_engine::golden::Report) -> Vec<(Health, String)> {

@@ -112,6 +112,10 @@ impl House {
         self.state.join(name)
     }
 
+    pub(super) fn found_wrong(&self, problems: Vec<Problem>) {
+        self.problems.borrow_mut().extend(problems);
+    }
+
     pub(super) fn problems(&self) -> Vec<Problem> {
         self.problems.borrow().clone()
     }

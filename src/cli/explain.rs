@@ -10,6 +10,7 @@ use thymus_engine::action::{Action, Extent, Outcome};
 use thymus_engine::event::Confidence;
 use thymus_engine::graph::Contact;
 use thymus_engine::guard;
+use thymus_engine::hearsay::{Join, Login, Request, Said, Testimony};
 use thymus_engine::incident::{ActionRecord, Decision, ObjectClass, Peer, Picture, Secret};
 use thymus_engine::{HostPath, Incident, IncidentId, ProcessKey, Timestamp};
 use thymus_host::aside;
@@ -60,6 +61,7 @@ pub(super) fn text(told: &Told) -> String {
     let incident = &told.incident;
     let mut text = headline(told);
     text += &section("Root", &roots(incident));
+    text += &section("What logs say about it (whoever can write to them may say anything)", &hearsay(incident));
     text += &section("What gave it away", &findings(incident));
     text += &section("Its processes", &subjects(incident));
     text += &section("What it touched", &objects(incident));
@@ -179,6 +181,43 @@ fn roots(incident: &Incident) -> Vec<String> {
         format!("{or}{} ({pid}score {:.2})\n", show::short(&root.title, width), root.score)
     };
     incident.roots.iter().enumerate().map(line).collect()
+}
+
+/// Beside what the kernel saw, and told apart from it.
+fn hearsay(incident: &Incident) -> Vec<String> {
+    let line = |Testimony { about, heard }: &Testimony| {
+        let join = match heard.join {
+            Join::Connection => "same address and port".to_owned(),
+            Join::Address { candidates: 0 | 1 } => "same address, at that time".to_owned(),
+            Join::Address { candidates } => format!("same address, one of {candidates} requests at that time"),
+        };
+        format!(
+            "  {}\n               {}\n               {}, read by {}; {join}\n",
+            show::short(about, 96),
+            show::short(&said(&heard.said), 120),
+            show::short(&heard.source.to_string(), 60),
+            show::plain(&heard.parser),
+        )
+    };
+    incident.hearsay.iter().map(line).collect()
+}
+
+fn said(said: &Said) -> String {
+    let or = |text: &Option<String>, none: &str| text.clone().unwrap_or_else(|| none.to_owned());
+    match said {
+        Said::Authentication(Login { success, user, method, key_type, fingerprint }) => {
+            let let_in = if *success { "let in" } else { "refused" };
+            let key: Vec<&str> = [key_type, fingerprint].into_iter().flatten().map(String::as_str).collect();
+            let key = if key.is_empty() { String::new() } else { format!(" with the key {}", key.join(" ")) };
+            format!("{let_in}: {} by {}{key}", or(user, "somebody"), or(method, "unknown means"))
+        }
+        Said::Http(Request { http_method, path, status, message, .. }) => {
+            let status = status.map_or(String::new(), |status| format!("answered {status}: "));
+            let message = message.as_ref().map_or(String::new(), |message| format!(": {message}"));
+            format!("{status}{} {}{message}", or(http_method, "?"), or(path, "?"))
+        }
+        Said::Other { message } => message.clone(),
+    }
 }
 
 fn findings(incident: &Incident) -> Vec<String> {

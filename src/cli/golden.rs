@@ -16,6 +16,7 @@ use thymus_engine::event::{Confidence, Endpoint, Traffic};
 use thymus_engine::golden::{self, Author, Difference, Drift, Golden, Item, Kind, Report, Section, State};
 use thymus_engine::graph::Contact;
 use thymus_engine::guard::{self, Hold, Policies, Question, Storm};
+use thymus_engine::hearsay::{Heard, Join, Login, Request, Said, Testimony};
 use thymus_engine::incident::{
     ActionRecord, Decision, Deed, FindingSummary, InvocationKind, Object, ObjectClass, Peer, Picture, Root, Secret,
     Subject, Verdict,
@@ -77,6 +78,33 @@ fn record(id: u64, action: Action, decision: Decision, reason: &str, outcome: Op
     let answer_by = (decision == Decision::Ask && settled.is_none()).then(|| at(86_400_000));
     let approved_by = if answer_by.is_some() { vec![1_000] } else { Vec::new() };
     ActionRecord { id: ActionId(id), action, verdict, outcome, decided: at(2 * id), settled, answer_by, approved_by }
+}
+
+/// Lines that fit, and one of which somebody chose every word.
+fn testimonies() -> Vec<Testimony> {
+    let text = |text: &str| Some(text.to_owned());
+    let line = |about: &str, source: &str, parser: &str, join, said| Testimony {
+        about: about.to_owned(),
+        heard: Heard { time: at(0), parser: parser.to_owned(), source: source.into(), join, said },
+    };
+    let login = Login {
+        success: true,
+        user: text("alice"),
+        method: text("publickey"),
+        key_type: text("ED25519"),
+        fingerprint: text("SHA256:0lpS2mYtpLYmD9mJt3hKJX4mR9YhWmvKq3sCzQ1dG8E"),
+    };
+    let request = |path: &str| {
+        let (http_method, path) = (text("POST"), text(path));
+        Said::Http(Request { http_method, path, status: Some(200), ..Request::default() })
+    };
+    let (session, asked) = ("login session of uid 1001 from 127.0.0.2", "request to a server from 192.0.2.7");
+    let log = "/var/log/nginx/access.log";
+    vec![
+        line(session, "/var/log/auth.log", "sshd", Join::Connection, Said::Authentication(login)),
+        line(asked, log, "nginx", Join::Address { candidates: 1 }, request("/uploads/x.cgi")),
+        line(asked, log, "nginx", Join::Address { candidates: 2 }, request("/\u{1b}[2J\u{202e}x\n  a1   done")),
+    ]
 }
 
 /// A healed incident with every kind of thing in it, and names that an attacker chose.
@@ -188,6 +216,7 @@ fn healed() -> Incident {
             contact([198, 51, 100, 7], 4_444, true, 1, Traffic { received: 90, sent: 4_000 }),
             contact([127, 0, 0, 1], 80, false, 12, Traffic { received: 5_000, sent: 700 }),
         ],
+        hearsay: testimonies(),
         secrets: vec![secret("/etc/shadow", 1_200), secret("/etc/ssh/ssh_host_ed25519_key", 1_400)],
         omitted: 3,
     }

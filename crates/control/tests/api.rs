@@ -31,6 +31,7 @@ fn incident(id: u64) -> Incident {
         actions: Vec::new(),
         contacts: Vec::new(),
         secrets: Vec::new(),
+        hearsay: Vec::new(),
         omitted: 0,
     }
 }

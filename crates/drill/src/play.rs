@@ -180,6 +180,9 @@ pub(crate) fn play(place: Place<'_>, cast: Cast<'_>) -> Result<Played> {
     if agent.is_some() {
         played.harmed.extend(not_listed(&intruder.secrets, &played.incidents));
         played.harmed.extend(not_named(&intruder, cast, &played.incidents));
+        if options.ordeal.is_none() {
+            played.harmed.extend(not_told(cast, &played.incidents));
+        }
     }
     if let (Some(outside), Some(knocks)) = (&outside, &cast.plan.knocks) {
         played.harmed.extend(still_lets_in(twin, cast, outside, knocks, &played.incidents)?);
@@ -203,6 +206,20 @@ fn not_listed(read: &[String], incidents: &[Incident]) -> Vec<(String, String)> 
         confirmed.flat_map(|incident| &incident.secrets).map(|secret| secret.path.to_string()).collect();
     let missing = read.iter().filter(|path| !listed.contains(*path));
     missing.map(|path| ("a secret that was read".to_owned(), format!("{path} is not listed"))).collect()
+}
+
+/// Of who came from outside, what sshd or nginx wrote when he did must stand beside what the kernel saw.
+fn not_told(cast: Cast<'_>, incidents: &[Incident]) -> Option<(String, String)> {
+    let parser = match (&cast.plan.knocks, &cast.plan.web) {
+        (Some(_), _) => "sshd",
+        (None, Some(_)) => "nginx",
+        (None, None) => return None,
+    };
+    let from = format!(" {}", cast.plan.source);
+    let confirmed = incidents.iter().filter(|incident| incident.confirmed);
+    let mut lines = confirmed.flat_map(|incident| &incident.hearsay);
+    let told = lines.any(|line| line.heard.parser == parser && line.about.ends_with(&from));
+    (!told).then(|| (format!("what {parser} wrote"), format!("of{from} is not told")))
 }
 
 /// Steps that were taken to their end and that the agent has no word for, or that changed nothing: then the drill shows nothing.

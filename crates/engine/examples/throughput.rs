@@ -286,7 +286,11 @@ impl Rounds {
                     self.path(&mut told.path);
                     told.version.0 += self.round * self.versions;
                 }
-                Activity::Loss(_) | Activity::Finding(_) | Activity::Incident(_) | Activity::Remediation(_) => {}
+                Activity::Loss(_)
+                | Activity::Finding(_)
+                | Activity::Incident(_)
+                | Activity::Remediation(_)
+                | Activity::Hearsay(_) => {}
             }
             out.push((shift(now), Input::Event(event)));
         }

@@ -865,6 +865,7 @@ impl Ailment {
             actions: crate::decide::records(&self.steps, answer_ns),
             contacts: Vec::new(),
             secrets: Vec::new(),
+            hearsay: Vec::new(),
             omitted: 0,
         }
     }

@@ -10,7 +10,7 @@ mod view;
 #[cfg(test)]
 pub(crate) mod world;
 
-pub use view::{VIEW_CONTACTS_MAX, VIEW_OBJECTS_MAX, VIEW_SECRETS_MAX, VIEW_SUBJECTS_MAX, View};
+pub use view::{VIEW_CONTACTS_MAX, VIEW_HEARSAY_MAX, VIEW_OBJECTS_MAX, VIEW_SECRETS_MAX, VIEW_SUBJECTS_MAX, View};
 
 use crate::action::{Facts, Outcome};
 use crate::ailment::{self, Ward};
@@ -57,6 +57,8 @@ pub struct ChangeWindow {
 struct Counters {
     events: u64,
     events_lost: u64,
+    /// Lines of logs.
+    lines_heard: u64,
     findings: u64,
     /// Findings that no incident could be opened for.
     findings_dropped: u64,
@@ -179,6 +181,12 @@ impl Engine {
         if self.policies.is_none() && !self.policy_texts.is_empty() {
             self.policies = Policies::load(&self.policy_texts).ok();
         }
+        if let Input::Event(Event { time, activity: Activity::Hearsay(line), .. }) = &input {
+            // Whoever writes a line drives nothing on: no detector, no search, no action that waits.
+            self.graph.hear(*time, line);
+            self.counters.lines_heard += 1;
+            return Work { units: 1, pending: self.has_more() };
+        }
         match input {
             Input::Configured(configuration) => self.configure(*configuration),
             Input::Event(event) => units += self.observe(&event, out),
@@ -213,9 +221,11 @@ impl Engine {
             units += self.go_on(units, out);
         }
         self.counters.step_work_max = self.counters.step_work_max.max(units);
-        let pending =
-            self.active.iter().filter_map(|id| self.cases.get(id)).any(|case| case.dirty || case.search.is_some());
-        Work { units, pending }
+        Work { units, pending: self.has_more() }
+    }
+
+    fn has_more(&self) -> bool {
+        self.active.iter().filter_map(|id| self.cases.get(id)).any(|case| case.dirty || case.search.is_some())
     }
 
     // ---- inputs ----

@@ -4,6 +4,7 @@
 //! What we see, what we conclude and what we did are one type in one stream.
 
 use crate::action::{Action, Outcome};
+use crate::hearsay::Hearsay;
 use crate::id::{ActionId, EventId, FileKey, FindingId, IncidentId, ProcessKey, Timestamp, VersionId};
 use crate::incident::Stage;
 use crate::path::HostPath;
@@ -39,6 +40,8 @@ pub enum Activity {
     Incident(IncidentFinding),
     /// Class 7001, Remediation Activity: what we did.
     Remediation(Remediation),
+    /// What a log says: class 3002, 4002 or 0, of which nothing but words follows.
+    Hearsay(Box<Hearsay>),
 }
 
 /// OCSF Process Activity (class 1007).

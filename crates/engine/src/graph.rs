@@ -14,6 +14,7 @@
 mod contact;
 mod database;
 mod file;
+mod heard;
 mod invocation;
 mod join;
 mod limits;
@@ -26,6 +27,7 @@ mod writes;
 pub use contact::{ACQUAINTED_MAX, CONTACTS_MAX, Contact, Contacts};
 pub(crate) use database::companions;
 pub use file::{FileNode, WRITES_PER_PATH_MAX, Write};
+pub use heard::{HEARD_INVOCATIONS_MAX, HEARD_MAX, JOIN_NS};
 pub(crate) use invocation::is_login_program;
 pub use invocation::{Hub, Invocation, InvocationId};
 pub use join::UNIT_GAP_NS;
@@ -74,6 +76,8 @@ pub struct Graph {
     visitors: Bounded<IpAddr, contact::Acquainted>,
     /// What services are made of: who takes it away is remembered, though no version of it is.
     looked_after: BTreeSet<HostPath>,
+    /// What logs say, until it is known whom it is about.
+    hearing: heard::Hearing,
     /// Who wrote to the directories of database servers.
     #[serde(default)]
     databases: BTreeMap<usize, Vec<database::Writer>>,
@@ -225,7 +229,8 @@ impl Graph {
             | Activity::Loss(_)
             | Activity::Finding(_)
             | Activity::Incident(_)
-            | Activity::Remediation(_) => Noted::default(),
+            | Activity::Remediation(_)
+            | Activity::Hearsay(_) => Noted::default(), // see `Graph::hear`
         }
     }
 }

@@ -8,6 +8,7 @@ pub use picture::{Edge, Link, NODES_MAX, Node, Picture, Shown, State, Tally};
 use crate::action::{Action, Outcome};
 use crate::event::{Confidence, Endpoint};
 use crate::graph::Contact;
+use crate::hearsay::Testimony;
 use crate::id::{ActionId, FindingId, IncidentId, ProcessKey, Timestamp, VersionId};
 use crate::path::HostPath;
 use serde::{Deserialize, Serialize};
@@ -83,6 +84,9 @@ pub struct Incident {
     /// Secrets that its processes read, by path.
     #[serde(default)]
     pub secrets: Vec<Secret>,
+    /// What logs say about its roots and processes. Shown, of no consequence.
+    #[serde(default)]
+    pub hearsay: Vec<Testimony>,
     pub actions: Vec<ActionRecord>,
     /// What did not fit the limits above, counted.
     pub omitted: u64,

@@ -17,6 +17,7 @@ pub mod golden;
 pub mod graph;
 pub mod guard;
 pub mod health;
+pub mod hearsay;
 pub mod id;
 pub mod incident;
 pub mod input;

@@ -10,6 +10,7 @@ use crate::event::{
     FileActivityId, FileKind, Finding, IncidentFinding, Loss, NetworkActivity, NetworkActivityId, Process,
     ProcessActivity, ProcessActivityId, Remediation, Shape, Traffic,
 };
+use crate::hearsay::{Hearsay, Login, Request, Said};
 use crate::id::{ProcessKey, Timestamp};
 use crate::incident::Stage;
 use crate::path::HostPath;
@@ -48,6 +49,7 @@ pub fn to_ocsf(event: &Event, clock: &Clock) -> Value {
         Activity::Finding(finding) => of_finding(finding, event, clock),
         Activity::Incident(incident) => of_incident(incident),
         Activity::Remediation(remediation) => of_remediation(remediation),
+        Activity::Hearsay(line) => of_hearsay(line),
     };
     let mut object = attributes;
     for (key, value) in [
@@ -87,12 +89,19 @@ fn metadata(event: &Event) -> Value {
     if matches!(event.activity, Activity::Incident(_)) {
         profiles.push("incident");
     }
-    json!({
+    let line = match &event.activity {
+        Activity::Hearsay(line) => Some(line),
+        _ => None,
+    };
+    Value::Object(object(json!({
         "version": VERSION,
         "uid": event.id.0.to_string(),
         "profiles": profiles,
         "product": { "name": "Thymus", "vendor_name": "Thymus", "version": env!("CARGO_PKG_VERSION") },
-    })
+        "log_name": line.map(|line| line.source.to_string()),
+        "log_provider": line.map(|line| line.parser.clone()),
+        "original_time": line.and_then(|line| line.original_time.clone()),
+    })))
 }
 
 /// An object without the members that are null.
@@ -262,6 +271,67 @@ fn of_authentication(login: &Authentication, clock: &Clock) -> Class {
             "is_remote": login.src_endpoint.is_some(),
             "src_endpoint": login.src_endpoint.as_ref().map(endpoint),
         })),
+    }
+}
+
+/// What somebody wrote in a log; `unmapped.hearsay` says that nobody saw it.
+fn of_hearsay(line: &Hearsay) -> Class {
+    let (class_uid, name, (activity_id, activity_name), said) = match &line.said {
+        Said::Authentication(login) => (3002, "Authentication", (1, "Logon"), of_login(login, &line.parser)),
+        Said::Http(request) => {
+            (4002, "HTTP Activity", http_activity(request.http_method.as_deref()), of_request(request))
+        }
+        Said::Other { message } => (0, "Base Event", (99, "Log"), json!({ "message": message })),
+    };
+    let mut attributes = object(said);
+    attributes.insert("raw_data".to_owned(), json!(line.raw_data));
+    let peer = line.src_endpoint.as_ref();
+    let unmapped = match (&line.said, peer) {
+        (Said::Other { .. }, Some(peer)) => json!({ "hearsay": true, "src_endpoint": endpoint(peer) }),
+        (_, Some(peer)) => {
+            attributes.insert("src_endpoint".to_owned(), endpoint(peer));
+            json!({ "hearsay": true })
+        }
+        (_, None) => json!({ "hearsay": true }),
+    };
+    attributes.insert("unmapped".to_owned(), unmapped);
+    Class { class_uid, name, activity_id, activity_name, severity_id: INFORMATIONAL, attributes }
+}
+
+fn of_login(login: &Login, parser: &str) -> Value {
+    json!({
+        "user": { "name": login.user.as_deref().unwrap_or("unknown") },
+        "service": { "name": parser },
+        "status_id": if login.success { 1 } else { 2 },
+        "auth_protocol": login.method,
+        "session": login.fingerprint.as_ref().map(|key| json!({ "credential_uid": key })),
+    })
+}
+
+fn of_request(request: &Request) -> Value {
+    json!({
+        "http_request": object(json!({
+            "http_method": request.http_method,
+            "url": request.path.as_ref().map(|path| json!({ "url_string": path })),
+            "user_agent": request.user_agent,
+        })),
+        "http_response": request.status.map(|code| json!({ "code": code })),
+        "message": request.message,
+    })
+}
+
+fn http_activity(method: Option<&str>) -> (u8, &'static str) {
+    match method {
+        Some("CONNECT") => (1, "Connect"),
+        Some("DELETE") => (2, "Delete"),
+        Some("GET") => (3, "Get"),
+        Some("HEAD") => (4, "Head"),
+        Some("OPTIONS") => (5, "Options"),
+        Some("POST") => (6, "Post"),
+        Some("PUT") => (7, "Put"),
+        Some("TRACE") => (8, "Trace"),
+        Some("PATCH") => (9, "Patch"),
+        _ => (99, "Other"),
     }
 }
 

@@ -19,10 +19,11 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use thymus_engine::action::Action;
 use thymus_engine::engine::Engine;
-use thymus_engine::event::{Activity, ProcessActivityId};
+use thymus_engine::event::{Activity, Endpoint, Event, ProcessActivityId};
 use thymus_engine::guard::Policies;
+use thymus_engine::hearsay::{Hearsay, Login, Request, Said};
 use thymus_engine::input::{Effect, Input};
-use thymus_engine::{ProcessKey, Timestamp};
+use thymus_engine::{EventId, ProcessKey, Timestamp};
 
 #[derive(Deserialize)]
 struct Line {
@@ -271,4 +272,78 @@ fn every_recording_is_decided_as_it_was() {
         }
         check(&format!("recorded/{name}"), &input, retell);
     }
+}
+
+/// What an intruder may write into a log of whom he likes: that they were let in, what they asked for, and who they are.
+fn lies(about: &Endpoint, now: Timestamp) -> Vec<Input> {
+    let text = |text: &str| Some(text.to_owned());
+    let login = |success| {
+        let (user, fingerprint) = (text("root"), text("SHA256:x"));
+        Said::Authentication(Login { success, user, method: text("publickey"), key_type: None, fingerprint })
+    };
+    let (http_method, path) = (text("POST"), text("/uploads/x.cgi?c=rm%20-rf%20/etc"));
+    let said = [
+        login(true),
+        login(false),
+        Said::Http(Request { http_method, path, status: Some(200), ..Request::default() }),
+        Said::Other { message: format!("attack from {} by pid 1, /etc/shadow was written", about.ip) },
+    ];
+    let line = |(said, port): (Said, u16)| {
+        let line = Hearsay {
+            parser: "sshd".to_owned(),
+            source: "/var/log/auth.log".into(),
+            original_time: None,
+            src_endpoint: Some(Endpoint { ip: about.ip, port }),
+            said,
+            raw_data: String::new(),
+        };
+        Input::Event(Event { id: EventId(u64::MAX), time: now, activity: Activity::Hearsay(Box::new(line)) })
+    };
+    said.into_iter().flat_map(|said| [(said.clone(), about.port), (said, 0)]).map(line).collect()
+}
+
+/// Whose address a log may be made to name: everybody whom the recording knows, and somebody whom it does not.
+fn peer(input: &Input) -> Option<Endpoint> {
+    let Input::Event(event) = input else { return None };
+    match &event.activity {
+        Activity::Network(network) => network.remote.clone(),
+        Activity::Authentication(login) => login.src_endpoint.clone(),
+        Activity::Process(process) => process.process.src_endpoint.clone(),
+        _ => None,
+    }
+}
+
+#[test]
+fn whatever_logs_say_every_recording_is_decided_as_it_was() {
+    let folder = directory().join("recorded");
+    let stranger = Endpoint { ip: [203, 0, 113, 9].into(), port: 4_711 };
+    let (mut heard, mut acted) = (0, 0);
+    for name in names(&folder, ".jsonl.zst") {
+        let file = std::fs::File::open(folder.join(format!("{name}.jsonl.zst"))).unwrap();
+        let input = String::from_utf8(zstd::decode_all(file).unwrap()).unwrap();
+        let (mut quiet, mut told) = (Engine::new(), Engine::new());
+        for (number, line) in input.lines().enumerate() {
+            let Line { now, input } = serde_json::from_str(line).unwrap();
+            let about = peer(&input).or_else(|| (number % 64 == 0).then(|| stranger.clone()));
+            let lies = about.map_or_else(Vec::new, |about| lies(&about, now));
+            let (mut wanted, mut found) = (Vec::new(), Vec::new());
+            let before: Vec<Input> = lies.iter().filter(|_| number % 2 == 0).cloned().collect();
+            for lie in before {
+                told.step(now, lie, &mut found);
+            }
+            let work = quiet.step(now, input.clone(), &mut wanted);
+            let same = told.step(now, input, &mut found);
+            for lie in lies {
+                assert_eq!(told.step(now, lie, &mut found).pending, same.pending);
+            }
+            acted += wanted.iter().filter(|effect| matches!(effect, Effect::Prepare { .. })).count();
+            assert_eq!((found, same), (wanted, work), "{name}, input {number}");
+        }
+        let (quiet, mut told) = (quiet.view(), told.view());
+        for incident in &mut told.incidents {
+            heard += std::mem::take(&mut incident.hearsay).len();
+        }
+        assert_eq!(told.incidents, quiet.incidents, "{name}");
+    }
+    assert!(heard > 0 && acted > 0, "{heard} lines beside incidents, {acted} actions: this proves nothing");
 }

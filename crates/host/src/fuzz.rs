@@ -14,6 +14,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "sense_record", run: sense::wire::fuzz_record, seeds: sense::wire::record_seeds },
     Target { name: "sense_name_events", run: sense::wire::fuzz_name_events, seeds: sense::wire::name_event_seeds },
     Target { name: "sense_text", run: sense::fuzz_text, seeds: sense::text_seeds },
+    Target { name: "log_line", run: sense::log::fuzz, seeds: sense::log::seeds },
     Target { name: "vault_log", run: vault::fuzz_log, seeds: vault::log_seeds },
     Target { name: "vault_pack", run: vault::fuzz_pack, seeds: vault::pack_seeds },
     Target { name: "journal_segment", run: journal::fuzz::segment, seeds: journal::fuzz::segment_seeds },

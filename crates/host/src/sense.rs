@@ -9,6 +9,7 @@ mod bounded;
 mod calls;
 mod file;
 mod kernel;
+pub mod log;
 mod mounts;
 mod names;
 mod network;

@@ -74,6 +74,7 @@ fn told(names: &[Vec<u8>], size: usize) -> Told {
         objects: (0..size).map(object).collect(),
         contacts: (0..size.min(6)).map(peer).collect(),
         secrets: (0..size.min(6)).map(secret).collect(),
+        hearsay: Vec::new(),
         actions: Vec::new(),
         omitted: 0,
     };

@@ -16,7 +16,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
 };
 
 /// The site that answers customers from outside: its pages, a look into the stock, and what was sent in.
-const SITE: &str = "server {\n    listen 8000;\n    root /var/www/shop;\n    access_log off;\n\n    \
+const SITE: &str = "server {\n    listen 8000;\n    root /var/www/shop;\n    access_log /var/log/nginx/access.log;\n\n    \
     location /cgi-bin/ {\n        include fastcgi_params;\n        fastcgi_param SCRIPT_FILENAME /usr/lib$fastcgi_script_name;\n        \
     fastcgi_pass unix:/run/fcgiwrap.socket;\n    }\n\n    \
     location ~ ^/uploads/.*\\.cgi$ {\n        include fastcgi_params;\n        fastcgi_param SCRIPT_FILENAME $document_root$fastcgi_script_name;\n        \

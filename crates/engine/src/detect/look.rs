@@ -50,7 +50,8 @@ impl<'a> Look<'a> {
             | Activity::Loss(_)
             | Activity::Finding(_)
             | Activity::Incident(_)
-            | Activity::Remediation(_) => return None,
+            | Activity::Remediation(_)
+            | Activity::Hearsay(_) => return None,
         };
         let own = context.configuration.never_touch.contains(&actor);
         let arrival = match &event.activity {

@@ -8,18 +8,20 @@ use crate::detect;
 use crate::diagnose::{Case, ObjectState, Progress, SubjectState};
 use crate::event::{Endpoint, Loss};
 use crate::guard::{Hold, Storm};
+use crate::hearsay::Testimony;
 use crate::id::{ProcessKey, Timestamp};
 use crate::incident::{Incident, Object, Peer, Secret, Subject};
 use crate::input::{ANSWER_NS, Mode};
 use crate::path::HostPath;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// LIMIT: subjects, objects, peers and secrets of one incident that a [`View`] shows; further ones are counted as omitted.
+/// LIMIT: subjects, objects, peers, secrets and lines of logs of one incident that a [`View`] shows; further ones are counted as omitted.
 pub const VIEW_SUBJECTS_MAX: usize = 512;
 pub const VIEW_OBJECTS_MAX: usize = 2_048;
 pub const VIEW_CONTACTS_MAX: usize = 64;
 pub const VIEW_SECRETS_MAX: usize = 64;
+pub const VIEW_HEARSAY_MAX: usize = 64;
 
 /// What readers see. Complete, bounded, immutable.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -50,6 +52,8 @@ impl Engine {
         let counters = [
             ("events", self.counters.events),
             ("events_lost", self.counters.events_lost),
+            ("lines_heard", self.counters.lines_heard),
+            ("lines_left_out", self.graph.hearsay_left_out()),
             ("findings", self.counters.findings),
             ("findings_dropped", self.counters.findings_dropped),
             ("incidents_dropped", self.counters.incidents_dropped),
@@ -128,7 +132,8 @@ impl Engine {
         let left_out = case.subjects.len().saturating_sub(VIEW_SUBJECTS_MAX) + reach.saturating_sub(VIEW_OBJECTS_MAX);
         let (contacts, mut others) = self.contacts(case);
         let (secrets, more) = self.secrets(case);
-        others += more;
+        let (hearsay, unsaid) = self.hearsay(case);
+        others += more + unsaid;
         Incident {
             id: case.id,
             stage: case.stage,
@@ -144,6 +149,7 @@ impl Engine {
             objects: objects.collect(),
             contacts,
             secrets,
+            hearsay,
             actions: crate::decide::records(&case.plan.steps, self.answer_ns()),
             omitted: case.omitted + others + u64::try_from(left_out).unwrap_or(u64::MAX),
         }
@@ -173,6 +179,21 @@ impl Engine {
             time,
         };
         (first.into_iter().take(VIEW_SECRETS_MAX).map(secret).collect(), others)
+    }
+
+    /// What logs say about where an incident comes from and what its processes belong to, and how many lines are left out.
+    fn hearsay(&self, case: &Case) -> (Vec<Testimony>, u64) {
+        let of = |key: &ProcessKey| self.graph.process(*key).map(|node| node.invocation);
+        let roots = case.roots.iter().take(1).map(|root| root.anchor.invocation);
+        let mut lines = Vec::new();
+        let mut seen = BTreeSet::new();
+        for id in roots.chain(case.subjects.keys().filter_map(of)).filter(|id| seen.insert(*id)) {
+            let Some(found) = self.graph.invocation(id) else { continue };
+            lines.extend(found.heard.iter().map(|heard| Testimony { about: found.title(), heard: heard.clone() }));
+        }
+        let left_out = lines.len().saturating_sub(VIEW_HEARSAY_MAX);
+        lines.truncate(VIEW_HEARSAY_MAX);
+        (lines, u64::try_from(left_out).unwrap_or(u64::MAX))
     }
 
     /// Whom the processes of an incident talked to, and how many connections and peers are left out.

@@ -2,6 +2,7 @@
 //! What starts work on a host: sessions, units, cron runs, requests; and the hubs that start them.
 
 use crate::event::{Endpoint, Origin};
+use crate::hearsay::Heard;
 use crate::id::{IncidentId, ProcessKey, Timestamp};
 use crate::incident::InvocationKind;
 use crate::path::HostPath;
@@ -77,6 +78,8 @@ pub struct Invocation {
     pub origin_writer: Option<(ProcessKey, InvocationId)>,
     /// A finding of Medium or more lies on it.
     pub suspect: bool,
+    /// What logs say about it; at most [`super::HEARD_MAX`] lines. Nothing is decided by it.
+    pub heard: Vec<Heard>,
     /// It belongs to a confirmed attack as a whole.
     pub(crate) subject: Option<IncidentId>,
     /// It is a root hypothesis: never evicted.

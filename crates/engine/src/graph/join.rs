@@ -46,6 +46,7 @@ impl Graph {
             origin: None,
             origin_writer: None,
             suspect: false,
+            heard: Vec::new(),
             subject: None,
             pinned: false,
             manager,
@@ -157,8 +158,10 @@ impl Graph {
         }
         // Of a request, only whom the server itself started is told by the server.
         let told = invocation.kind != InvocationKind::Request || invocation.leader == key;
+        let mut peer_is_new = false;
         if invocation.src_endpoint.is_none() && told {
             invocation.src_endpoint.clone_from(&process.src_endpoint);
+            peer_is_new = invocation.src_endpoint.is_some();
         }
         // Whoever only knocks is no visitor.
         let logged_in = invocation.kind == InvocationKind::Session && opened_for.is_some();
@@ -173,6 +176,9 @@ impl Graph {
         }
         if let Some(address) = visitor {
             self.visited(address, key);
+        }
+        if peer_is_new {
+            self.peer_is_known(id);
         }
     }
 
@@ -189,8 +195,9 @@ impl Graph {
             && matches!(activity.service, AuthService::Sshd | AuthService::Login)
         {
             invocation.login_uid = invocation.login_uid.filter(|uid| *uid != 0).or(Some(activity.uid));
-            if invocation.src_endpoint.is_none() {
+            if invocation.src_endpoint.is_none() && activity.src_endpoint.is_some() {
                 invocation.src_endpoint.clone_from(&activity.src_endpoint);
+                self.peer_is_known(id);
             }
         }
         Noted::default()

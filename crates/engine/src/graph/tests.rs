@@ -336,3 +336,132 @@ fn who_runs_what_a_request_wrote_is_known() {
     assert_eq!(graph.ran_from_request(second), Some(&HostPath::from("/var/www/x.cgi")));
     assert_eq!(graph.ran_from_request(third), None);
 }
+
+fn line(address: [u8; 4], port: u16, said: crate::hearsay::Said) -> crate::hearsay::Hearsay {
+    crate::hearsay::Hearsay {
+        parser: "sshd".to_owned(),
+        source: "/var/log/auth.log".into(),
+        original_time: None,
+        src_endpoint: Some(crate::event::Endpoint { ip: address.into(), port }),
+        said,
+        raw_data: String::new(),
+    }
+}
+
+fn says(world: &mut World, address: [u8; 4], port: u16, said: crate::hearsay::Said) {
+    let time = world.engine.view().now;
+    let activity = Activity::Hearsay(Box::new(line(address, port, said)));
+    world.input(crate::Input::Event(Event { id: crate::EventId(0), time, activity }));
+}
+
+fn heard(world: &World, key: ProcessKey) -> Vec<(crate::hearsay::Join, crate::hearsay::Said)> {
+    let found = world.engine.graph().invocation_of(key).unwrap();
+    found.heard.iter().map(|heard| (heard.join, heard.said.clone())).collect()
+}
+
+fn let_in(user: &str) -> crate::hearsay::Said {
+    let login = crate::hearsay::Login { success: true, user: Some(user.to_owned()), ..Default::default() };
+    crate::hearsay::Said::Authentication(login)
+}
+
+fn asked(path: &str) -> crate::hearsay::Said {
+    crate::hearsay::Said::Http(crate::hearsay::Request { path: Some(path.to_owned()), ..Default::default() })
+}
+
+#[test]
+fn a_line_stands_beside_the_session_of_its_connection_whichever_came_first() {
+    use crate::hearsay::Join;
+    let mut world = World::new(Mode::Observe);
+    says(&mut world, [192, 0, 2, 7], 40_000, let_in("alice"));
+    says(&mut world, [192, 0, 2, 8], 40_000, let_in("mallory"));
+    let shell = world.login_from([192, 0, 2, 7], ALICE, None);
+    says(&mut world, [192, 0, 2, 7], 40_001, let_in("mallory"));
+    says(&mut world, [192, 0, 2, 7], 0, let_in("mallory"));
+    assert_eq!(heard(&world, shell), [(Join::Connection, let_in("alice"))]);
+    says(&mut world, [192, 0, 2, 7], 40_000, let_in("root"));
+    assert_eq!(heard(&world, shell).len(), 2, "who contradicts is shown, too");
+    for number in 0..10 {
+        says(&mut world, [192, 0, 2, 7], 40_000, let_in(&number.to_string()));
+    }
+    assert_eq!((heard(&world, shell).len(), world.engine.graph().hearsay_left_out()), (HEARD_MAX, 8));
+}
+
+#[test]
+fn a_line_without_a_port_is_about_the_requests_from_there_that_are_over_or_of_all_of_them() {
+    use crate::hearsay::Join;
+    let mut world = World::new(Mode::Observe);
+    let server = world.there(world.init, "/usr/sbin/fcgiwrap", Some("fcgiwrap.service"));
+    let (first, second) = (world.request(server, [198, 51, 100, 7]), world.request(server, [198, 51, 100, 7]));
+    let other = world.request(server, [198, 51, 100, 8]);
+    world.exit(second);
+    says(&mut world, [198, 51, 100, 7], 0, asked("/second"));
+    assert_eq!(heard(&world, second), [(Join::Address { candidates: 1 }, asked("/second"))]);
+    let third = world.request(server, [198, 51, 100, 7]);
+    says(&mut world, [198, 51, 100, 7], 0, asked("/either"));
+    let either = [(Join::Address { candidates: 2 }, asked("/either"))];
+    assert_eq!((heard(&world, first), heard(&world, third)), (either.to_vec(), either.to_vec()));
+    says(&mut world, [198, 51, 100, 7], 0, asked("/one-more"));
+    assert_eq!(heard(&world, first).len(), 2, "while it runs, it is not known which of them is its own");
+    world.exit(first);
+    says(&mut world, [198, 51, 100, 7], 0, asked("/third"));
+    assert_eq!((heard(&world, first).len(), heard(&world, third).len()), (2, 3));
+    assert_eq!((heard(&world, second).len(), heard(&world, other).len()), (1, 0));
+}
+
+/// The graph as if no log had been read.
+fn without_hearsay(world: &World) -> Vec<u8> {
+    let mut graph = world.engine.graph().clone();
+    graph.hearing = super::heard::Hearing::default();
+    for place in 0..graph.invocations.places() {
+        let id = graph.invocations.at(place).map(|(id, _)| *id);
+        if let Some(found) = id.and_then(|id| graph.invocations.get_mut(&id)) {
+            found.heard.clear();
+        }
+    }
+    postcard::to_stdvec(&graph).unwrap()
+}
+
+#[test]
+fn a_line_leaves_everything_else_of_the_graph_as_it_was() {
+    let mut world = World::new(Mode::Observe);
+    let shell = world.login_from([192, 0, 2, 7], ALICE, None);
+    let server = world.there(world.init, "/usr/sbin/fcgiwrap", Some("fcgiwrap.service"));
+    let request = world.request(server, [198, 51, 100, 7]);
+    let (before, now) = (without_hearsay(&world), world.engine.view().now);
+    for said in [let_in("root"), asked("/x"), crate::hearsay::Said::Other { message: "attack".to_owned() }] {
+        for (address, port) in [([192, 0, 2, 7], 40_000), ([198, 51, 100, 7], 0), ([198, 51, 100, 7], 1), ([0; 4], 7)] {
+            says(&mut world, address, port, said.clone());
+        }
+    }
+    assert!(!heard(&world, shell).is_empty() && !heard(&world, request).is_empty());
+    assert!(without_hearsay(&world) == before && world.engine.view().now == now, "a line changed what the kernel saw");
+}
+
+#[test]
+fn a_line_that_is_about_no_invocation_concerns_nobody() {
+    let mut world = World::new(Mode::Observe);
+    let server = world.there(world.init, "/usr/sbin/fcgiwrap", Some("fcgiwrap.service"));
+    let request = world.request(server, [198, 51, 100, 7]);
+    world.exit(request);
+    let concerns = |world: &World, address: [u8; 4], port| {
+        let time = world.engine.view().now;
+        world.engine.graph().concerns(time, &line(address, port, asked("/")))
+    };
+    assert!(concerns(&world, [198, 51, 100, 7], 0) && !concerns(&world, [198, 51, 100, 8], 0));
+    assert!(concerns(&world, [198, 51, 100, 8], 40_000), "its session may begin later");
+    says(&mut world, [198, 51, 100, 7], 0, asked("/"));
+    assert!(!concerns(&world, [198, 51, 100, 7], 0), "the request is told");
+}
+
+#[test]
+fn lines_of_connections_that_never_become_a_session_are_forgotten() {
+    let mut world = World::new(Mode::Observe);
+    for number in 0..5_000_u16 {
+        says(&mut world, [192, 0, 2, 7], 1 + number, let_in("nobody"));
+    }
+    says(&mut world, [192, 0, 2, 9], 40_000, let_in("alice"));
+    let shell = world.login_from([192, 0, 2, 9], ALICE, None);
+    assert_eq!(heard(&world, shell).len(), 1);
+    let bytes = postcard::to_stdvec(world.engine.graph()).unwrap().len();
+    assert!(bytes < 200_000, "{bytes} bytes");
+}

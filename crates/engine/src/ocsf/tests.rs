@@ -317,6 +317,25 @@ fn any_remediation() -> impl Strategy<Value = Activity> {
     })
 }
 
+fn any_hearsay() -> impl Strategy<Value = Activity> {
+    let text = || proptest::option::of(any::<String>());
+    let said = prop_oneof![
+        (any::<bool>(), text(), text(), text()).prop_map(|(success, user, method, fingerprint)| {
+            Said::Authentication(Login { success, user, method, key_type: None, fingerprint })
+        }),
+        (text(), text(), proptest::option::of(any::<u16>()), text()).prop_map(
+            |(http_method, path, status, message)| {
+                Said::Http(Request { http_method, path, status, message, ..Request::default() })
+            }
+        ),
+        any::<String>().prop_map(|message| Said::Other { message }),
+    ];
+    (said, path(), text(), peer(), any::<String>()).prop_map(|(said, source, original_time, src_endpoint, raw_data)| {
+        let parser = "sshd".to_owned();
+        Activity::Hearsay(Box::new(Hearsay { parser, source, original_time, src_endpoint, said, raw_data }))
+    })
+}
+
 fn any_event() -> impl Strategy<Value = Event> {
     let activity = prop_oneof![
         any_process(),
@@ -324,7 +343,8 @@ fn any_event() -> impl Strategy<Value = Event> {
         any_network(),
         any_authentication(),
         any_conclusion(),
-        any_remediation()
+        any_remediation(),
+        any_hearsay()
     ];
     (any::<u64>(), time(), activity).prop_map(|(id, time, activity)| Event { id: EventId(id), time, activity })
 }

@@ -62,6 +62,7 @@ fn incident(subjects: Vec<Subject>, objects: Vec<Object>) -> Incident {
         objects,
         contacts: Vec::new(),
         secrets: Vec::new(),
+        hearsay: Vec::new(),
         actions: Vec::new(),
         omitted: 0,
     }
