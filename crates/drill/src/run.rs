@@ -360,6 +360,7 @@ fn line(record: &thymus_engine::incident::ActionRecord, undo_differs: Option<&[H
         }
         Action::EndSession { leader, .. } => format!("session of process {}", leader.pid),
         Action::FilterTraffic { address, .. } => address.to_string(),
+        Action::LockAccount { uid, .. } => format!("account of uid {uid}"),
         Action::RestoreFile(restore) => restore.path.to_string(),
         Action::RestoreFiles { files } => format!("{} files", files.len()),
         Action::QuarantineFile { path, .. } => path.to_string(),

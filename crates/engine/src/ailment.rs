@@ -724,6 +724,7 @@ impl Ailment {
             | Action::FilterTraffic { .. }
             | Action::RestoreFiles { .. }
             | Action::QuarantineFile { .. }
+            | Action::LockAccount { .. }
             | Action::RemoveUnit { .. } => {}
         }
     }

@@ -9,6 +9,7 @@
 //! Whoever read a file before it was restored and writes it after brings the attack's lines back: what others write on a
 //! restored path is compared with what was taken out, and restored again where that is certain (docs/decisions, 8).
 
+mod account;
 mod crowd;
 mod files;
 mod filter;

@@ -133,8 +133,11 @@ impl<'a> Hands<'a> {
     fn settle_open(&mut self, intent: &Intent) -> Outcome {
         const ENDED: &str = "the agent ended in the middle of it";
         match (&intent.what, &intent.before) {
-            (Action::RestoreFile(_) | Action::QuarantineFile { .. }, Before::File(before)) => {
-                let Some(path) = intent.what.path() else { return Outcome::Failed("names no path".to_owned()) };
+            (
+                Action::RestoreFile(_) | Action::QuarantineFile { .. } | Action::LockAccount { .. },
+                Before::File(before),
+            ) => {
+                let Some(path) = intent.what.written() else { return Outcome::Failed("names no path".to_owned()) };
                 recover::file::settle_open(&mut *self.system, path, before, ENDED)
             }
             (Action::RestoreFiles { .. }, Before::Files(files)) => {
@@ -228,6 +231,7 @@ impl<'a> Hands<'a> {
             Action::RenewCertificate { path } => remedy::capture_renewal(system, remedies, path).map(of_remedy),
             Action::RestorePackaged { files } => recover::packaged::capture(system, &*self.packages, files)
                 .map(|(before, facts)| (Before::Files(before), facts)),
+            Action::LockAccount { uid, path } => respond::account::capture(system, *uid, path).map(of_file),
         }
     }
 
@@ -279,7 +283,10 @@ impl<'a> Hands<'a> {
             (Action::FilterTraffic { address, extent, lease_ns }, _) => {
                 respond::filter::apply(system, (*address, *extent), *lease_ns)
             }
-            (Action::RestoreFile(_) | Action::QuarantineFile { .. }, Before::File(before)) => match what.path() {
+            (
+                Action::RestoreFile(_) | Action::QuarantineFile { .. } | Action::LockAccount { .. },
+                Before::File(before),
+            ) => match what.written() {
                 Some(path) => recover::file::apply(system, path, before),
                 None => Ok(Outcome::Failed("names no path".to_owned())),
             },
@@ -326,6 +333,7 @@ impl<'a> Hands<'a> {
                 Some(path) => recover::file::revert(system, path, before),
                 None => Ok(Outcome::Failed("names no path".to_owned())),
             },
+            (Action::LockAccount { path, .. }, Before::File(before)) => respond::account::revert(system, path, before),
             (Action::RestoreFiles { .. }, Before::Files(files)) => Ok(recover::many::revert(system, files)),
             (Action::RestorePackaged { .. }, Before::Files(files)) => recover::packaged::revert(system, files),
             (Action::RemoveUnit { unit } | Action::ReloadService { unit }, Before::Unit(before)) => {
@@ -373,7 +381,7 @@ impl<'a> Hands<'a> {
             return Undone { action, outcome, reversible: true, path: None };
         };
         let reversible = story.intent.what.reversible();
-        let path = story.intent.what.path().cloned();
+        let path = story.intent.what.written().cloned();
         let outcome = match (&story.outcome, story.undone) {
             (_, true) => Outcome::Undone,
             (Some(Outcome::Success | Outcome::Partly(_)), false) => self.undo(&story),

@@ -196,7 +196,8 @@ impl Case {
                 | Action::FreeSpace { .. }
                 | Action::LoadFirewall { .. }
                 | Action::RenewCertificate { .. }
-                | Action::RestorePackaged { .. },
+                | Action::RestorePackaged { .. }
+                | Action::LockAccount { .. },
                 _,
             ) => {}
         }

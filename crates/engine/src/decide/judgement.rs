@@ -25,6 +25,11 @@ impl Case {
         };
         let spared = match &step.action {
             Action::FilterTraffic { address, extent, .. } => desk.graph.neighbour(*address, *extent),
+            Action::LockAccount { uid, .. } => desk
+                .configuration
+                .administrators
+                .contains(uid)
+                .then(|| "the configuration names it an administrator's".to_owned()),
             _ => None,
         };
         let restraint = desk.restraint(self.id, &step.action);
@@ -74,6 +79,7 @@ impl Case {
             Action::FilterTraffic { address, extent, .. } => {
                 usize::from(self.plan.filters.contains_key(&(*address, *extent)))
             }
+            Action::LockAccount { uid, .. } => usize::from(self.plan.accounts.contains_key(uid)),
             // Cures of failures: an incident of an attack names none of them.
             Action::RestartService { .. }
             | Action::FreeSpace { .. }

@@ -21,6 +21,8 @@ pub(crate) struct Plan {
     /// Addresses that are to be blocked, each with the action that does it.
     #[serde(default)]
     pub(super) filters: BTreeMap<(IpAddr, Extent), ActionId>,
+    /// Accounts that the attack came in with, by number.
+    pub(super) accounts: BTreeMap<u32, ActionId>,
     /// Subjects that talked to somebody since their peers were looked at.
     #[serde(default)]
     pub(super) talked: BTreeSet<ProcessKey>,
@@ -132,6 +134,9 @@ impl Plan {
         self.talked.extend(other.talked);
         for (address, id) in other.filters {
             self.filters.entry(address).or_insert(id);
+        }
+        for (uid, id) in other.accounts {
+            self.accounts.entry(uid).or_insert(id);
         }
         self.queue.extend(other.queue);
         self.later.extend(other.later);

@@ -72,14 +72,16 @@ impl Case {
             | Action::FreeSpace { .. }
             | Action::LoadFirewall { .. }
             | Action::RenewCertificate { .. }
-            | Action::RestorePackaged { .. } => action,
+            | Action::RestorePackaged { .. }
+            | Action::LockAccount { .. } => action,
         };
         if ends_processes(&next) && live.is_empty() {
             return;
         }
         let new = self.propose(desk, next);
         self.plan.set(new, |step| step.retries = retries);
-        for place in self.plan.filters.values_mut().filter(|place| **place == id) {
+        let accounts = self.plan.accounts.values_mut();
+        for place in self.plan.filters.values_mut().chain(accounts).filter(|place| **place == id) {
             *place = new;
         }
         for place in self.plan.services.values_mut().filter(|place| **place == Some(id)) {

@@ -438,7 +438,8 @@ impl World {
                         | Action::FreeSpace { .. }
                         | Action::LoadFirewall { .. }
                         | Action::RenewCertificate { .. }
-                        | Action::RestorePackaged { .. },
+                        | Action::RestorePackaged { .. }
+                        | Action::LockAccount { .. },
                     )
                     | None => {}
                 }
@@ -491,6 +492,7 @@ impl World {
                 Action::TerminateProcesses { processes } => format!("terminate {}", processes.len()),
                 Action::EndSession { processes, .. } => format!("end session {}", processes.len()),
                 Action::FilterTraffic { address, extent, .. } => format!("filter {address} {extent:?}"),
+                Action::LockAccount { uid, .. } => format!("lock {uid}"),
             }),
             Effect::Verify { .. } => Some("verify".to_owned()),
             Effect::Ask { what, .. } => Some(format!("ask {}", what.name())),
