@@ -95,6 +95,8 @@ for unit in apt-daily.timer apt-daily-upgrade.timer e2scrub_all.timer e2scrub_re
     console-getty.service systemd-timesyncd.service systemd-networkd.service systemd-networkd-wait-online.service; do
     ln -sfn /dev/null "$tree/etc/systemd/system/$unit"
 done
+never='31 2' # the 31st of February: jobs of an hour would run in some twins and not in their sisters
+sed -i -E "s/^([0-9]+[[:space:]]+[0-9*]+)[[:space:]]+[0-9*]+[[:space:]]+[0-9*]+([[:space:]])/\1 $never\2/" "$tree/etc/crontab" "$tree/etc/cron.d/e2scrub_all"
 mkdir -p "$tree/etc/systemd/journald.conf.d"
 printf '[Journal]\nStorage=volatile\nForwardToSyslog=yes\nRuntimeMaxUse=16M\n' | file etc/systemd/journald.conf.d/twin.conf 0644
 
@@ -116,8 +118,8 @@ printf 'Call the printer people.\nAsk bob about the backups.\n' | file home/alic
 install -d -m 0755 "$tree/usr/local/sbin" "$tree/opt/shop"
 install -d -m 0755 -o 33 -g 33 "$tree/var/www/shop/uploads"
 printf '#!/bin/sh\nexec tar -C /var/www -cf /var/backups/www.tar shop\n' | file usr/local/sbin/backup-www 0755
-printf '17 3 * * * tar -cf /home/bob/notes.tar /home/bob/notes 2>/dev/null\n' | file var/spool/cron/crontabs/bob 0600 bob:crontab
-printf '41 4 * * * root /usr/local/sbin/backup-www\n' | file etc/cron.d/backup-www 0644
+printf "17 3 $never * tar -cf /home/bob/notes.tar /home/bob/notes 2>/dev/null\n" | file var/spool/cron/crontabs/bob 0600 bob:crontab
+printf "41 4 $never * root /usr/local/sbin/backup-www\n" | file etc/cron.d/backup-www 0644
 
 # --- a web site
 {

@@ -68,8 +68,8 @@ pub struct Step {
 
 #[derive(Clone, Debug, Default)]
 pub struct Plan {
-    /// In the base state of all twins: files planted before the boot (path, content, mode, owner).
-    pub planted: Vec<(String, String, u32, u32)>,
+    /// In the base state of all twins: files planted before the boot.
+    pub planted: Vec<Planted>,
     /// Files whose package's archive lies in the cache of apt.
     pub archived: Vec<String>,
     /// Files of people and services, planted too.
@@ -159,6 +159,9 @@ impl std::fmt::Debug for Scenario {
         f.write_str(self.name)
     }
 }
+
+/// Path, content, mode and owner of a file.
+pub type Planted = (String, String, u32, u32);
 
 /// Every drill there is.
 pub const SCENARIOS: [Scenario; 26] = [

@@ -2,7 +2,7 @@
 //! An intruder with a stolen key becomes root and leaves what intruders leave, each time by another way around sensors: none of
 //! the files is written by write(2), under its own name, or by a process whose parents are there.
 
-use super::persistence::{people, weakness};
+use super::persistence::{people, somewhere, weakness};
 use super::{Actor, Material, Names, Plan, Scenario, Step, pace, public_key, step};
 use crate::random::Random;
 
@@ -47,8 +47,7 @@ const KNOWN: [&str; 4] = ["sshd", "systemd", "thymus", "[kworker/0:1]"];
 
 fn plan(random: &mut Random, _: Material<'_>, ways: &[&str]) -> Plan {
     let mut names = Names::new(random);
-    let (rule, escalation) = weakness(random);
-    let weak = format!("/etc/sudoers.d/{}", names.take());
+    let (weak, escalation) = weakness(random, &mut names, "alice");
     let mut units = vec!["nginx".to_owned(), "ssh".to_owned(), "cron".to_owned(), "rsyslog".to_owned()];
     let benign = people(random, &mut names, &mut units);
     let mut attack_user = vec![step(Actor::Intruder, "the intruder looks around", "id; sudo -n -l", &[])];
@@ -58,10 +57,10 @@ fn plan(random: &mut Random, _: Material<'_>, ways: &[&str]) -> Plan {
     pace(&mut attack_user, random, 300);
     pace(&mut attack_root, random, 350);
     Plan {
-        planted: vec![(weak, format!("alice ALL=(root) NOPASSWD: {rule}\n"), 0o440, 0)],
+        planted: vec![weak],
         decoys: true,
         escalation,
-        source: format!("127.{}.{}.{}", random.between(1, 9), random.below(250), random.between(10, 250)),
+        source: somewhere(random),
         benign,
         attack_user,
         attack_root,
@@ -152,7 +151,7 @@ fn deeds(random: &mut Random, names: &mut Names, ways: &[&str]) -> Vec<Step> {
     let mut steps = Vec::new();
     for (number, deed) in all.iter().enumerate() {
         let way = if disguised && number == 0 { "false-sshd" } else { *random.pick(ways) };
-        steps.push(deed.by(way, *random.pick(&KNOWN)));
+        steps.push(deed.by(way, random.pick::<&str>(&KNOWN)));
     }
     if ways.contains(&"nameless") {
         let script = format!("perl - memory new /dev/null 0 0 <<'PERL'\n{PROGRAM}PERL");

@@ -2,7 +2,7 @@
 //! An intruder with a stolen key becomes root through a careless sudo rule and plants every foothold there is, alters a page and a
 //! setting, and cuts the logs, while the administrator and two users work beside him, doing much the same things.
 
-use super::{Actor, Material, Names, Plan, Scenario, Step, pace, printed, public_key, step};
+use super::{Actor, Material, Names, Plan, Planted, Scenario, Step, pace, printed, public_key, step};
 use crate::random::Random;
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -14,17 +14,16 @@ pub(super) const SCENARIO: Scenario = Scenario {
 
 pub(super) fn plan(random: &mut Random, material: Material<'_>) -> Plan {
     let mut names = Names::new(random);
-    let (rule, escalation) = weakness(random);
-    let weak = format!("/etc/sudoers.d/{}", names.take());
+    let (weak, escalation) = weakness(random, &mut names, "alice");
     let shared = if random.below(2) == 0 { Shared::Shop } else { Shared::Nginx };
     let mut units = vec!["nginx".to_owned(), "ssh".to_owned(), "cron".to_owned(), "rsyslog".to_owned()];
     let benign = people_and_shared(random, &mut names, shared, &mut units);
     let (attack_user, attack_root) = intruder(random, &mut names, shared, material);
     Plan {
-        planted: vec![(weak, format!("alice ALL=(root) NOPASSWD: {rule}\n"), 0o440, 0)],
+        planted: vec![weak],
         decoys: true,
         escalation,
-        source: format!("127.{}.{}.{}", random.between(1, 9), random.below(250), random.between(10, 250)),
+        source: somewhere(random),
         benign,
         attack_user,
         attack_root,
@@ -34,8 +33,8 @@ pub(super) fn plan(random: &mut Random, material: Material<'_>) -> Plan {
     }
 }
 
-/// A rule as tired people write them, and how it gives a root shell.
-pub(super) fn weakness(random: &mut Random) -> (&'static str, String) {
+/// A rule for `who` as tired people write them, as a file to be planted, and how it gives a root shell.
+pub(super) fn weakness(random: &mut Random, names: &mut Names, who: &str) -> (Planted, String) {
     let (rule, command) = *random.pick(&[
         ("/usr/bin/find", "sudo -n find /etc/hostname -exec /bin/sh \\;"),
         ("/usr/bin/awk", "sudo -n awk 'BEGIN{system(\"/bin/sh\")}'"),
@@ -43,7 +42,13 @@ pub(super) fn weakness(random: &mut Random) -> (&'static str, String) {
         ("/usr/bin/nice", "sudo -n nice /bin/sh"),
         ("/usr/bin/tar", "sudo -n tar -cf /dev/null /dev/null --checkpoint=1 --checkpoint-action=exec=/bin/sh"),
     ]);
-    (rule, command.to_owned())
+    let file = format!("/etc/sudoers.d/{}", names.take());
+    ((file, format!("{who} ALL=(root) NOPASSWD: {rule}\n"), 0o440, 0), command.to_owned())
+}
+
+/// A loopback address that nobody else comes from.
+pub(super) fn somewhere(random: &mut Random) -> String {
+    format!("127.{}.{}.{}", random.between(1, 9), random.below(250), random.between(10, 250))
 }
 
 /// The file that both sides edit, in different lines.

@@ -2,7 +2,7 @@
 //! An intruder with a stolen key becomes root and makes everybody's files unreadable, or takes them away, in one of the ways
 //! in which that is done; the administrator and two users work beside him.
 
-use super::persistence::{people, weakness};
+use super::persistence::{people, somewhere, weakness};
 use super::{Actor, Material, Names, Plan, Scenario, Step, pace, step};
 use crate::crowd::Crowd;
 use crate::random::Random;
@@ -101,8 +101,7 @@ if ($style eq 'parallel') {
 
 fn plan(random: &mut Random, _: Material<'_>, style: Style, (files, bytes): (u32, (u64, u64))) -> Plan {
     let mut names = Names::new(random);
-    let (rule, escalation) = weakness(random);
-    let weak = format!("/etc/sudoers.d/{}", names.take());
+    let (weak, escalation) = weakness(random, &mut names, "alice");
     let mut units = vec!["nginx".to_owned(), "ssh".to_owned(), "cron".to_owned(), "rsyslog".to_owned()];
     let benign = people(random, &mut names, &mut units);
     let mut trees = Crowd::trees();
@@ -132,12 +131,12 @@ fn plan(random: &mut Random, _: Material<'_>, style: Style, (files, bytes): (u32
     pace(&mut attack_user, random, 300);
     pace(&mut attack_root, random, 300);
     Plan {
-        planted: vec![(weak, format!("alice ALL=(root) NOPASSWD: {rule}\n"), 0o440, 0)],
+        planted: vec![weak],
         crowd: Some(Crowd { seed: random.draw(), files, bytes }),
         decoys: matches!(style, Style::Copy | Style::Parallel | Style::Truncate),
         record,
         escalation,
-        source: format!("127.{}.{}.{}", random.between(1, 9), random.below(250), random.between(10, 250)),
+        source: somewhere(random),
         benign,
         attack_user,
         attack_root,

@@ -40,8 +40,7 @@ const SHELL: &str =
 
 fn plan(random: &mut Random, _: Material<'_>) -> Plan {
     let mut names = Names::new(random);
-    let (rule, escalation) = weakness(random);
-    let weak = format!("/etc/sudoers.d/{}", names.take());
+    let (weak, escalation) = weakness(random, &mut names, "www-data");
     let mut units = vec!["nginx".to_owned(), "ssh".to_owned(), "cron".to_owned(), "rsyslog".to_owned()];
     let mut benign = people(random, &mut names, &mut units);
     let settings = "/etc/shop/shop.conf";
@@ -61,7 +60,7 @@ fn plan(random: &mut Random, _: Material<'_>) -> Plan {
     let (first, attack_user, attack_root) = intruder(random, &mut names, settings, &called);
     Plan {
         planted: vec![
-            (weak, format!("www-data ALL=(root) NOPASSWD: {rule}\n"), 0o440, 0),
+            weak,
             ("/etc/nginx/sites-enabled/stock".to_owned(), SITE.to_owned(), 0o644, 0),
             ("/usr/lib/cgi-bin/stock".to_owned(), STOCK.to_owned(), 0o755, 0),
             ("/srv/shop/stock.txt".to_owned(), GOODS.to_owned(), 0o644, 0),

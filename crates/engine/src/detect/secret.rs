@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `credential-access/secret`, and what counts as a secret.
 
+use super::place::is_installed;
 use super::{Authority, Claim, Detector, FILE, Look, Meta};
 use crate::event::{Confidence, FileActivityId};
 use crate::incident::InvocationKind;
@@ -31,10 +32,16 @@ const OFFICE: &[&[u8]] = &[
 /// Reads them all day as well, for whoever asks: what an attack read by one of these, it has.
 const USUAL: &[&[u8]] = &[b"ssh", b"ssh-add", b"ssh-agent", b"ssh-keygen", b"vipw"];
 
-/// Whether a program of this name reads secrets for the host alone.
+/// Where distributions put them (Debian, Fedora, openSUSE, Alpine): nothing else that has their name is one of them.
+const OFFICE_IN: &[&[u8]] = &[
+    b"/bin", b"/sbin", b"/usr/bin", b"/usr/sbin", b"/usr/lib/openssh", b"/usr/lib/ssh", b"/usr/libexec/openssh",
+    b"/usr/lib/polkit-1", b"/usr/libexec",
+];
+
+/// Whether a program of this name, where a distribution puts it, reads secrets for the host alone.
 #[must_use]
 pub fn reads_by_office(program: &HostPath) -> bool {
-    OFFICE.contains(&program.file_name())
+    OFFICE.contains(&program.file_name()) && OFFICE_IN.contains(&program.parent())
 }
 
 impl Detector for Secret {
@@ -43,7 +50,7 @@ impl Detector for Secret {
     fn observe(&mut self, look: &Look<'_>) -> Option<Claim> {
         let file = look.file().filter(|file| file.activity == FileActivityId::Read)?;
         let as_root = look.seen()?.user.euid == 0;
-        let usual = look.program().is_none_or(|program| reads_by_office(program) || USUAL.contains(&program.file_name()));
+        let usual = look.program().is_none_or(|program| reads_by_office(program) || is_installed(program, USUAL));
         if !as_root || usual || look.authority() != Authority::Nobody {
             return None;
         }

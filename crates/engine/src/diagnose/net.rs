@@ -57,7 +57,7 @@ pub(crate) fn classify(graph: &Graph, configuration: &Configuration, path: &Host
     if !recorded {
         let kept = configuration.protected.iter().any(|tree| path.is_within(tree.as_bytes()));
         let open = file.writes.iter().zip(&attack).any(|(write, attack)| *attack && write.pending);
-        return match (kept && open, file.came_and_went()) {
+        return match (kept && open, write.created && !file.present()) {
             (true, _) => Net::Pending,
             (false, true) => Net::Nothing,
             (false, false) => Net::Unprotected,
@@ -83,14 +83,18 @@ pub(crate) fn classify(graph: &Graph, configuration: &Configuration, path: &Host
         return Net::Unknown("the vault has no state of it from before the attack".to_owned());
     }
     let mut later: Vec<Authored> = Vec::new();
-    for (write, attack) in file.writes[first..].iter().zip(&attack[first..]) {
-        if write.last == VersionId::UNKNOWN {
-            continue;
-        }
-        match later.last_mut().filter(|last| last.version == write.last) {
+    let mut add = |version: VersionId, attack: bool| {
+        match later.iter_mut().rev().find(|known| known.version == version) {
+            _ if version == VersionId::UNKNOWN => {}
             Some(same) => same.attack |= attack, // two processes wrote what one close recorded
-            None => later.push(Authored { version: write.last, attack: *attack }),
+            None => later.push(Authored { version, attack }),
         }
+    };
+    for (write, attack) in file.writes[first..].iter().zip(&attack[first..]) {
+        if log && *attack && write.before != base {
+            add(write.before, false); // what daemons that never close it wrote until the attack cut it once more
+        }
+        add(write.last, *attack);
     }
     let class = match (log, mixed) {
         (true, _) => ObjectClass::Log,

@@ -56,6 +56,15 @@ fn only(world: &World) -> Incident {
     confirmed.remove(0)
 }
 
+/// The last that it planned.
+fn restoration(incident: &Incident) -> RestoreFile {
+    let mut restorations = incident.actions.iter().filter_map(|record| match &record.action {
+        Action::RestoreFile(restore) => Some(restore.clone()),
+        _ => None,
+    });
+    restorations.next_back().unwrap()
+}
+
 #[test]
 fn an_intrusion_is_stopped_undone_in_order_and_proven() {
     let mut world = World::new(Mode::Autonomous);
@@ -230,11 +239,7 @@ fn lines_of_others_are_told_from_the_attacks() {
     world.settle();
     let incident = only(&world);
     assert_eq!(incident.stage, Stage::Healed, "{}", incident.why);
-    let restore = incident.actions.iter().find_map(|record| match &record.action {
-        Action::RestoreFile(restore) => Some(restore.clone()),
-        _ => None,
-    });
-    let restore = restore.unwrap();
+    let restore = restoration(&incident);
     assert_eq!(restore.base, first);
     let expected = [Authored { version: bad, attack: true }, Authored { version: good, attack: false }];
     assert_eq!(restore.later, expected);
@@ -271,12 +276,8 @@ fn what_changed_under_our_hands_is_planned_again() {
     world.settle();
     let incident = only(&world);
     assert_eq!(incident.stage, Stage::Healed, "{}", incident.why);
-    let last = incident.actions.iter().rev().find_map(|record| match &record.action {
-        Action::RestoreFile(restore) => Some(restore.later.clone()),
-        _ => None,
-    });
     let expected = [Authored { version: bad, attack: true }, Authored { version: good, attack: false }];
-    assert_eq!(last.unwrap(), expected);
+    assert_eq!(restoration(&incident).later, expected);
 }
 
 #[test]
@@ -961,6 +962,60 @@ fn what_a_login_reads_to_let_somebody_in_is_no_secret_that_was_seen_unless_the_a
     sudo(&mut world, "/etc/shadow");
     let secrets = only(&world).secrets;
     assert!(matches!(secrets.as_slice(), [one] if one.path == HostPath::from("/etc/shadow")), "{secrets:?}");
+}
+
+#[test]
+fn a_program_of_the_attack_that_has_the_name_of_one_that_lets_people_in_hides_no_secret() {
+    for program in ["/tmp/sudo", "/usr/lib/x/sudo"] {
+        let mut world = World::new(Mode::Autonomous);
+        let shell = world.login(ALICE, None);
+        world.write(shell, program);
+        world.run(shell, &[program], |world, reader| world.read(reader, "/etc/shadow"));
+        world.remove(shell, program);
+        world.find(shell, "foothold/cron", Confidence::High);
+        world.settle();
+        let incident = only(&world);
+        assert!(incident.objects.is_empty() && incident.secrets.len() == 1, "{program}: {:?}", incident.secrets);
+    }
+}
+
+#[test]
+fn what_a_daemon_added_to_a_log_between_two_cuts_is_part_of_what_is_put_back() {
+    for by_one_process in [true, false] {
+        let mut world = World::new(Mode::Autonomous);
+        let log = "/var/log/auth.log";
+        let base = world.add_unseen(log);
+        let shell = world.login(ALICE, None);
+        let cut = |world: &mut World| match by_one_process {
+            true => world.write(shell, log),
+            false => {
+                let mut version = VersionId::UNKNOWN;
+                world.run(shell, &["/usr/bin/sed"], |world, sed| version = world.write(sed, log));
+                version
+            }
+        };
+        let first = cut(&mut world);
+        let between = world.add_unseen(log);
+        let second = cut(&mut world);
+        world.find(shell, "foothold/cron", Confidence::High);
+        world.settle();
+        let restored = restoration(&only(&world));
+        let whose: Vec<(VersionId, bool)> = restored.later.iter().map(|one| (one.version, one.attack)).collect();
+        assert_eq!((restored.base, whose), (base, vec![(first, true), (between, false), (second, true)]));
+    }
+}
+
+#[test]
+fn what_the_attack_took_away_outside_of_protected_trees_is_named_also_when_it_was_seen_to_come() {
+    let mut world = World::new(Mode::Autonomous);
+    let other = world.login(OPS, None);
+    world.write_unprotected(other, "/tmp/work");
+    let shell = world.login(ALICE, None);
+    world.remove_unprotected(shell, "/tmp/work");
+    world.find(shell, "foothold/cron", Confidence::High);
+    world.settle();
+    let objects = only(&world).objects;
+    assert!(matches!(objects.as_slice(), [one] if one.path == HostPath::from("/tmp/work")), "{objects:?}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! Input: its state. Output: a [`View`], whole and within limits; what is left out is counted. Nothing is changed.
 
 use super::{ChangeWindow, Engine};
+use crate::detect;
 use crate::diagnose::{Case, ObjectState, SubjectState};
 use crate::event::{Endpoint, Loss};
 use crate::guard::{Hold, Storm};
@@ -11,7 +12,6 @@ use crate::id::{ProcessKey, Timestamp};
 use crate::incident::{Incident, Object, Peer, Secret, Subject};
 use crate::input::{ANSWER_NS, Mode};
 use crate::path::HostPath;
-use crate::detect;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -101,7 +101,8 @@ impl Engine {
     }
 
     fn show(&self, case: &Case) -> Incident {
-        let objects = first_objects(case);
+        let reach = reached(case).count();
+        let objects = first_objects(case, reach);
         let subjects = first_subjects(case, &objects).into_iter().map(|(key, state)| Subject {
             process: key,
             program: state.program.clone(),
@@ -120,8 +121,7 @@ impl Engine {
             by: state.by,
             deed: state.deed,
         });
-        let left_out = case.subjects.len().saturating_sub(VIEW_SUBJECTS_MAX)
-            + reached(case).count().saturating_sub(VIEW_OBJECTS_MAX);
+        let left_out = case.subjects.len().saturating_sub(VIEW_SUBJECTS_MAX) + reach.saturating_sub(VIEW_OBJECTS_MAX);
         let (contacts, mut others) = self.contacts(case);
         let (secrets, more) = self.secrets(case);
         others += more;
@@ -146,10 +146,11 @@ impl Engine {
     }
 
     /// Secrets that the processes of an incident read, and how many are left out. What sshd or sudo reads to let somebody in
-    /// stays with them, unless the attack has changed that program.
+    /// stays with them, unless somebody was seen to change that program.
     fn secrets(&self, case: &Case) -> (Vec<Secret>, u64) {
         let (mut first, mut others) = (BTreeMap::<&HostPath, (Timestamp, ProcessKey)>::new(), 0);
-        let honest = |exe: &HostPath| detect::reads_by_office(exe) && !case.objects.contains_key(exe);
+        let written = |exe: &HostPath| self.graph.file(exe).is_some_and(|file| !file.writes.is_empty());
+        let honest = |exe: &HostPath| detect::reads_by_office(exe) && !case.objects.contains_key(exe) && !written(exe);
         for key in case.subjects.keys() {
             let Some(node) = self.graph.process(*key) else { continue };
             let Some(secrets) = node.secrets.as_ref().filter(|_| !node.exe.as_ref().is_some_and(honest)) else {
@@ -202,9 +203,9 @@ fn reached(case: &Case) -> impl Iterator<Item = (&HostPath, &ObjectState)> {
     case.objects.iter().filter(|(_, state)| !state.intact)
 }
 
-/// Objects that are shown, by path: where there are too many, those that a person has to see go first.
-fn first_objects(case: &Case) -> BTreeMap<&HostPath, &ObjectState> {
-    if reached(case).count() <= VIEW_OBJECTS_MAX {
+/// Objects that are shown of `reach`, by path: where there are too many, those that a person has to see go first.
+fn first_objects(case: &Case, reach: usize) -> BTreeMap<&HostPath, &ObjectState> {
+    if reach <= VIEW_OBJECTS_MAX {
         return reached(case).collect();
     }
     let named = case.findings.iter().flat_map(|claim| &claim.summary.paths);

@@ -238,6 +238,13 @@ impl World {
         after
     }
 
+    /// A daemon that has held a log open since long ago adds to it: nothing is told, but the vault finds another state.
+    pub(crate) fn add_unseen(&mut self, path: &str) -> VersionId {
+        let version = self.version();
+        self.paths.insert(HostPath::from(path), (version, true));
+        version
+    }
+
     /// As [`World::write`], with lines of the attack in it that had been taken out.
     pub(crate) fn bring_back(&mut self, actor: ProcessKey, path: &str) -> VersionId {
         let version = self.write(actor, path);

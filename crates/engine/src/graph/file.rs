@@ -113,6 +113,12 @@ impl FileNode {
         joined
     }
 
+    /// Whether somebody whom we did not see write changed it after `write`: `change` began from another state. A daemon that
+    /// holds a log open is never seen to close it.
+    fn is_apart(write: &Write, change: Change) -> bool {
+        ![VersionId::UNKNOWN, write.last].contains(&change.before) && write.last != VersionId::UNKNOWN
+    }
+
     /// A recorded (or, outside protected trees, an unrecorded) change of the path.
     pub(super) fn record(
         &mut self,
@@ -128,12 +134,17 @@ impl FileNode {
         let open = self.writes.iter().rev().take_while(|write| write.pending).count();
         let settled = self.writes.len() - open;
         let mut wrote = false;
+        let mut apart = false;
         for (place, write) in self.writes[settled..].iter_mut().enumerate() {
             if !closing && write.writer != writer {
                 continue;
             }
-            wrote |= write.writer == writer;
             write.pending = false;
+            if write.writer == writer && Self::is_apart(write, change) {
+                apart = true;
+                continue;
+            }
+            wrote |= write.writer == writer;
             if write.first == VersionId::UNKNOWN {
                 write.first = change.after;
                 // What several wrote before one of them closed has one state before it.
@@ -146,12 +157,13 @@ impl FileNode {
             write.removed = change.removed;
             write.until = time;
         }
-        if wrote || (closing && open > 0 && !change.created && !change.removed) {
+        if wrote || (!apart && closing && open > 0 && !change.created && !change.removed) {
             return joined; // a closer that did not write has no part in the version
         }
         if let Some(last) = self.writes.last_mut()
             && !last.pending
             && last.writer == writer
+            && !Self::is_apart(last, change)
         {
             if last.first == VersionId::UNKNOWN {
                 last.first = change.after;
@@ -182,10 +194,10 @@ impl FileNode {
         if self.writes.len() <= WRITES_PER_PATH_MAX {
             return;
         }
-        let pair = self
-            .writes
-            .windows(2)
-            .position(|pair| pair[0].invocation == pair[1].invocation && !pair[0].pending && !pair[1].pending);
+        let of_one = |pair: &[Write]| pair[0].invocation == pair[1].invocation && !pair[0].pending && !pair[1].pending;
+        let whole = |pair: &[Write]| [VersionId::UNKNOWN, pair[0].last].contains(&pair[1].before);
+        let pairs = || self.writes.windows(2);
+        let pair = pairs().position(|pair| of_one(pair) && whole(pair)).or_else(|| pairs().position(of_one));
         match pair {
             Some(at) => {
                 let first = self.writes.remove(at);

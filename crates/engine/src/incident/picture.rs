@@ -155,65 +155,56 @@ enum Kind {
 impl Picture {
     #[must_use]
     pub fn of(incident: &Incident) -> Self {
-        let mut items = items(incident);
+        let states = States::of(incident);
+        let mut items = items(incident, &states);
         break_circles(&mut items);
         rank(&mut items);
         let (drawn, folds, left_out) = fold::choose(&items);
-        Self::arrange(incident, &items, &drawn, folds, left_out)
-    }
-
-    /// The nodes in the order in which one reads them: each process, then at once what came by it.
-    fn arrange(
-        incident: &Incident,
-        items: &[Item],
-        drawn: &BTreeSet<usize>,
-        folds: Vec<fold::Fold>,
-        left_out: Tally,
-    ) -> Self {
-        enum Part {
-            Item(usize),
-            Fold(fold::Fold),
-        }
-        let mut below: BTreeMap<Option<usize>, Vec<Part>> = BTreeMap::new();
-        for at in drawn {
-            below.entry(fold::nearest(items, drawn, items[*at].from)).or_default().push(Part::Item(*at));
-        }
-        for parts in below.values_mut() {
-            parts.sort_by_key(|part| match part {
-                Part::Item(at) => (items[*at].order, *at),
-                Part::Fold(_) => ((Kind::File, Timestamp(u64::MAX)), usize::MAX),
-            });
-        }
-        for fold in folds {
-            below.entry(fold.owner).or_default().push(Part::Fold(fold));
-        }
-        let states = States::of(incident);
         let root = Node { what: root(incident), state: states.root(incident), findings: Vec::new() };
-        let (mut nodes, mut edges) = (vec![root], Vec::new());
-        let mut waiting: Vec<(usize, Part)> = Vec::new();
-        let mut enter = |waiting: &mut Vec<(usize, Part)>, node: usize, of: Option<usize>| {
-            let parts = below.remove(&of).unwrap_or_default();
-            waiting.extend(parts.into_iter().rev().map(|part| (node, part)));
-        };
-        enter(&mut waiting, 0, None);
-        while let Some((from, part)) = waiting.pop() {
-            let to = nodes.len();
-            match part {
-                Part::Item(at) => {
-                    let Item { what, state, findings, link, .. } = items[at].clone();
-                    nodes.push(Node { what, state, findings });
-                    edges.push(Edge { from, to, link });
-                    enter(&mut waiting, to, Some(at));
-                }
-                Part::Fold(fold) => {
-                    let what = Shown::Folded { tally: fold.tally, below: fold.below };
-                    nodes.push(Node { what, state: State::Several, findings: Vec::new() });
-                    edges.push(Edge { from, to, link: Link::Several });
-                }
-            }
-        }
+        let (nodes, edges) = arrange(root, &items, &drawn, folds);
         Self { nodes, edges, left_out, omitted: incident.omitted }
     }
+}
+
+/// The nodes in the order in which one reads them: each process, then at once what came by it.
+fn arrange(root: Node, items: &[Item], drawn: &BTreeSet<usize>, folds: Vec<fold::Fold>) -> (Vec<Node>, Vec<Edge>) {
+    enum Part {
+        Item(usize),
+        Fold(fold::Fold),
+    }
+    let mut below: BTreeMap<Option<usize>, Vec<Part>> = BTreeMap::new();
+    let mut ordered: Vec<usize> = drawn.iter().copied().collect();
+    ordered.sort_by_key(|at| items[*at].order);
+    for at in ordered {
+        below.entry(fold::nearest(items, drawn, items[at].from)).or_default().push(Part::Item(at));
+    }
+    for fold in folds {
+        below.entry(fold.owner).or_default().push(Part::Fold(fold));
+    }
+    let (mut nodes, mut edges) = (vec![root], Vec::new());
+    let mut waiting: Vec<(usize, Part)> = Vec::new();
+    let mut enter = |waiting: &mut Vec<(usize, Part)>, node: usize, of: Option<usize>| {
+        let parts = below.remove(&of).unwrap_or_default();
+        waiting.extend(parts.into_iter().rev().map(|part| (node, part)));
+    };
+    enter(&mut waiting, 0, None);
+    while let Some((from, part)) = waiting.pop() {
+        let to = nodes.len();
+        match part {
+            Part::Item(at) => {
+                let Item { what, state, findings, link, .. } = items[at].clone();
+                nodes.push(Node { what, state, findings });
+                edges.push(Edge { from, to, link });
+                enter(&mut waiting, to, Some(at));
+            }
+            Part::Fold(fold) => {
+                let what = Shown::Folded { tally: fold.tally, below: fold.below };
+                nodes.push(Node { what, state: State::Several, findings: Vec::new() });
+                edges.push(Edge { from, to, link: Link::Several });
+            }
+        }
+    }
+    (nodes, edges)
 }
 
 fn root(incident: &Incident) -> Shown {
@@ -224,8 +215,7 @@ fn root(incident: &Incident) -> Shown {
 }
 
 /// Everything that an incident lists, each with what it came by.
-fn items(incident: &Incident) -> Vec<Item> {
-    let states = States::of(incident);
+fn items(incident: &Incident, states: &States<'_>) -> Vec<Item> {
     let processes: BTreeMap<ProcessKey, usize> =
         incident.subjects.iter().enumerate().map(|(at, subject)| (subject.process, at)).collect();
     let files: BTreeMap<&HostPath, usize> =

@@ -484,6 +484,26 @@ fn a_log_keeps_what_is_appended_while_it_is_mended_and_while_that_is_undone() {
 }
 
 #[test]
+fn a_log_that_was_cut_twice_keeps_what_came_between_the_cuts() {
+    let case = Case::new("mend a log that was cut twice", |sim, versions| {
+        let mut seen = |content: &[u8]| versions.add(Some(sim.write("/var/log/a", content, 0o640)), content);
+        let base = seen(b"first\nsecond\n");
+        let cut = seen(b"first\n");
+        let between = seen(b"first\nthird\n");
+        let again = seen(b"first\n");
+        seen(b"first\nfourth\n");
+        restore("/var/log/a", base, &[(cut, true), (between, false), (again, true)], true)
+    });
+    let agent = Agent::new();
+    let mut hands = agent.start(&case);
+    prepare(&mut hands, ACTION, &case.what);
+    assert_eq!(commit(&mut hands, ACTION), Outcome::Success);
+    assert_eq!(case.sim.read("/var/log/a").unwrap(), b"first\nsecond\nthird\nfourth\n");
+    assert_eq!(hands.undo_action(ACTION).outcome, Outcome::Undone);
+    assert_eq!(case.sim.read("/var/log/a").unwrap(), b"first\nfourth\n");
+}
+
+#[test]
 fn a_restoration_whose_target_is_not_known_changes_nothing_even_when_it_is_permitted() {
     let case = Case::new("missing", |sim, versions| {
         let bad = versions.add(Some(sim.write("/etc/a", b"bad\n", 0o644)), b"bad\n");

@@ -327,7 +327,7 @@ fn exactly(system: &mut dyn System, versions: &dyn Versions, base: VersionId) ->
     Ok(Wanted { state, merge: Merge::Exact })
 }
 
-/// The log as it is, with what was cut out put back.
+/// The log as it is, with what was cut out put back: by each cut, so that what came between two of them stays.
 fn mend_log(
     system: &mut dyn System,
     versions: &dyn Versions,
@@ -338,24 +338,31 @@ fn mend_log(
         Ok(stage) => stage,
         Err(why) => return Ok(Wanted::unknown(Merge::Missing(why))),
     };
-    let (Some(mut state), Some(before)) = (base.state, base.content) else {
+    let (Some(mut state), Some(mut content)) = (base.state, base.content) else {
         return exactly(system, versions, restore.base);
     };
-    let found = match now.and_then(|state| state.content) {
-        Some(digest) => system.kept(&digest)?,
-        None => Vec::new(),
-    };
-    match merge::append_only(&before, &found) {
-        merged @ Merged::Merged { .. } => {
-            let fact = merged.fact();
-            let Merged::Merged { content: Some(content), .. } = merged else {
-                return exactly(system, versions, restore.base);
-            };
-            set_content(&mut state, system.keep(&content)?, content.len());
-            Ok(Wanted { state: Some(state), merge: fact })
+    let (mut kept, mut removed) = (0, 0);
+    let others = restore.later.iter().filter(|authored| !authored.attack).map(|authored| authored.version);
+    for seen in others.map(Some).chain([None]) {
+        let next = match (seen, now.and_then(|state| state.content)) {
+            (Some(version), _) => match stage(versions, version, false) {
+                Ok(stage) => stage.content.unwrap_or_default(),
+                Err(why) => return Ok(Wanted::unknown(Merge::Missing(why))),
+            },
+            (None, Some(digest)) => system.kept(&digest)?,
+            (None, None) => Vec::new(),
+        };
+        match merge::append_only(&content, &next) {
+            Merged::Merged { content: Some(mended), kept: came, removed: gone } => {
+                content = mended;
+                (kept, removed) = (came.saturating_add(kept), gone.saturating_add(removed));
+            }
+            other => return Ok(Wanted::unknown(other.fact())),
         }
-        other => Ok(Wanted::unknown(other.fact())),
     }
+    let fact = Merged::Merged { content: None, kept, removed }.fact();
+    set_content(&mut state, system.keep(&content)?, content.len());
+    Ok(Wanted { state: Some(state), merge: fact })
 }
 
 /// Others wrote it too: their changes stay, the attack's go, when the two do not touch.
