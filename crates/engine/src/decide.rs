@@ -25,6 +25,7 @@ mod service;
 mod step;
 mod subjects;
 
+pub(crate) use account::SHADOW;
 pub use crowd::{CROWD_MIN, CROWDS_IN_FLIGHT_MAX};
 pub use files::IN_FLIGHT_MAX;
 pub(crate) use filter::is_elsewhere;
@@ -161,9 +162,9 @@ impl Case {
         if self.search.is_some() || self.plan.is_any_busy(|action| matches!(action, Action::SuspendProcesses { .. })) {
             return;
         }
-        let blocks = !self.plan.talked.is_empty()
-            || self.plan.is_any_busy(|action| matches!(action, Action::FilterTraffic { .. }));
-        let settled = self.order_files(desk) && self.order_services(desk) && self.end_subjects(desk) && !blocks;
+        let beside = !self.plan.talked.is_empty()
+            || self.plan.is_any_busy(|what| matches!(what, Action::FilterTraffic { .. } | Action::LockAccount { .. }));
+        let settled = self.order_files(desk) && self.order_services(desk) && self.end_subjects(desk) && !beside;
         if settled {
             self.conclude(desk);
         }

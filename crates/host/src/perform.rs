@@ -34,6 +34,7 @@ pub enum Before {
     /// Those that were not in order already.
     Files(Vec<(HostPath, recover::file::Before)>),
     Unit(UnitState),
+    Account(respond::account::Before),
     /// Until when the address was blocked already.
     Filter(Option<Timestamp>),
     Remedy(recover::remedy::Before),
@@ -133,11 +134,8 @@ impl<'a> Hands<'a> {
     fn settle_open(&mut self, intent: &Intent) -> Outcome {
         const ENDED: &str = "the agent ended in the middle of it";
         match (&intent.what, &intent.before) {
-            (
-                Action::RestoreFile(_) | Action::QuarantineFile { .. } | Action::LockAccount { .. },
-                Before::File(before),
-            ) => {
-                let Some(path) = intent.what.written() else { return Outcome::Failed("names no path".to_owned()) };
+            (Action::RestoreFile(_) | Action::QuarantineFile { .. }, Before::File(before)) => {
+                let Some(path) = intent.what.path() else { return Outcome::Failed("names no path".to_owned()) };
                 recover::file::settle_open(&mut *self.system, path, before, ENDED)
             }
             (Action::RestoreFiles { .. }, Before::Files(files)) => {
@@ -145,6 +143,12 @@ impl<'a> Hands<'a> {
             }
             (Action::RestorePackaged { .. }, Before::Files(files)) => {
                 recover::packaged::settle_open(&mut *self.system, files, ENDED)
+            }
+            (Action::LockAccount { path, .. }, Before::Account(before)) => {
+                match respond::account::settle_open(&mut *self.system, path, before, ENDED) {
+                    Ok(outcome) => outcome,
+                    Err(error) => Outcome::Failed(error.in_words()),
+                }
             }
             // Whoever was stopped is held by a lease, which the engine renews by stopping anew, or lets lapse.
             (Action::SuspendProcesses { .. }, _) => Outcome::Success,
@@ -231,7 +235,9 @@ impl<'a> Hands<'a> {
             Action::RenewCertificate { path } => remedy::capture_renewal(system, remedies, path).map(of_remedy),
             Action::RestorePackaged { files } => recover::packaged::capture(system, &*self.packages, files)
                 .map(|(before, facts)| (Before::Files(before), facts)),
-            Action::LockAccount { uid, path } => respond::account::capture(system, *uid, path).map(of_file),
+            Action::LockAccount { uid, path } => {
+                respond::account::capture(system, *uid, path).map(|(before, facts)| (Before::Account(before), facts))
+            }
         }
     }
 
@@ -283,10 +289,10 @@ impl<'a> Hands<'a> {
             (Action::FilterTraffic { address, extent, lease_ns }, _) => {
                 respond::filter::apply(system, (*address, *extent), *lease_ns)
             }
-            (
-                Action::RestoreFile(_) | Action::QuarantineFile { .. } | Action::LockAccount { .. },
-                Before::File(before),
-            ) => match what.written() {
+            (Action::LockAccount { path, .. }, Before::Account(before)) => {
+                respond::account::apply(system, path, before)
+            }
+            (Action::RestoreFile(_) | Action::QuarantineFile { .. }, Before::File(before)) => match what.path() {
                 Some(path) => recover::file::apply(system, path, before),
                 None => Ok(Outcome::Failed("names no path".to_owned())),
             },
@@ -333,7 +339,9 @@ impl<'a> Hands<'a> {
                 Some(path) => recover::file::revert(system, path, before),
                 None => Ok(Outcome::Failed("names no path".to_owned())),
             },
-            (Action::LockAccount { path, .. }, Before::File(before)) => respond::account::revert(system, path, before),
+            (Action::LockAccount { path, .. }, Before::Account(before)) => {
+                respond::account::revert(system, path, before)
+            }
             (Action::RestoreFiles { .. }, Before::Files(files)) => Ok(recover::many::revert(system, files)),
             (Action::RestorePackaged { .. }, Before::Files(files)) => recover::packaged::revert(system, files),
             (Action::RemoveUnit { unit } | Action::ReloadService { unit }, Before::Unit(before)) => {

@@ -21,7 +21,8 @@ pub(crate) struct Plan {
     /// Addresses that are to be blocked, each with the action that does it.
     #[serde(default)]
     pub(super) filters: BTreeMap<(IpAddr, Extent), ActionId>,
-    /// Accounts that the attack came in with, by number.
+    /// Accounts that the attack came in with, by number, each with the action that locks it.
+    #[serde(default)]
     pub(super) accounts: BTreeMap<u32, ActionId>,
     /// Subjects that talked to somebody since their peers were looked at.
     #[serde(default)]

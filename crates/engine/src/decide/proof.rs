@@ -56,6 +56,7 @@ impl Case {
                 return;
             }
         }
+        self.lock_account(desk);
         if let Some(obstacle) = self.obstacle(desk) {
             let untouched = !desk.configuration.scope_permits_action || desk.configuration.mode == Mode::Observe;
             if untouched && matches!(self.stage, Stage::Open | Stage::Contained) {
@@ -73,7 +74,6 @@ impl Case {
         }
         let settled = self.plan.settled;
         self.pass(desk, Milestone::Restored, format!("{settled} actions are done; being proven"));
-        self.lock_accounts(desk);
         let proof = self.plan.proof;
         if self.stage == Stage::Restored && !proof.running && proof.not_before <= desk.now {
             self.plan.proof.running = true;
@@ -82,10 +82,8 @@ impl Case {
             let ours = |path: &HostPath| {
                 self.objects.contains_key(path) && desk.graph.file(path).is_none_or(|file| file.writes.is_empty())
             };
-            let done = |step: &Step| {
-                let changed = step.action.paths().any(ours) || step.action.written().is_some_and(ours);
-                step.state == Progressing::Settled && !step.failed() && changed
-            };
+            let done =
+                |step: &Step| step.state == Progressing::Settled && !step.failed() && step.action.paths().any(ours);
             let many = |step: &&Step| done(step) && matches!(step.action, Action::RestoreFiles { .. });
             let of_many = self.plan.steps.values().filter(many).flat_map(|step| step.action.paths());
             let what = Proof {

@@ -562,7 +562,7 @@ impl World {
         self.input(Input::Restarted { settled: Vec::new() });
     }
 
-    fn event(&mut self, activity: Activity) {
+    pub(crate) fn event(&mut self, activity: Activity) {
         self.events += 1;
         self.now += MS;
         let event = Event { id: EventId(self.events), time: Timestamp(self.now), activity };

@@ -143,10 +143,11 @@ fn never_touch(request: &Request<'_>) -> Option<String> {
         Action::FreeSpace { paths } => paths.iter().any(path),
         Action::LoadFirewall { path: at } | Action::RenewCertificate { path: at } => path(at),
         Action::RestorePackaged { files } => files.iter().any(|file| path(&file.path)),
-        Action::LockAccount { uid, path: at } => *uid == ROOT || path(at),
+        Action::LockAccount { uid, path: at } => *uid == 0 || path(at),
     };
-    (touched || request.facts.is_some_and(|facts| facts.never_touch))
-        .then(|| "K9: init, the kernel, root's account, the agent and its warden, and their files are never touched".to_owned())
+    (touched || request.facts.is_some_and(|facts| facts.never_touch)).then(|| {
+        "K9: init, the kernel, root's account, the agent and its warden, and their files are never touched".to_owned()
+    })
 }
 
 /// Nobody's way in or out is cut who is no part of the attack: neither the people's nor the host's own.
@@ -163,6 +164,14 @@ fn control_path(request: &Request<'_>) -> Option<String> {
     let needed = || request.facts.and_then(|facts| facts.needed.clone());
     let why = configured.or_else(|| request.spared.map(ToOwned::to_owned)).or_else(needed)?;
     Some(format!("K8: {address} is spared: {why}"))
+}
+
+/// Why no policy permits it without a person.
+pub(super) const fn personal(action: &Action) -> Option<&'static str> {
+    match action {
+        Action::LockAccount { .. } => Some("K8: its owner would be locked out, too: a person decides"),
+        _ => None,
+    }
 }
 
 /// Lapses by itself: the warden continues what is suspended, the kernel forgets what is blocked.

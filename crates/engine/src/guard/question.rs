@@ -141,9 +141,7 @@ impl Question {
                 let name = |number: u32| HostPath::from(format!("/example/{number}").as_str());
                 Action::FreeSpace { paths: (1..).take(self.targets).map(name).collect() }
             }
-            "lock_account" => {
-                Action::LockAccount { uid: EXAMPLE_UID, path: HostPath::from(SHADOW) }
-            }
+            "lock_account" => Action::LockAccount { uid: EXAMPLE_UID, path: HostPath::from(SHADOW) },
             "load_firewall" => Action::LoadFirewall { path: path() },
             "quarantine_file" => Action::QuarantineFile { path: path(), expected: VersionId(2) },
             "reload_service" => Action::ReloadService { unit: unit() },

@@ -57,7 +57,7 @@ pub fn checks(
             }
         }
         // Later actions on a path replace earlier ones: stories are in the order of their numbers.
-        if let (Some(path), Before::File(before)) = (story.intent.what.written(), &story.intent.before) {
+        if let (Some(path), Before::File(before)) = (story.intent.what.path(), &story.intent.before) {
             many.remove(path);
             wanted.insert(path, before);
         }
