@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The account that an attack came in with: whoever has its key or password can come again, from anywhere.
 //!
-//! Input: the root. Output: one action for its account, where the root is a login session. Its owner would be locked out, too:
-//! the guard leaves it to a person in every mode, and the host is healed without it.
+//! Input: the root. Output: one action for its account, where the root is a login session, once all else is in order or
+//! waits for a person. Its owner would be locked out, too: the guard leaves it to a person in every mode, and the host is healed
+//! without it.
 
 use super::Desk;
 use crate::action::Action;
@@ -22,8 +23,9 @@ impl Case {
         for id in others.map(|(_, id)| *id).collect::<Vec<ActionId>>() {
             self.supersede(desk, id);
         }
-        if desk.breaker.objection(self.id).is_some() {
-            return; // a storm: who cannot answer that many questions is not asked more
+        let held = desk.hold.is_some_and(|hold| desk.now < hold.until);
+        if held || desk.breaker.objection(self.id).is_some() {
+            return; // in a storm nobody can answer that many questions
         }
         let Some(uid) = account.filter(|uid| !self.plan.accounts.contains_key(uid)) else { return };
         let id = self.number(desk, Action::LockAccount { uid, path: HostPath::from(SHADOW) });

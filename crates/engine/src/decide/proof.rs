@@ -56,8 +56,8 @@ impl Case {
                 return;
             }
         }
-        self.lock_account(desk);
         if let Some(obstacle) = self.obstacle(desk) {
+            self.lock_account(desk);
             let untouched = !desk.configuration.scope_permits_action || desk.configuration.mode == Mode::Observe;
             if untouched && matches!(self.stage, Stage::Open | Stage::Contained) {
                 if self.why != obstacle {
@@ -74,6 +74,7 @@ impl Case {
         }
         let settled = self.plan.settled;
         self.pass(desk, Milestone::Restored, format!("{settled} actions are done; being proven"));
+        self.lock_account(desk);
         let proof = self.plan.proof;
         if self.stage == Stage::Restored && !proof.running && proof.not_before <= desk.now {
             self.plan.proof.running = true;
