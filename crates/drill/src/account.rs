@@ -66,10 +66,9 @@ pub(crate) fn locked_and_unlocked(
     };
     while !(locked()? && healed()?) {
         if begin.elapsed() > ANSWER_LIMIT {
-            return Ok(vec![(
-                format!("{user}'s account"),
-                format!("is not locked, or the host not healed then: {:?}", locks(agent)?),
-            )]);
+            let why: Vec<String> = agent.incidents()?.into_iter().map(|incident| incident.why).collect();
+            let why = format!("is not locked, or the host not healed then: {:?}; {}", locks(agent)?, why.join("; "));
+            return Ok(vec![(format!("{user}'s account"), why)]);
         }
         pause(Duration::from_millis(100))?;
     }

@@ -83,8 +83,10 @@ impl Case {
             let ours = |path: &HostPath| {
                 self.objects.contains_key(path) && desk.graph.file(path).is_none_or(|file| file.writes.is_empty())
             };
-            let done =
-                |step: &Step| step.state == Progressing::Settled && !step.failed() && step.action.paths().any(ours);
+            let done = |step: &Step| {
+                let changed = step.action.paths().any(ours) || step.action.written().is_some_and(ours);
+                step.state == Progressing::Settled && !step.failed() && changed
+            };
             let many = |step: &&Step| done(step) && matches!(step.action, Action::RestoreFiles { .. });
             let of_many = self.plan.steps.values().filter(many).flat_map(|step| step.action.paths());
             let what = Proof {

@@ -779,3 +779,46 @@ fn while_somebody_else_changes_accounts_none_is_locked() {
     assert!(matches!(&outcome, Outcome::Reverted(why) if why.contains("changes accounts")), "{outcome:?}");
     assert_eq!(case.sim.state(), before);
 }
+
+#[test]
+fn a_file_that_was_restored_is_proven_also_when_an_account_in_it_is_locked_since() {
+    let case = Case::new("restored, then locked", |sim, versions| {
+        lock_alice(sim, "alice:!:19000:0:99999:7:::\n");
+        let good = sim.read("/etc/shadow").unwrap();
+        let base = versions.add(Some(sim.write("/etc/shadow", &good, 0o640)), &good);
+        let bad = [&good[..], b"evil::19000:0:99999:7:::\n"].concat();
+        let bad = versions.add(Some(sim.write("/etc/shadow", &bad, 0o640)), &bad);
+        restore("/etc/shadow", base, &[(bad, true)], false)
+    });
+    let Action::RestoreFile(restoration) = case.what.clone() else { panic!() };
+    let many = Action::RestoreFiles { files: vec![restoration].into() };
+    for restoration in [case.what.clone(), many] {
+        let bad = case.versions.content(VersionId(2)).unwrap();
+        case.sim.write("/etc/shadow", &bad, 0o640);
+        let agent = Agent::new();
+        let mut hands = agent.start(&case);
+        let lock = Action::LockAccount { uid: 1_001, path: HostPath::from("/etc/shadow") };
+        for (action, what) in [(ACTION, &restoration), (ActionId(2), &lock)] {
+            prepare(&mut hands, action, what);
+            assert_eq!(commit(&mut hands, action), Outcome::Success);
+        }
+        let proof = Proof {
+            others: Vec::new(),
+            processes: Vec::new(),
+            actions: vec![ACTION, ActionId(2)],
+            again: Vec::new(),
+            paths: vec![HostPath::from("/etc/shadow")],
+            since: Timestamp(0),
+        };
+        let holds = |hands: &mut Hands<'_>| match hands.verify(IncidentId(1), &proof, &[]) {
+            Input::Proven { checks, .. } => checks.iter().all(|check| check.holds),
+            other => panic!("{other:?}"),
+        };
+        assert!(holds(&mut hands));
+        let locked = shadow(&case);
+        case.sim.write("/etc/shadow", (locked.clone() + "evil::19000:0:99999:7:::\n").as_bytes(), 0o640);
+        assert!(!holds(&mut hands), "a line of the attack is back");
+        case.sim.write("/etc/shadow", locked.as_bytes(), 0o666);
+        assert!(!holds(&mut hands), "everybody may write it");
+    }
+}

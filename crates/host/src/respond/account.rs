@@ -6,7 +6,7 @@
 //! time of the file changes. Undo puts that field back into the file as it is then. Invariants: everything is written with the
 //! lock held that passwd(1) takes, and the file is replaced whole; an account that is not certain is not locked.
 
-use crate::system::{AccountsHeld, Error, FileState, Result, System};
+use crate::system::{AccountsHeld, Digest, Error, FileState, Result, System};
 use serde::{Deserialize, Serialize};
 use thymus_engine::HostPath;
 use thymus_engine::action::{Expected, Facts, Outcome};
@@ -84,6 +84,17 @@ pub fn settle_open(system: &mut dyn System, path: &HostPath, before: &Before, wh
         Ok(found) => Outcome::Reverted(format!("{why}, and {}", another(&before.name, &found))),
         Err(more) => Outcome::Reverted(format!("{why}, and {more}")),
     })
+}
+
+/// What the file would be if none of these had ever been locked.
+pub fn without(system: &mut dyn System, path: &HostPath, locked: &[&Before]) -> Result<FileState> {
+    let (file, mut content) = read(system, path)?;
+    for before in locked {
+        if expiry_of(&content, &before.name).as_deref() == Ok(EXPIRED) {
+            content = with_expiry(&content, &before.name, &before.expiry).map_err(|why| refused(path, why))?;
+        }
+    }
+    Ok(FileState { content: Some(Digest::of(&content)), size: content.len() as u64, ..file })
 }
 
 /// Another expiry in one line of the file as it was read.
