@@ -34,10 +34,10 @@ pub enum Before {
     /// Those that were not in order already.
     Files(Vec<(HostPath, recover::file::Before)>),
     Unit(UnitState),
-    Account(respond::account::Before),
     /// Until when the address was blocked already.
     Filter(Option<Timestamp>),
     Remedy(recover::remedy::Before),
+    Account(respond::account::Before),
 }
 
 /// Where versions come from: the vault, or a test's own.
