@@ -8,8 +8,6 @@
 use super::Desk;
 use crate::action::Action;
 use crate::diagnose::Case;
-use crate::id::ActionId;
-use crate::incident::InvocationKind;
 use crate::path::HostPath;
 
 /// Where accounts have the day on which they expire: shadow(5).
@@ -17,26 +15,20 @@ pub(crate) const SHADOW: &str = "/etc/shadow";
 
 impl Case {
     pub(super) fn lock_account(&mut self, desk: &mut Desk<'_>) {
-        let account = self.came_in_with(desk);
-        // Of an incident that this one absorbed: it did not begin there.
-        let others = self.plan.accounts.iter().filter(|(uid, _)| Some(**uid) != account);
-        for id in others.map(|(_, id)| *id).collect::<Vec<ActionId>>() {
-            self.supersede(desk, id);
-        }
         let held = desk.hold.is_some_and(|hold| desk.now < hold.until);
         if held || desk.breaker.objection(self.id).is_some() {
             return; // in a storm nobody can answer that many questions
         }
-        let Some(uid) = account.filter(|uid| !self.plan.accounts.contains_key(uid)) else { return };
+        let Some(uid) = self.came_in_with(desk).filter(|uid| !self.plan.accounts.contains_key(uid)) else { return };
         let id = self.number(desk, Action::LockAccount { uid, path: HostPath::from(SHADOW) });
         self.plan.accounts.insert(uid, id);
         self.begin(desk, id);
     }
 
-    /// As the kernel told who logged in: no name that anybody wrote says it. Root's account is nobody's to lock.
+    /// Only a login session has one, and the kernel told whose it is: no name that anybody wrote says it. Root's account is
+    /// nobody's to lock.
     fn came_in_with(&self, desk: &Desk<'_>) -> Option<u32> {
-        let root = self.roots.first().filter(|found| found.root.kind == InvocationKind::Session)?;
-        let session = desk.graph.invocation(root.anchor.invocation)?;
-        session.login_uid.filter(|uid| *uid != 0)
+        let root = desk.graph.invocation(self.anchor()?.invocation)?;
+        root.login_uid.filter(|uid| *uid != 0)
     }
 }

@@ -54,9 +54,12 @@ fn the_account_that_an_attack_came_in_with_is_asked_about_and_locked_when_a_pers
 fn whoever_it_is_said_to_be_the_account_is_the_one_that_the_kernel_let_in() {
     let mut world = World::new(Mode::Autonomous);
     let shell = world.login_from([198, 51, 100, 7], ALICE, None);
-    // She becomes somebody else, and says that she is a third; the log of the login says so, too.
+    // She becomes somebody else, and says that she is a third; another log-in is told of the same session.
     let su = world.fork(shell);
     world.exec(su, &["/usr/bin/su", "-", "bob"]);
+    let fake = world.fork(su);
+    world.exec(fake, &["/home/alice/sshd", "sshd: carol [priv]"]);
+    world.write(fake, "/etc/cron.d/job");
     world.event(Activity::Authentication(Authentication {
         logon: true,
         session: shell,
@@ -65,9 +68,6 @@ fn whoever_it_is_said_to_be_the_account_is_the_one_that_the_kernel_let_in() {
         uid: ALICE + 1,
         src_endpoint: None,
     }));
-    let fake = world.fork(su);
-    world.exec(fake, &["/home/alice/sshd", "sshd: carol [priv]"]);
-    world.write(fake, "/etc/cron.d/job");
     world.find(fake, "foothold/cron", Confidence::High);
     world.settle();
     assert_eq!(accounts(&world).iter().map(|account| account.0).collect::<Vec<_>>(), [ALICE]);
