@@ -9,7 +9,7 @@ SEEDS ?= 20
 CI_SEEDS ?= 2
 FUZZ_SECONDS ?= 20
 FAULTS = crash-loop wedged-service supervised-service bad-config deleted-binary full-disk expired-certificate firewall-emptied
-ENTRIES = web-shell stolen-key brute-force
+ENTRIES = web-shell stolen-key brute-force log-tamper insider-slow
 EVASIONS = evasion-uring evasion-mapped evasion-nameless evasion-bound evasion-detached evasion-disguised
 MASS = ransomware-in-place ransomware-copy ransomware-slow ransomware-parallel ransomware-service wiper
 
@@ -33,6 +33,8 @@ test: setup build
 	$(THYMUS) drill run persistence --seed 302 --ordeal stale-editor
 	$(THYMUS) drill run web-shell brute-force --seed 100
 	$(THYMUS) drill run web-shell --seed 103 --respond-after attack-end
+	$(THYMUS) drill run log-tamper --seed 1 --respond-after attack-end
+	$(THYMUS) drill run evasion-uring --seed 2 --respond-after attack-end
 	$(THYMUS) drill run ransomware-in-place --seed 100 --runs 2
 	$(THYMUS) drill run ransomware-in-place --seed 102 --ordeal kill-often
 	$(THYMUS) drill run ransomware-copy wiper --seed 103 --respond-after attack-end

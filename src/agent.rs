@@ -161,7 +161,10 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
         threads.spawn(move || {
             probe::run(scope, questions, stop, &|answer| answered.try_send(answer).is_ok());
         });
-        threads.spawn(move || actor::run(actor::Acting { hands, decoys }, watched, vault, &ordered, &told));
+        let asides = house.asides();
+        threads.spawn(move || {
+            actor::run(actor::Acting { hands, decoys, asides }, watched, vault, &ordered, &told);
+        });
         let copying = threads.spawn(|| vault.baseline());
         let place = house.looked_at(&options.config)?;
         threads.spawn(move || golden::run(&place, &to_look, &looked));
@@ -376,6 +379,7 @@ impl Hot<'_> {
                 self.order(Order::Forget { action });
             }
             Effect::Renew { action } => self.order(Order::Renew { action }),
+            Effect::Aside { incident, path, versions } => self.order(Order::Aside { incident, path, versions }),
             Effect::Verify { incident, what } => self.order(Order::Verify { incident, what }),
             Effect::Finding(finding) => {
                 tracing::info!(

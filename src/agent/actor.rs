@@ -5,10 +5,11 @@ use std::sync::mpsc::{Receiver, SyncSender};
 use thymus_control::UndoTarget;
 use thymus_engine::action::Outcome;
 use thymus_engine::incident::Verdict;
-use thymus_engine::input::Proof;
-use thymus_engine::{Action, ActionId, HostPath, IncidentId, Input};
+use thymus_engine::input::{Proof, Side};
+use thymus_engine::{Action, ActionId, HostPath, IncidentId, Input, VersionId};
+use thymus_host::aside::Asides;
 use thymus_host::decoy::Decoys;
-use thymus_host::perform::{Hands, Undone};
+use thymus_host::perform::{Hands, Undone, VaultVersions};
 use thymus_host::recover::Watch;
 use thymus_host::respond::Reflexed;
 use thymus_host::vault::Vault;
@@ -38,6 +39,12 @@ pub(super) enum Order {
     /// A reflex was carried out: write it down, so that it can be undone like any action.
     Adopt(Box<Reflexed>),
     Undo(UndoTarget),
+    /// Versions of a file that only a person can tell apart.
+    Aside {
+        incident: IncidentId,
+        path: HostPath,
+        versions: Vec<(Side, VersionId)>,
+    },
     /// Decoys are put back where somebody touched them.
     Decoys,
 }
@@ -47,7 +54,7 @@ impl Order {
     pub(super) const fn is_answered(&self) -> bool {
         match self {
             Self::Prepare { .. } | Self::Commit { .. } | Self::Verify { .. } | Self::Adopt(_) | Self::Undo(_) => true,
-            Self::Forget { .. } | Self::Renew { .. } | Self::Decoys => false,
+            Self::Forget { .. } | Self::Renew { .. } | Self::Aside { .. } | Self::Decoys => false,
         }
     }
 }
@@ -69,11 +76,12 @@ pub(super) enum Told {
 pub(super) struct Acting<'a> {
     pub(super) hands: Option<Hands<'a>>,
     pub(super) decoys: Option<Decoys>,
+    pub(super) asides: Asides,
 }
 
 /// Ends when the hot thread is gone.
 pub(super) fn run(
-    Acting { mut hands, mut decoys }: Acting<'_>,
+    Acting { mut hands, mut decoys, asides }: Acting<'_>,
     watched: &[Watch],
     vault: &Vault,
     orders: &Receiver<Order>,
@@ -87,6 +95,12 @@ pub(super) fn run(
     }
     while let Ok(order) = orders.recv() {
         let answered = order.is_answered();
+        if let Order::Aside { incident, path, versions } = &order {
+            for why in asides.lay(&VaultVersions::new(vault), *incident, path, versions) {
+                tracing::warn!(%incident, why, "a version was not laid aside");
+            }
+            continue;
+        }
         let answer = match &mut hands {
             Some(hands) if matches!(order, Order::Decoys) => {
                 decoys.iter_mut().for_each(|decoys| hands.tend(decoys));
@@ -126,7 +140,7 @@ fn obey(hands: &mut Hands<'_>, watched: &[Watch], vault: &Vault, order: Order) -
             hands.renew(action);
             return None;
         }
-        Order::Decoys => return None,
+        Order::Aside { .. } | Order::Decoys => return None,
     };
     Some(Told::Input(Box::new(input)))
 }
@@ -159,7 +173,7 @@ fn refuse(order: Order) -> Option<Told> {
         Order::Undo(target) => {
             return Some(Told::Undone { target, lines: vec![WHY.to_owned()], done: false, paths: Vec::new() });
         }
-        Order::Forget { .. } | Order::Renew { .. } | Order::Decoys => return None,
+        Order::Forget { .. } | Order::Renew { .. } | Order::Aside { .. } | Order::Decoys => return None,
     };
     Some(Told::Input(Box::new(input)))
 }

@@ -242,9 +242,10 @@ pub(super) fn losses(before: &Counters, now: &Counters, since: Timestamp, until:
 /// Whose answer it is, is the kernel's word, not the client's.
 pub(super) fn answered_by(command: Command, uid: u32) -> Command {
     match command {
-        Command::Approve { action } => Command::Answer { action, approved: true, uid },
-        Command::Deny { action } => Command::Answer { action, approved: false, uid },
-        Command::Answer { action, approved, .. } => Command::Answer { action, approved, uid },
+        Command::Approve { action } => Command::Answer { action, approved: true, uid, before: false },
+        Command::ApproveBefore { action } => Command::Answer { action, approved: true, uid, before: true },
+        Command::Deny { action } => Command::Answer { action, approved: false, uid, before: false },
+        Command::Answer { action, approved, before, .. } => Command::Answer { action, approved, uid, before },
         other => other,
     }
 }
@@ -252,7 +253,10 @@ pub(super) fn answered_by(command: Command, uid: u32) -> Command {
 /// What a command did, for the person who gave it, by the views before and after.
 pub(super) fn said(command: &Command, before: &engine::View, after: &engine::View) -> Answer {
     Answer::done(match command {
-        Command::Approve { action } | Command::Deny { action } | Command::Answer { action, .. } => {
+        Command::Approve { action }
+        | Command::ApproveBefore { action }
+        | Command::Deny { action }
+        | Command::Answer { action, .. } => {
             return answered(*action, before, after);
         }
         Command::Hold { why, .. } => format!("held: nothing is done automatically ({why})"),

@@ -14,6 +14,7 @@ use thymus_engine::engine::Engine;
 use thymus_engine::event::Event;
 use thymus_engine::input::{Configuration, Mode};
 use thymus_engine::{HostPath, ProcessKey};
+use thymus_host::aside::Asides;
 use thymus_host::decoy::Decoys;
 use thymus_host::journal::{self, Journal};
 use thymus_host::package::Dpkg;
@@ -227,6 +228,10 @@ impl House {
     /// This agent, as the engine knows it.
     pub(super) fn own_key(&self) -> ProcessKey {
         self.own
+    }
+
+    pub(super) fn asides(&self) -> Asides {
+        Asides::within(&self.state)
     }
 
     /// Where the golden state is read and kept.

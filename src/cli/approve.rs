@@ -16,6 +16,10 @@ pub(super) struct Approve {
     /// The action, such as `a12`; without one, all that wait are listed, with evidence, plan and undo.
     #[arg(value_name = "ACTION", value_parser = action)]
     action: Option<ActionId>,
+    /// Of a file that the attack and others changed so that nobody can tell it apart: make it what it was before the attack.
+    /// What others wrote since goes with it, and comes back with `thymus undo`.
+    #[arg(long, requires = "action")]
+    before: bool,
 }
 
 /// Refuse an action that waits for you.
@@ -29,7 +33,8 @@ pub(super) struct Deny {
 impl Approve {
     pub(super) fn run(&self, desk: &Desk) -> anyhow::Result<ExitCode> {
         if let Some(action) = self.action {
-            return desk.give(&ControlCommand::Engine(Command::Approve { action }));
+            let command = if self.before { Command::ApproveBefore { action } } else { Command::Approve { action } };
+            return desk.give(&ControlCommand::Engine(command));
         }
         let client = desk.client();
         let waiting: Vec<_> = client.incidents()?.into_iter().filter(|incident| incident.asked > 0).collect();

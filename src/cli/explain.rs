@@ -9,8 +9,10 @@ use thymus_control::view::Told;
 use thymus_engine::action::{Action, Extent, Outcome};
 use thymus_engine::event::Confidence;
 use thymus_engine::graph::Contact;
+use thymus_engine::guard;
 use thymus_engine::incident::{ActionRecord, Decision, ObjectClass, Peer, Picture, Secret};
 use thymus_engine::{HostPath, Incident, IncidentId, ProcessKey, Timestamp};
+use thymus_host::aside;
 
 /// Tell one incident: what gave it away, its root, its reach, each action with its reasons.
 #[derive(Debug, Args)]
@@ -110,10 +112,29 @@ fn waiting(told: &Told) -> Vec<String> {
             line += &show::wrap(&format!("approved by {}", who.join(", ")), 8, 100);
         }
         let left = show::span(by.since_ns(told.now));
-        line += &format!("        thymus approve a{0}, or deny a{0}; in {left} it is refused\n", record.id);
+        let how = if guard::is_contradiction(&record.verdict) {
+            let versions = format!("versions: {}", versions(incident));
+            line += &show::wrap(&versions, 8, 100);
+            let before =
+                "make it what it was before the attack; what others wrote since goes with it, and comes back with undo";
+            line += &show::wrap(&format!("thymus approve a{} --before: {before}", record.id), 8, 100);
+            format!("or change it yourself and deny a{}", record.id)
+        } else {
+            format!("thymus approve a{0}, or deny a{0}", record.id)
+        };
+        line += &format!("        {how}; in {left} it is refused\n");
         Some(line)
     };
     incident.actions.iter().filter_map(line).collect()
+}
+
+/// Where a person finds the versions of what nobody else can tell apart.
+fn versions(incident: &Incident) -> String {
+    format!(
+        "`{}/{}` in the agent's state has those from before, of the attack and of others",
+        aside::DIRECTORY,
+        incident.id
+    )
 }
 
 fn section(title: &str, lines: &[String]) -> String {
@@ -320,6 +341,9 @@ fn fate(record: &ActionRecord) -> String {
         (Some(Outcome::Failed(why)), _) => format!("FAILED: {}", show::short(why, 76)),
         (Some(Outcome::Undone), _) => "done, and undone later".into(),
         (None, Decision::Permit) => "permitted, under way".into(),
+        (None, Decision::Ask) if guard::is_contradiction(&record.verdict) => {
+            "waits for you: only a person can tell".into()
+        }
         (None, Decision::Ask) => format!("waits for you: thymus approve a{0}, or deny a{0}", record.id),
         (None, Decision::Deny) => "refused by the guard".into(),
     }
@@ -343,6 +367,16 @@ fn remains(incident: &Incident) -> Vec<String> {
     for contact in incident.contacts.iter().map(|peer| &peer.contact).filter(outside) {
         let (sent, to) = (show::bytes(contact.traffic.sent), contact.endpoint.ip);
         lines.push(format!("  {sent} went to {to}: what has left the host cannot be taken back\n"));
+    }
+    let asked = |path: &HostPath| {
+        let waits = |record: &&ActionRecord| record.answer_by.is_some();
+        incident.actions.iter().filter(waits).any(|record| record.action.paths().any(|other| other == path))
+    };
+    for object in incident.objects.iter().filter(|object| !asked(&object.path)) {
+        let Some(why) = &object.shown else { continue };
+        let entangled =
+            if object.class == ObjectClass::Mixed { format!("; {}", versions(incident)) } else { String::new() };
+        lines.push(show::wrap(&show::plain(&format!("{}: {why}{entangled}", object.path)), 2, 100));
     }
     for object in incident.objects.iter().filter(|object| object.class == ObjectClass::Unprotected) {
         let path = show::plain(&object.path.to_string());

@@ -68,7 +68,7 @@ fn contact(ip: [u8; 4], port: u16, inbound: bool, connections: u64, traffic: Tra
 
 fn object(path: HostPath, class: ObjectClass, reason: &str) -> Object {
     let deed = if reason.starts_with("created") { Deed::Created } else { Deed::Changed };
-    Object { path, class, first_version: VersionId(40), reason: reason.into(), by: process(4_712), deed }
+    Object { path, class, first_version: VersionId(40), reason: reason.into(), shown: None, by: process(4_712), deed }
 }
 
 fn record(id: u64, action: Action, decision: Decision, reason: &str, outcome: Option<Outcome>) -> ActionRecord {
@@ -128,6 +128,12 @@ fn healed() -> Incident {
             object("/etc/ld.so.preload".into(), ObjectClass::AttackOnly, "created by process 4712"),
             object(hostile.clone(), ObjectClass::AttackOnly, "created by process 4712"),
             object("/etc/ssh/sshd_config".into(), ObjectClass::Mixed, "changed by process 4712, and by others"),
+            Object {
+                shown: Some(
+                    "others wrote `/srv/shop.db-wal` too: a database is put back as a whole or not at all".into(),
+                ),
+                ..object("/srv/shop.db".into(), ObjectClass::Mixed, "changed by process 4712")
+            },
             object("/var/log/auth.log".into(), ObjectClass::Log, "cut by process 4712"),
             object("/tmp/.x".into(), ObjectClass::Unprotected, "created by process 4712"),
         ],
@@ -168,6 +174,13 @@ fn healed() -> Incident {
                 "others changed it too: a person decides",
                 None,
             ),
+            record(
+                8,
+                Action::RestoreFile(self::restore("/etc/ssh/sshd_config")),
+                Decision::Ask,
+                "shown, not guessed: others and the attack wrote the same line",
+                None,
+            ),
             record(7, Action::ReloadService { unit: "ssh.service".into() }, Decision::Deny, "a person holds", None),
         ],
         contacts: vec![
@@ -186,7 +199,7 @@ fn secret(path: &str, ms: u64) -> Secret {
 
 fn restore(path: &str) -> RestoreFile {
     let later = vec![Authored { version: VersionId(43), attack: true }];
-    RestoreFile { path: path.into(), base: VersionId(12), later, append_only: false, again: false }
+    RestoreFile { path: path.into(), base: VersionId(12), later, append_only: false, again: false, whole: false }
 }
 
 fn unconfirmed() -> Incident {

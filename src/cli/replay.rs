@@ -278,6 +278,7 @@ fn decides(effect: &Effect) -> bool {
     match effect {
         Effect::Reflex { .. } | Effect::Commit { .. } | Effect::Drop { .. } | Effect::Ask { .. } => true,
         Effect::Prepare { .. }
+        | Effect::Aside { .. }
         | Effect::Renew { .. }
         | Effect::Verify { .. }
         | Effect::Finding(_)
@@ -291,6 +292,7 @@ fn is_recorded(effect: &Effect) -> bool {
     match effect {
         Effect::Prepare { .. } | Effect::Renew { .. } | Effect::Verify { .. } => false,
         Effect::Reflex { .. }
+        | Effect::Aside { .. }
         | Effect::Commit { .. }
         | Effect::Drop { .. }
         | Effect::Ask { .. }
@@ -316,6 +318,10 @@ fn line_of(now: Timestamp, effect: &Effect) -> String {
         Effect::Incident(change) => {
             let (stage, why) = (stage_name(change.stage), show::short(&change.message, 80));
             format!("incident {} {stage}: {why}", change.incident)
+        }
+        Effect::Aside { incident, path, versions } => {
+            let (count, path) = (show::count(versions.len(), "version"), show::plain(&path.to_string()));
+            format!("incident {incident} lays aside {count} of {path}")
         }
         Effect::Storm { open, why } => {
             let how = if *open { "opens" } else { "is over" };

@@ -55,7 +55,11 @@ pub struct Answer {
 impl ControlCommand {
     /// Those who are named as approvers, and not root, may say no more than this.
     pub(crate) const fn is_an_answer(&self) -> bool {
-        matches!(self, Self::Engine(Command::Approve { .. } | Command::Deny { .. } | Command::Answer { .. }))
+        let Self::Engine(command) = self else { return false };
+        matches!(
+            command,
+            Command::Approve { .. } | Command::ApproveBefore { .. } | Command::Deny { .. } | Command::Answer { .. }
+        )
     }
 }
 

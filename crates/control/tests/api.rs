@@ -208,7 +208,8 @@ fn as_user() {
         |answer: Result<Answer, Error>| answer.map_or_else(|error| error.to_string(), |answer| answer.lines.join(""));
     let approve = ControlCommand::Engine(Command::Approve { action: ActionId(12) });
     // Whoever one says that one is: the kernel's word counts.
-    let forged = ControlCommand::Engine(Command::Answer { action: ActionId(12), approved: true, uid: 0 });
+    let forged =
+        ControlCommand::Engine(Command::Answer { action: ActionId(12), approved: true, uid: 0, before: false });
     println!("incidents: {}", client.incidents().map_or(0, |incidents| incidents.len()));
     for command in [approve, forged, ControlCommand::Engine(Command::Release), ControlCommand::Shutdown] {
         println!("said: {}", said(client.command(&command)));

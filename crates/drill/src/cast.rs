@@ -118,7 +118,7 @@ impl People<'_> {
 }
 
 pub(crate) fn shared(plan: &Plan, step: &Step) -> bool {
-    step.paths.iter().any(|path| plan.shared.contains(path))
+    step.paths.iter().chain(&step.logs).any(|path| plan.shared.contains(path))
 }
 
 pub(crate) fn pause(time: Duration) -> Result<()> {

@@ -42,7 +42,7 @@ impl Intruder {
         outside: Option<&Outside>,
     ) -> Result<()> {
         let plan = cast.plan;
-        if plan.attack_root.is_empty() {
+        if !plan.attacks() {
             return Ok(());
         }
         if let (Some(web), Some(outside)) = (&plan.web, outside) {
@@ -86,6 +86,7 @@ impl Intruder {
         self.group = answer.lines.iter().find_map(|line| line.strip_prefix("0::")).unwrap_or_default().to_owned();
         for step in &plan.attack_user {
             take(session, step, cast, turn, &token, &mut self.truth)?;
+            self.secrets.extend_from_slice(&step.secrets);
         }
         (cast.tell)(&format!("  the intruder becomes root: {}", plan.escalation));
         session.become_shell(&plan.escalation, STOPPED_LIMIT)?;
@@ -96,6 +97,7 @@ impl Intruder {
         self.began = boot_clock_ns();
         for step in &plan.attack_root {
             take(session, step, cast, turn, &token, &mut self.truth)?;
+            self.secrets.extend_from_slice(&step.secrets);
             self.taken.push(step.clone());
         }
         Ok(())
@@ -133,6 +135,7 @@ impl Intruder {
             let over = match answer {
                 Ok(answer) if answer.contains(&format!("{token} done")) => {
                     self.secrets.extend_from_slice(&step.secrets);
+                    self.taken.push(step.clone());
                     None
                 }
                 Ok(answer) => Some(answer.lines().last().unwrap_or("no answer").to_owned()),

@@ -237,6 +237,17 @@ pub fn log_bytes_lost(attacked: &Path, base: &BTreeMap<HostPath, Vec<u8>>) -> u6
     base.iter().map(|(path, before)| lines_missing(attacked, path, before)).sum()
 }
 
+/// Of `lines` (a log, and what the line says), those that are neither in the log nor in what rotation made of it.
+#[must_use]
+pub fn lines_lost(root: &Path, lines: &[(String, String)]) -> Vec<(HostPath, u64)> {
+    let holds = |path: &str, line: &str| {
+        let content = snapshot::read(root, &HostPath::from(path)).unwrap_or_default();
+        content.windows(line.len().max(1)).any(|part| part == line.as_bytes())
+    };
+    let lost = lines.iter().filter(|(path, line)| !holds(path, line) && !holds(&format!("{path}.1"), line));
+    lost.map(|(path, line)| (HostPath::from(path.as_str()), line.len() as u64)).collect()
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
@@ -324,5 +335,9 @@ mod tests {
         assert_eq!(lost("/var/log/a", "1\n2\n2\n2\n"), 1);
         assert_eq!(lost("/var/log/b", "1\ngone\n"), 4);
         assert_eq!(lost("/var/log/missing", "abc\n"), 3);
+        let lines = [("/var/log/a", "new"), ("/var/log/a", "old"), ("/var/log/missing", "abc")];
+        let lines = lines.map(|(path, line)| (path.to_owned(), line.to_owned()));
+        let gone = [("/var/log/a", 3), ("/var/log/missing", 3)].map(|(path, bytes)| (HostPath::from(path), bytes));
+        assert_eq!(lines_lost(one.path(), &lines), gone);
     }
 }

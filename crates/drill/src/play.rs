@@ -92,7 +92,7 @@ pub(crate) fn play(place: Place<'_>, cast: Cast<'_>) -> Result<Played> {
     }
     let outside = match (&cast.plan.web, &cast.plan.knocks) {
         (Some(web), _) => Some(Outside::beside(twin, &web.called)?),
-        (None, Some(_)) => Some(Outside::beside(twin, &[])?),
+        (None, Some(knocks)) => Some(Outside::beside(twin, &knocks.called)?),
         (None, None) => None,
     };
     let mut people = cast.people(twin)?;
@@ -356,7 +356,7 @@ impl<'a> Follower<'a> {
 
     fn look(&mut self, incidents: &[Incident]) -> Progress {
         let faulty = self.cast.plan.fault.is_some();
-        let idle = self.cast.plan.attack_root.is_empty() && !faulty;
+        let idle = !self.cast.plan.attacks() && !faulty;
         let undetected = if faulty { UNNOTICED_AFTER } else { UNDETECTED_AFTER };
         let confirmed: Vec<&Incident> = incidents.iter().filter(|incident| incident.confirmed).collect();
         let is_open = |incident: &&&Incident| {

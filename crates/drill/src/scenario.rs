@@ -11,6 +11,8 @@ pub mod expired_certificate;
 pub mod firewall_emptied;
 pub mod full_disk;
 mod housekeeping;
+pub mod insider_slow;
+pub mod log_tamper;
 pub mod persistence;
 pub mod ransomware;
 pub mod stolen_key;
@@ -58,7 +60,7 @@ pub struct Step {
     pub script: String,
     /// What it is about to change; absolute.
     pub paths: Vec<String>,
-    /// Append-only logs that it cuts.
+    /// Append-only logs that it cuts, or has a daemon write to.
     pub logs: Vec<String>,
     /// Secrets that it reads.
     pub secrets: Vec<String>,
@@ -87,6 +89,8 @@ pub struct Plan {
     /// Steps as alice, then steps as root.
     pub attack_user: Vec<Step>,
     pub attack_root: Vec<Step>,
+    /// Lines of logs that must be there at the end, whoever cut the log meanwhile: the log, and what the line says.
+    pub lines: Vec<(String, String)>,
     /// Techniques that the agent must name once a step with one of them is done.
     pub named: Vec<&'static str>,
     /// Changed by both sides: their steps take turns (two people's editors would, too).
@@ -103,11 +107,21 @@ pub struct Plan {
     pub knocks: Option<Knocks>,
 }
 
+impl Plan {
+    /// Somebody attacks.
+    #[must_use]
+    pub fn attacks(&self) -> bool {
+        !(self.attack_user.is_empty() && self.attack_root.is_empty())
+    }
+}
+
 /// How an intruder tries.
 #[derive(Clone, Debug)]
 pub struct Knocks {
     pub source: Ipv4Addr,
     pub count: u32,
+    /// Hosts outside that listen.
+    pub called: Vec<(Ipv4Addr, u16)>,
 }
 
 /// How an intruder gets in by requests, at port 8000.
@@ -164,7 +178,7 @@ impl std::fmt::Debug for Scenario {
 pub type Planted = (String, String, u32, u32);
 
 /// Every drill there is.
-pub const SCENARIOS: [Scenario; 26] = [
+pub const SCENARIOS: [Scenario; 28] = [
     persistence::SCENARIO,
     stolen_key::SCENARIO,
     brute_force::SCENARIO,
@@ -182,6 +196,8 @@ pub const SCENARIOS: [Scenario; 26] = [
     evasion::BOUND,
     evasion::DETACHED,
     evasion::DISGUISED,
+    log_tamper::SCENARIO,
+    insider_slow::SCENARIO,
     benign::SCENARIO,
     crash_loop::SCENARIO,
     wedged_service::SCENARIO,

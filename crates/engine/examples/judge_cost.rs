@@ -25,6 +25,7 @@ fn main() {
         later: Vec::new(),
         append_only: false,
         again: false,
+        whole: false,
     };
     let action = Action::RestoreFile(restore);
     let facts = Facts {

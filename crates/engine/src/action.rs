@@ -121,6 +121,9 @@ pub struct RestoreFile {
     /// only if something of the attack is back in it.
     #[serde(default)]
     pub again: bool,
+    /// A person wants `base`, whatever others wrote since.
+    #[serde(default)]
+    pub whole: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

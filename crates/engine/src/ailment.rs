@@ -391,6 +391,7 @@ impl Ailment {
                 first_version: version,
                 reason,
                 by: ProcessKey::default(),
+                shown: None,
                 deed: Deed::Changed,
             };
             self.objects.entry(path.clone()).or_insert(object);

@@ -40,14 +40,14 @@ pub(crate) use service::Service;
 pub(crate) use step::{Progressing, Step, records};
 pub use subjects::TARGETS_MAX;
 
-use crate::action::Action;
+use crate::action::{Action, Authored};
 use crate::diagnose::{Case, Net, ObjectState, Progress, classify};
 use crate::event::IncidentFinding;
 use crate::graph::Graph;
 use crate::guard::{self, Breaker, Budget, Hold, Judged, Policies, Request};
-use crate::id::{ActionId, IncidentId, Timestamp};
+use crate::id::{ActionId, IncidentId, Timestamp, VersionId};
 use crate::incident::{Decision, Milestone, Stage, Verdict};
-use crate::input::{Configuration, Effect};
+use crate::input::{Configuration, Effect, Side};
 use crate::path::HostPath;
 use std::collections::BTreeMap;
 use step::processes_of;
@@ -126,6 +126,16 @@ impl Desk<'_> {
 
 fn object_progress<'a>(objects: &'a BTreeMap<HostPath, ObjectState>, path: &HostPath) -> Option<&'a Progress> {
     objects.get(path).map(|object| &object.progress)
+}
+
+/// What a person wants to see of a path that nobody else can tell apart: of each side the last version.
+fn aside(incident: IncidentId, path: &HostPath, base: VersionId, later: &[Authored]) -> Effect {
+    let last =
+        |attack: bool| later.iter().rev().find(|authored| authored.attack == attack).map(|authored| authored.version);
+    let sides = [(Side::Before, Some(base)), (Side::Attack, last(true)), (Side::Others, last(false))];
+    let known =
+        |(side, version): (Side, Option<VersionId>)| Some((side, version.filter(|id| *id != VersionId::UNKNOWN)?));
+    Effect::Aside { incident, path: path.clone(), versions: sides.into_iter().filter_map(known).collect() }
 }
 
 /// What is left of the attack at this path now.

@@ -95,7 +95,7 @@ enum Answer {
     Prepared(Facts),
     Unprepared(String),
     Outcome(Outcome),
-    Person { approved: bool, uid: u32 },
+    Person { approved: bool, uid: u32, before: bool },
 }
 
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -481,7 +481,7 @@ impl Engine {
                     Answer::Prepared(facts) => ailment.prepared(desk, action, facts),
                     Answer::Unprepared(why) => ailment.unprepared(desk, action, why),
                     Answer::Outcome(outcome) => ailment.outcome(desk, action, outcome.clone()),
-                    Answer::Person { approved, uid } => ailment.answer(desk, action, *approved, *uid),
+                    Answer::Person { approved, uid, .. } => ailment.answer(desk, action, *approved, *uid),
                 }
             });
         }
@@ -490,7 +490,7 @@ impl Engine {
                 Answer::Prepared(facts) => case.prepared(desk, action, facts),
                 Answer::Unprepared(why) => case.unprepared(desk, action, why),
                 Answer::Outcome(outcome) => case.outcome(desk, action, outcome.clone()),
-                Answer::Person { approved, uid } => case.answer(desk, action, *approved, *uid),
+                Answer::Person { approved, uid, before } => case.answer(desk, action, (*approved, *before), *uid),
             })
         });
         if done.is_none() {
@@ -502,13 +502,16 @@ impl Engine {
     fn command(&mut self, command: Command, out: &mut Vec<Effect>) -> u32 {
         match command {
             Command::Approve { action } => {
-                return self.answered(action, out, &Answer::Person { approved: true, uid: u32::MAX });
+                return self.answered(action, out, &Answer::Person { approved: true, uid: u32::MAX, before: false });
+            }
+            Command::ApproveBefore { action } => {
+                return self.answered(action, out, &Answer::Person { approved: true, uid: u32::MAX, before: true });
             }
             Command::Deny { action } => {
-                return self.answered(action, out, &Answer::Person { approved: false, uid: u32::MAX });
+                return self.answered(action, out, &Answer::Person { approved: false, uid: u32::MAX, before: false });
             }
-            Command::Answer { action, approved, uid } => {
-                return self.answered(action, out, &Answer::Person { approved, uid });
+            Command::Answer { action, approved, uid, before } => {
+                return self.answered(action, out, &Answer::Person { approved, uid, before });
             }
             Command::Hold { until, why } => self.hold = Some(Hold { until, why }),
             Command::Release => self.release(out),

@@ -204,6 +204,7 @@ pub fn answer(effect: Effect) -> Option<Input> {
             Some(Input::Proven { incident, checks: vec![check] })
         }
         Effect::Drop { .. }
+        | Effect::Aside { .. }
         | Effect::Ask { .. }
         | Effect::Renew { .. }
         | Effect::Finding(_)

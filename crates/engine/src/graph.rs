@@ -12,6 +12,7 @@
 //! kept; forgetting a writer or a path may, and is counted apart.
 
 mod contact;
+mod database;
 mod file;
 mod invocation;
 mod join;
@@ -23,6 +24,7 @@ mod tests;
 mod writes;
 
 pub use contact::{ACQUAINTED_MAX, CONTACTS_MAX, Contact, Contacts};
+pub(crate) use database::companions;
 pub use file::{FileNode, WRITES_PER_PATH_MAX, Write};
 pub(crate) use invocation::is_login_program;
 pub use invocation::{Hub, Invocation, InvocationId};
@@ -72,6 +74,9 @@ pub struct Graph {
     visitors: Bounded<IpAddr, contact::Acquainted>,
     /// What services are made of: who takes it away is remembered, though no version of it is.
     looked_after: BTreeSet<HostPath>,
+    /// Who wrote to the directories of database servers.
+    #[serde(default)]
+    databases: BTreeMap<usize, Vec<database::Writer>>,
     pub counters: Counters,
 }
 

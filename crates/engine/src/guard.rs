@@ -154,12 +154,20 @@ pub(crate) fn is_short(verdict: &Verdict) -> bool {
     verdict.decision == Decision::Ask && verdict.reasons.first().is_some_and(|reason| reason.starts_with("K4: "))
 }
 
+/// What is wanted is not known: a person has to say.
+#[must_use]
+pub fn is_contradiction(verdict: &Verdict) -> bool {
+    verdict.reasons.iter().any(|reason| reason.starts_with(SHOWN))
+}
+
+const SHOWN: &str = "shown, not guessed: ";
+
 /// Why the wanted content is not known, in words.
 fn undecidable(merge: &Merge) -> Option<String> {
     match merge {
         Merge::Exact | Merge::Disjoint { .. } => None,
-        Merge::Conflict(why) => Some(format!("shown, not guessed: {why}")),
-        Merge::Missing(why) => Some(format!("shown, not guessed: a version is missing: {why}")),
+        Merge::Conflict(why) => Some(format!("{SHOWN}{why}")),
+        Merge::Missing(why) => Some(format!("{SHOWN}a version is missing: {why}")),
     }
 }
 

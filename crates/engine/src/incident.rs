@@ -170,6 +170,9 @@ pub struct Object {
     pub class: ObjectClass,
     pub first_version: VersionId,
     pub reason: String,
+    /// Why nobody but a person can put it in order, when that is so.
+    #[serde(default)]
+    pub shown: Option<String>,
     /// Who of the attack wrote it first.
     #[serde(default)]
     pub by: ProcessKey,

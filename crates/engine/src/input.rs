@@ -5,7 +5,7 @@ use crate::action::{Action, Facts, Outcome, RestoreFile};
 use crate::event::{Event, Finding, IncidentFinding};
 use crate::golden::Accepted;
 use crate::health::Health;
-use crate::id::{ActionId, IncidentId, ProcessKey, Timestamp};
+use crate::id::{ActionId, IncidentId, ProcessKey, Timestamp, VersionId};
 use crate::incident::Verdict;
 use crate::network::Network;
 use crate::path::HostPath;
@@ -95,11 +95,18 @@ pub enum Command {
     GoldenAccepted {
         items: Accepted,
     },
-    /// A person answered a question; who, is told by the kernel. `Approve` and `Deny` do not say.
+    /// Approve, but of a file that nobody can tell apart: as it was before the attack, whatever others wrote to it since.
+    ApproveBefore {
+        action: ActionId,
+    },
+    /// A person answered a question; who, is told by the kernel. The others do not say.
     Answer {
         action: ActionId,
         approved: bool,
         uid: u32,
+        /// Of a file that nobody can tell apart: as it was before the attack, whatever others wrote to it since.
+        #[serde(default)]
+        before: bool,
     },
 }
 
@@ -202,11 +209,29 @@ pub enum Effect {
     /// Facts for the operator; the agent appends them to the journal and to history.
     Finding(Finding),
     Incident(IncidentFinding),
+    /// A file that only a person can tell apart: its versions are laid beside, to be looked at. Answer nothing.
+    Aside {
+        incident: IncidentId,
+        path: HostPath,
+        versions: Vec<(Side, VersionId)>,
+    },
     /// The storm breaker opened, or a person closed it: one notice, whatever it holds back.
     Storm {
         open: bool,
         why: String,
     },
+}
+
+/// Whose a version is that a person has to look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    /// The last from before the attack.
+    Before,
+    /// The attack's last.
+    Attack,
+    /// The last that others wrote after the attack.
+    Others,
 }
 
 /// What must hold for an incident to be healed.

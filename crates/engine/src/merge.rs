@@ -10,7 +10,7 @@ mod log;
 mod weave;
 
 use crate::action;
-pub use log::{LOG_BYTES_MAX, append_only};
+pub use log::{LOG_BYTES_MAX, Log, append_only};
 use weave::Weave;
 
 /// LIMIT: bytes of one version that are merged; larger files are restored exactly or shown.

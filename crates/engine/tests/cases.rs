@@ -180,6 +180,10 @@ fn told(effect: &Effect) -> String {
         Effect::Ask { action, what, verdict, .. } => {
             format!("ask      {action} {}: {}", named(what), verdict.reasons.join("; "))
         }
+        Effect::Aside { path, versions, .. } => {
+            let sides: Vec<String> = versions.iter().map(|(side, version)| format!("{side:?} {version}")).collect();
+            format!("aside    {path}: {}", sides.join(", "))
+        }
         Effect::Renew { action } => format!("renew    {action}"),
         Effect::Verify { incident, what } => format!("verify   incident {incident}: {} paths", what.paths.len()),
         Effect::Finding(finding) => {

@@ -251,6 +251,7 @@ fn main() {
                             later: later[at].clone(),
                             append_only: false,
                             again: false,
+                            whole: false,
                         })
                         .collect();
                     for some in all.chunks(FILES_MAX) {

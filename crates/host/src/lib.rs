@@ -4,6 +4,7 @@
 //! Sensors turn kernel records into events; the vault keeps versions; `respond` and `recover` act, only through
 //! [`perform::perform`], only within an [`scope::Acting`]; the journal is on disk before any effect.
 
+pub mod aside;
 pub mod decoy;
 pub mod fuzz;
 mod glob;

@@ -183,6 +183,8 @@ pub struct Counters {
     pub permission_deadlines: u64,
     /// Children of renamed directories beyond the limit.
     pub children_skipped: u64,
+    /// Logs without a name that were followed no further, because there were too many.
+    pub departed_left: u64,
     /// Contents that lost their form and were not told, because nobody listened for too long.
     pub sightings_dropped: u64,
     /// Bytes of an unfinished write cut off when the vault was opened.
@@ -236,6 +238,7 @@ struct Tally {
     permission_captures: AtomicU64,
     permission_deadlines: AtomicU64,
     children_skipped: AtomicU64,
+    departed_left: AtomicU64,
     sightings_dropped: AtomicU64,
     dropped: AtomicU64,
     dropped_early: AtomicU64,
@@ -471,6 +474,7 @@ impl Vault {
     /// One version; waits for its capture when that is still to be done, at most some seconds.
     pub fn version(&self, id: VersionId) -> Result<Version, Error> {
         let inner = &self.0.inner;
+        inner.follow(id);
         let (deadline, mut index) = (Instant::now() + WAIT, inner.index());
         loop {
             match index.entry(id).ok_or(Error::Unknown(id))? {
@@ -612,6 +616,7 @@ impl Vault {
             permission_captures: read(&tally.permission_captures),
             permission_deadlines: read(&tally.permission_deadlines),
             children_skipped: read(&tally.children_skipped),
+            departed_left: read(&tally.departed_left),
             sightings_dropped: read(&tally.sightings_dropped),
             torn_bytes: tally.torn_bytes,
             stored_bytes: inner.store.bytes(),

@@ -46,6 +46,7 @@ fn told(names: &[Vec<u8>], size: usize) -> Told {
         first_version: VersionId(1),
         reason: text(at),
         by: process(at % 7),
+        shown: None,
         deed: Deed::Created,
     };
     let secret = |at: usize| Secret { path: path(at), process: process(at % 5), time: Timestamp(0) };

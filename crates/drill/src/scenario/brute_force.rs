@@ -16,5 +16,5 @@ fn plan(random: &mut Random, material: Material<'_>) -> Plan {
     let plan = persistence::plan(random, material);
     let source = host(u8::try_from(random.between(60, 99)).unwrap_or(60));
     let count = u32::try_from(random.between(12, 18)).unwrap_or(12);
-    Plan { source: source.to_string(), knocks: Some(Knocks { source, count }), ..plan }
+    Plan { source: source.to_string(), knocks: Some(Knocks { source, count, called: Vec::new() }), ..plan }
 }

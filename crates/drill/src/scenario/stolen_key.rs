@@ -15,5 +15,5 @@ pub(super) const SCENARIO: Scenario = Scenario {
 fn plan(random: &mut Random, material: Material<'_>) -> Plan {
     let plan = persistence::plan(random, material);
     let source = host(u8::try_from(random.between(60, 99)).unwrap_or(60));
-    Plan { source: source.to_string(), knocks: Some(Knocks { source, count: 0 }), ..plan }
+    Plan { source: source.to_string(), knocks: Some(Knocks { source, count: 0, called: Vec::new() }), ..plan }
 }

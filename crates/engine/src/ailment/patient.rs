@@ -361,8 +361,14 @@ impl Patient {
             return None;
         }
         let base = base.filter(|_| last.last != VersionId::UNKNOWN);
-        let restore =
-            base.map(|base| RestoreFile { path: path.clone(), base, later, append_only: false, again: false });
+        let restore = base.map(|base| RestoreFile {
+            path: path.clone(),
+            base,
+            later,
+            append_only: false,
+            again: false,
+            whole: false,
+        });
         let invocation = graph.invocation(last.invocation);
         let deed = if last.removed { "removal" } else { "edit" };
         let whose = invocation.map(|found| format!(" in {}", found.title())).unwrap_or_default();

@@ -44,12 +44,17 @@ impl Case {
             Net::Changed { base, later, class: ObjectClass::AttackOnly } if *base != VersionId::UNKNOWN => {
                 (*base, later.clone(), false)
             }
-            Net::Changed { .. } | Net::Nothing | Net::Pending | Net::Unprotected | Net::Unknown(_) => return None,
+            Net::Changed { .. }
+            | Net::Nothing
+            | Net::Pending
+            | Net::Unprotected
+            | Net::Entangled { .. }
+            | Net::Unknown(_) => return None,
         };
         let first = object.undone.is_none() && object.attempts < TOGETHER_MAX;
         let plain = place(path, net, false).0 > 0 && service_of(path, created).is_none();
         (first && plain && !later.is_empty() && !later.iter().any(|authored| authored.version == VersionId::UNKNOWN))
-            .then(|| RestoreFile { path: path.clone(), base, later, append_only: false, again: false })
+            .then(|| RestoreFile { path: path.clone(), base, later, append_only: false, again: false, whole: false })
     }
 
     /// Plans many paths at once; true when the hands have them now.

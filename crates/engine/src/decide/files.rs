@@ -6,7 +6,7 @@
 //! after [`ATTEMPTS_MAX`] plans is shown to a person.
 
 use super::service::service_of;
-use super::{ATTEMPTS_MAX, CROWD_MIN, CROWDS_IN_FLIGHT_MAX, Desk, RETRY_NS, Step, net, object_progress, place};
+use super::{ATTEMPTS_MAX, CROWD_MIN, CROWDS_IN_FLIGHT_MAX, Desk, RETRY_NS, Step, aside, net, object_progress, place};
 use crate::action::{Action, FILES_MAX, RestoreFile};
 use crate::diagnose::{Case, Net, ObjectState, Progress};
 use crate::guard::Attempts;
@@ -175,6 +175,12 @@ impl Case {
                 object.progress = Progress::Shown(why);
                 None
             }
+            Net::Entangled { why, base, later } => {
+                object.class = ObjectClass::Mixed;
+                object.progress = Progress::Shown(why);
+                desk.out.push(aside(self.id, path, base, &later));
+                None
+            }
             Net::Created { .. } if shared => {
                 object.progress = Progress::Shown("others keep files in it".to_owned());
                 None
@@ -186,7 +192,14 @@ impl Case {
             Net::Changed { base, later, class } => {
                 object.class = class;
                 let append_only = class == ObjectClass::Log;
-                Some(Action::RestoreFile(RestoreFile { path: path.clone(), base, later, append_only, again: false }))
+                Some(Action::RestoreFile(RestoreFile {
+                    path: path.clone(),
+                    base,
+                    later,
+                    append_only,
+                    again: false,
+                    whole: false,
+                }))
             }
         };
         if let Some(old) = old {

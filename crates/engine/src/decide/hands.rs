@@ -7,7 +7,7 @@
 
 use super::service::service_of;
 use super::step::is_again;
-use super::{ATTEMPTS_MAX, Desk, JUDGEMENT_UNITS, Progressing, RETRY_NS, net, place};
+use super::{ATTEMPTS_MAX, Desk, JUDGEMENT_UNITS, Progressing, RETRY_NS, aside, net, place};
 use crate::action::{Action, Expected, Facts, Merge, Outcome, RestoreFile};
 use crate::diagnose::{Case, Net, Progress};
 use crate::id::{ActionId, Timestamp, VersionId};
@@ -81,6 +81,9 @@ impl Case {
             }
             Decision::Ask => {
                 desk.out.push(Effect::Drop { action: id, verdict: verdict.clone() });
+                if let (true, Action::RestoreFile(RestoreFile { path, base, later, .. })) = (conflict, &what) {
+                    desk.out.push(aside(self.id, path, *base, later));
+                }
                 desk.out.push(Effect::Ask { action: id, incident: self.id, what, verdict: verdict.clone() });
                 Progressing::Asked
             }

@@ -21,9 +21,12 @@ pub(crate) fn place(path: &HostPath, net: &Net, directory: bool) -> Place {
     }
     match net {
         Net::Created { .. } => (1 + u8::from(directory), -depth, path.clone()),
-        Net::Changed { .. } | Net::Nothing | Net::Pending | Net::Unprotected | Net::Unknown(_) => {
-            (3 + need(path), depth, path.clone())
-        }
+        Net::Changed { .. }
+        | Net::Nothing
+        | Net::Pending
+        | Net::Unprotected
+        | Net::Entangled { .. }
+        | Net::Unknown(_) => (3 + need(path), depth, path.clone()),
     }
 }
 

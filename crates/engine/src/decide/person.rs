@@ -5,7 +5,9 @@
 //! person's word stands: no mode, policy or hold changes it, and no question about what was let go stays open.
 
 use super::{Desk, Progressing, Proving, Step};
+use crate::action::Action;
 use crate::diagnose::Case;
+use crate::guard::is_contradiction;
 use crate::id::{ActionId, Timestamp};
 use crate::incident::{Decision, Milestone, Stage, Verdict};
 use crate::input::Effect;
@@ -16,13 +18,22 @@ const LAPSES_PER_TICK: usize = 16;
 
 impl Case {
     /// A person answered a question: which user, or `u32::MAX` when that was not told.
-    pub(crate) fn answer(&mut self, desk: &mut Desk<'_>, id: ActionId, approved: bool, uid: u32) {
+    ///
+    /// `before`: of a file that cannot be told apart, what it was before the attack is wanted.
+    pub(crate) fn answer(&mut self, desk: &mut Desk<'_>, id: ActionId, (approved, before): (bool, bool), uid: u32) {
         if !self.plan.steps.get(&id).is_some_and(Step::waits) || self.closed.is_some() {
             return;
         }
         self.dirty = true;
         if approved {
-            self.plan.set(id, |step| step.approvals.extend([uid]));
+            self.plan.set(id, |step| {
+                step.approvals.extend([uid]);
+                if let (true, Action::RestoreFile(restore)) =
+                    (before && is_contradiction(&step.verdict), &mut step.action)
+                {
+                    restore.whole = true;
+                }
+            });
             self.plan.proof = Proving::default();
             self.pass(desk, Milestone::Reopened, format!("a person approved action {id}"));
             self.begin(desk, id);

@@ -62,7 +62,14 @@ impl Case {
         }
         let mut later = undone.later.clone();
         later.push(Authored { version: write.last, attack: false });
-        Some(RestoreFile { path: path.clone(), base: undone.base, later, append_only: false, again: true })
+        Some(RestoreFile {
+            path: path.clone(),
+            base: undone.base,
+            later,
+            append_only: false,
+            again: true,
+            whole: false,
+        })
     }
 
     /// Why nobody can say that the writer brought the attack's lines back by having read them before; `None`: he may have.

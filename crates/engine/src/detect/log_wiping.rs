@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `traces/log-wiping`
 
+use super::history::{History, is_history};
 use super::place::{is_installed, is_interpreter, is_system, matches_glob};
 use super::{Authority, Claim, Detector, FILE, Look, Meta};
 use crate::event::{Confidence, FileActivityId, FileKind};
@@ -12,7 +13,7 @@ use serde::{Deserialize, Serialize};
 /// An append-only log (`append_only` in the configuration) that was written, truncated, replaced, renamed or deleted by
 /// something other than its usual writer, the system's own machinery or a package manager.
 /// # Why it matters
-/// It is how traces disappear (ATT&CK T1070.002).
+/// It is how traces disappear (ATT&CK T1070.002; of a shell's history, T1070.003).
 /// # Blind spots
 /// What a log daemon is made to write; a close by a process of which nothing is known, without an update; logs that leave the host are out of reach, which is why they should. A root
 /// service that was taken over counts as machinery until something else speaks against it.
@@ -59,7 +60,8 @@ impl Detector for LogWiping {
             Authority::Nobody if look.program().is_none() && file.activity == FileActivityId::Close => return None,
             Authority::Nobody => Confidence::Medium,
         };
-        Some(look.claim(confidence, path, what))
+        let technique = is_history(path).then_some(History::META.technique);
+        Some(Claim { technique, ..look.claim(confidence, path, what) })
     }
 }
 

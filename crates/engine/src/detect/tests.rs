@@ -411,6 +411,19 @@ fn wiping_is_seen_by_any_means() {
 }
 
 #[test]
+fn a_history_that_a_shell_emptied_is_named_as_one_where_histories_only_grow() {
+    let world = World::new();
+    let (mut detectors, mut out, mut configuration) = (Detectors::default(), Vec::new(), configuration());
+    configuration.append_only.push("/root/.bash_history".to_owned());
+    let context = Context { configuration: &configuration, change_window: false };
+    let emptied = on_file(FileActivityId::Close, INTRUDER, "/root/.bash_history", ROOT);
+    detectors.observe(&event(Activity::File(emptied)), &world, &context, &mut out);
+    let found: Vec<(&str, &str)> =
+        out.iter().map(|found| (found.analytic.as_str(), found.technique.as_str())).collect();
+    assert_eq!(found, [("traces/log-wiping", "T1070.003")]);
+}
+
+#[test]
 fn a_shell_on_a_socket_is_seen_whoever_runs_it() {
     let world = World::new();
     let shell = |pid, path: &str, bits| ran(&world, Process { socket_stdio: bits, ..exec(pid, path) });

@@ -6,7 +6,7 @@
 
 use super::is_attack;
 use crate::action::Authored;
-use crate::graph::{FileNode, Graph};
+use crate::graph::{FileNode, Graph, ProcessNode, Write, companions};
 use crate::id::VersionId;
 use crate::incident::ObjectClass;
 use crate::input::Configuration;
@@ -30,6 +30,12 @@ pub(crate) enum Net {
         class: ObjectClass,
     },
     Unprotected,
+    /// Part of a database that others wrote too; why, in words, and the versions that a person may want to see.
+    Entangled {
+        why: String,
+        base: VersionId,
+        later: Vec<Authored>,
+    },
     /// Cannot be put back from what the vault has; in words.
     Unknown(String),
 }
@@ -40,12 +46,66 @@ impl Net {
             Self::Created { .. } => Some(ObjectClass::AttackOnly),
             Self::Changed { class, .. } => Some(*class),
             Self::Unprotected => Some(ObjectClass::Unprotected),
+            Self::Entangled { .. } => Some(ObjectClass::Mixed),
             Self::Nothing | Self::Pending | Self::Unknown(_) => None,
         }
     }
 }
 
 pub(crate) fn classify(graph: &Graph, configuration: &Configuration, path: &HostPath, file: &FileNode) -> Net {
+    let net = alone(graph, configuration, path, file);
+    let (base, later, why) = match &net {
+        Net::Created { expected } => {
+            let later = vec![Authored { version: *expected, attack: true }];
+            (VersionId::UNKNOWN, later, shared_database(graph, path))
+        }
+        Net::Changed { base, later, class: ObjectClass::AttackOnly | ObjectClass::Mixed } => {
+            let why = shared_database(graph, path).or_else(|| shared_server(graph, path, file));
+            (*base, later.clone(), why)
+        }
+        Net::Changed { .. }
+        | Net::Nothing
+        | Net::Pending
+        | Net::Unprotected
+        | Net::Entangled { .. }
+        | Net::Unknown(_) => return net,
+    };
+    let Some(why) = why else { return net };
+    Net::Entangled { why: format!("{why}: a database is put back as a whole or not at all"), base, later }
+}
+
+/// Why `path` is part of an SQLite database that others wrote too since the attack first wrote a file of it.
+fn shared_database(graph: &Graph, path: &HostPath) -> Option<String> {
+    let known = |path: HostPath| graph.file(&path).map(|file| (path, file));
+    let mut files: Vec<(HostPath, &FileNode)> = companions(path).filter_map(known).collect();
+    if files.is_empty() {
+        return None;
+    }
+    files.extend(known(path.clone()));
+    let of_attack = |write: &&Write| is_attack(graph, write.writer, write.invocation);
+    let began = files.iter().flat_map(|(_, file)| &file.writes).filter(of_attack).map(|write| write.since).min()?;
+    let mut by_others = files.iter().filter(|(_, file)| {
+        let since = |write: &&Write| write.pending || write.until >= began;
+        file.writes.iter().filter(since).any(|write| !of_attack(&write))
+    });
+    by_others.next().map(|(other, _)| format!("others wrote `{other}` too"))
+}
+
+/// Why `path` is part of a database server's files that the server went on to write.
+fn shared_server(graph: &Graph, path: &HostPath, file: &FileNode) -> Option<String> {
+    let is_of_attack = |write: &&Write| is_attack(graph, write.writer, write.invocation);
+    let began = file.writes.iter().find(is_of_attack)?.since;
+    let alive = |key| graph.process(key).is_some_and(ProcessNode::alive);
+    let mut others =
+        graph.database_writers(path).iter().filter(|writer| writer.until >= began || alive(writer.process));
+    others.find(|writer| !is_attack(graph, writer.process, writer.invocation)).map(|writer| {
+        let program = graph.process(writer.process).and_then(|node| node.exe.as_ref());
+        let who = program.map_or_else(|| "others".to_owned(), |program| format!("`{program}`"));
+        format!("{who} writes to the same database")
+    })
+}
+
+fn alone(graph: &Graph, configuration: &Configuration, path: &HostPath, file: &FileNode) -> Net {
     let attack: Vec<bool> = file.writes.iter().map(|write| is_attack(graph, write.writer, write.invocation)).collect();
     let Some(first) = attack.iter().position(|attack| *attack) else { return Net::Nothing };
     let last_attack = attack.iter().rposition(|attack| *attack).unwrap_or(first);
@@ -95,6 +155,9 @@ pub(crate) fn classify(graph: &Graph, configuration: &Configuration, path: &Host
             add(write.before, false); // what daemons that never close it wrote until the attack cut it once more
         }
         add(write.last, *attack);
+    }
+    if log {
+        later.sort_by_key(|authored| authored.version); // a close records what several wrote, after what was there before it
     }
     let class = match (log, mixed) {
         (true, _) => ObjectClass::Log,

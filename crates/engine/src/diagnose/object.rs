@@ -86,7 +86,9 @@ impl ObjectState {
                 }
                 return;
             }
-            Action::RestoreFile(restore) if !restore.append_only => (restore.base, restore.later.clone()),
+            Action::RestoreFile(restore) if !restore.append_only && !restore.whole => {
+                (restore.base, restore.later.clone())
+            }
             Action::RestoreFiles { .. } => return, // it is told one by one
             Action::QuarantineFile { expected, .. } => {
                 (VersionId::UNKNOWN, vec![Authored { version: *expected, attack: true }])

@@ -5,7 +5,7 @@
 
 use super::{ChangeWindow, Engine};
 use crate::detect;
-use crate::diagnose::{Case, ObjectState, SubjectState};
+use crate::diagnose::{Case, ObjectState, Progress, SubjectState};
 use crate::event::{Endpoint, Loss};
 use crate::guard::{Hold, Storm};
 use crate::id::{ProcessKey, Timestamp};
@@ -118,6 +118,10 @@ impl Engine {
             class: state.class,
             first_version: state.first_version,
             reason: state.reason.clone(),
+            shown: match &state.progress {
+                Progress::Shown(why) => Some(why.clone()),
+                Progress::Todo | Progress::Busy | Progress::Done => None,
+            },
             by: state.by,
             deed: state.deed,
         });

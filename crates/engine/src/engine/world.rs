@@ -503,6 +503,7 @@ impl World {
             }),
             Effect::Verify { .. } => Some("verify".to_owned()),
             Effect::Ask { what, .. } => Some(format!("ask {}", what.name())),
+            Effect::Aside { path, .. } => Some(format!("aside {path}")),
             Effect::Commit { .. }
             | Effect::Drop { .. }
             | Effect::Renew { .. }
@@ -543,6 +544,7 @@ impl World {
                 Effect::Commit { action, .. } => self.orders.push(Order::Commit(*action)),
                 Effect::Verify { incident, .. } => self.orders.push(Order::Verify(*incident)),
                 Effect::Drop { .. }
+                | Effect::Aside { .. }
                 | Effect::Ask { .. }
                 | Effect::Renew { .. }
                 | Effect::Finding(_)

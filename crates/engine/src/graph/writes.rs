@@ -100,6 +100,7 @@ impl Graph {
         let Some(file) = self.files.get_mut(path) else { return false };
         let joined = file.touch(writer, invocation, time);
         self.settle(joined, writer, invocation);
+        self.note_database(path, (writer, invocation), time);
         true
     }
 
@@ -125,6 +126,7 @@ impl Graph {
         let joined = file.record(change, writer, invocation, time, closing);
         let vanished = file.incident.is_none() && file.writes.len() == 1 && file.came_and_went();
         self.settle(joined, writer, invocation);
+        self.note_database(path, (writer, invocation), time);
         if vanished {
             // One process made it and took it away again: nothing is left to attribute.
             self.forget_writes(path);

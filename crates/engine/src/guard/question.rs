@@ -154,6 +154,7 @@ impl Question {
                 later: Vec::new(),
                 append_only: false,
                 again: false,
+                whole: false,
             }),
             "restore_packaged" => Action::RestorePackaged { files: vec![packaged(path())] },
             "terminate_processes" => Action::TerminateProcesses { processes: processes() },

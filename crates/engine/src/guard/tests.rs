@@ -97,6 +97,7 @@ fn restore(path: &str) -> Action {
         later: Vec::new(),
         append_only: false,
         again: false,
+        whole: false,
     })
 }
 

@@ -14,6 +14,71 @@ const UTMP_BYTES: usize = 384;
 /// `struct lastlog`: a record per uid, at a fixed place.
 const LASTLOG_BYTES: usize = 292;
 
+/// What an append-only log should be, told its states one after the other: what the attack cut out is in it, and what came
+/// by others between two cuts.
+#[derive(Clone, Debug)]
+pub struct Log {
+    content: Vec<u8>,
+    /// The state that came before the next one, as it was found.
+    last: Vec<u8>,
+    kept: u32,
+    removed: u32,
+}
+
+impl Log {
+    /// `before`: the last state that the attack had not touched.
+    #[must_use]
+    pub fn new(before: Vec<u8>) -> Self {
+        Self { last: before.clone(), content: before, kept: 0, removed: 0 }
+    }
+
+    /// What was there once the attack had cut it. Others may have written before it was read; where it cannot be told what
+    /// they did, it is the attack's.
+    pub fn cut(&mut self, state: Vec<u8>) {
+        if let Merged::Merged { content: Some(content), kept, removed } = append_only(&self.content, &state) {
+            self.take(content, kept, removed);
+        }
+        self.last = state;
+    }
+
+    /// A state that others have written to since. `Err`: what of it is theirs cannot be told; nothing was taken from it.
+    pub fn grew(&mut self, state: Vec<u8>) -> Result<(), Merged> {
+        // The same line may have been logged before the cut and after it: only the place tells them apart.
+        if let Some(came) = state.strip_prefix(self.last.as_slice()) {
+            let lines = came.iter().filter(|byte| **byte == b'\n').count();
+            self.kept = self.kept.saturating_add(count(lines.max(usize::from(!came.is_empty()))));
+            append(&mut self.content, came);
+        } else {
+            match append_only(&self.content, &state) {
+                Merged::Merged { content: Some(content), kept, removed } => self.take(content, kept, removed),
+                other => return Err(other),
+            }
+        }
+        self.last = state;
+        Ok(())
+    }
+
+    fn take(&mut self, content: Vec<u8>, kept: u32, removed: u32) {
+        self.content = content;
+        self.kept = self.kept.saturating_add(kept);
+        self.removed = self.removed.saturating_add(removed);
+    }
+
+    #[must_use]
+    pub fn mended(self) -> Merged {
+        merged(self.content, self.kept, self.removed)
+    }
+}
+
+/// What came after, on a line of its own.
+fn append(content: &mut Vec<u8>, came: &[u8]) {
+    let is_text = content.last().is_some_and(|byte| *byte != b'\n') && !content.contains(&0);
+    if is_text && !came.is_empty() {
+        content.push(b'\n');
+    }
+    content.extend_from_slice(came);
+}
+
 /// An append-only log: `before` is its last state that the attack had not touched, `now` what is there.
 /// Puts back what was cut out of `before`, wherever that was, and keeps everything that came after.
 /// Text goes by lines, `utmp(5)` files by records. A log that was text stays text: what a power cut leaves at its end
@@ -66,10 +131,7 @@ fn entries<'a>(before: impl Iterator<Item = &'a [u8]>, now: impl Iterator<Item =
         return Merged::Conflict("old and new entries are mixed: cannot tell what was forged".to_owned());
     }
     let mut content = old.concat();
-    if content.last().is_some_and(|byte| *byte != b'\n') && !content.contains(&0) && tail < new.len() {
-        content.push(b'\n');
-    }
-    content.extend(new[tail..].iter().flat_map(|entry| entry.iter()));
+    append(&mut content, &new[tail..].concat());
     merged(content, count(new.len() - tail), count(old.len() - same.len() + forged))
 }
 
@@ -163,7 +225,55 @@ mod tests {
         assert_eq!(mended(&before, &now), [record(5), record(12), empty].concat());
     }
 
+    fn log(before: &str, states: &[(bool, &str)]) -> String {
+        let mut log = Log::new(before.as_bytes().to_vec());
+        for (attack, state) in states {
+            match attack {
+                true => log.cut(state.as_bytes().to_vec()),
+                false => log.grew(state.as_bytes().to_vec()).unwrap(),
+            }
+        }
+        let Merged::Merged { content: Some(content), .. } = log.mended() else { panic!() };
+        String::from_utf8(content).unwrap()
+    }
+
+    #[test]
+    fn what_came_between_two_cuts_stays() {
+        let states = [(true, "1\n"), (false, "1\n3\n"), (true, "1\n"), (false, "1\n4\n")];
+        assert_eq!(log("1\n2\n", &states), "1\n2\n3\n4\n");
+    }
+
+    #[test]
+    fn a_line_that_is_like_a_cut_one_is_one_of_its_own_after_the_cut() {
+        let states = [(true, "1\n"), (false, "1\nsame\nmine\nsame\n5\n")];
+        assert_eq!(log("1\nsame\nsame\nsame\n", &states), "1\nsame\nsame\nsame\nsame\nmine\nsame\n5\n");
+    }
+
+    #[test]
+    fn what_others_wrote_before_the_cut_was_read_stays_and_what_the_attack_wrote_over_goes() {
+        assert_eq!(log("1\n2\n3\n", &[(true, "1\n4\n"), (false, "1\n4\n5\n")]), "1\n2\n3\n4\n5\n");
+        assert_eq!(log("1\n2\n3\n4\n", &[(true, "1\nx\n3\n4\n"), (false, "1\nx\n3\n4\n5\n")]), "1\n2\n3\n4\n5\n");
+    }
+
     proptest! {
+        #[test]
+        fn whatever_is_cut_how_often_nothing_that_was_logged_is_lost(
+            rounds in proptest::collection::vec((0usize..12, proptest::collection::vec(0u32..4, 0..6)), 1..8),
+        ) {
+            let lines = |kinds: &[u32]| kinds.iter().map(|kind| format!("line {kind}\n")).collect::<String>();
+            let mut all = lines(&[0, 1, 2, 3, 1, 1]);
+            let (mut now, mut log) = (all.clone(), Log::new(all.clone().into_bytes()));
+            for (keep, came) in rounds {
+                now = now.split_inclusive('\n').take(keep).collect();
+                log.cut(now.clone().into_bytes());
+                now.push_str(&lines(&came));
+                all.push_str(&lines(&came));
+                prop_assert!(log.grew(now.clone().into_bytes()).is_ok());
+            }
+            let Merged::Merged { content: Some(content), .. } = log.mended() else { panic!() };
+            prop_assert_eq!(String::from_utf8(content).unwrap(), all);
+        }
+
         #[test]
         fn cuts_are_mended_and_appends_kept(cut in proptest::collection::vec(any::<bool>(), 1..80), appended in 0u32..20) {
             let line = |number: u32| format!("{number} something happened\n").into_bytes();

@@ -295,6 +295,7 @@ fn any_remediation() -> impl Strategy<Value = Activity> {
             later: Vec::new(),
             append_only: false,
             again: false,
+            whole: false,
         })),
         path().prop_map(|path| Action::QuarantineFile { path, expected: VersionId(1) }),
         any::<String>().prop_map(|unit| Action::RemoveUnit { unit }),

@@ -82,7 +82,14 @@ fn block() -> Action {
 
 fn restore(path: &str, base: VersionId, later: &[(VersionId, bool)], append_only: bool) -> Action {
     let later = later.iter().map(|(version, attack)| Authored { version: *version, attack: *attack }).collect();
-    Action::RestoreFile(RestoreFile { path: HostPath::from(path), base, later, append_only, again: false })
+    Action::RestoreFile(RestoreFile {
+        path: HostPath::from(path),
+        base,
+        later,
+        append_only,
+        again: false,
+        whole: false,
+    })
 }
 
 fn again(path: &str, base: VersionId, later: &[(VersionId, bool)]) -> Action {
@@ -515,6 +522,27 @@ fn a_log_that_was_cut_twice_keeps_what_came_between_the_cuts() {
     assert_eq!(case.sim.read("/var/log/a").unwrap(), b"first\nsecond\nthird\nfourth\n");
     assert_eq!(hands.undo_action(ACTION).outcome, Outcome::Undone);
     assert_eq!(case.sim.read("/var/log/a").unwrap(), b"first\nfourth\n");
+}
+
+#[test]
+fn what_a_person_wants_from_before_the_attack_comes_back_whole_and_others_changes_with_undo() {
+    let case = Case::new("whole", |sim, versions| {
+        let mut seen = |content: &[u8]| versions.add(Some(sim.write("/etc/a", content, 0o640)), content);
+        let (base, bad, mine) = (seen(b"port 22\n"), seen(b"port 23\n"), seen(b"port 24\n"));
+        restore("/etc/a", base, &[(bad, true), (mine, false)], false)
+    });
+    let agent = Agent::new();
+    let mut hands = agent.start(&case);
+    let Input::Prepared { facts, .. } = prepare(&mut hands, ACTION, &case.what) else { panic!() };
+    assert!(matches!(facts.merge, Merge::Conflict(_)), "{facts:?}");
+    hands.forget(ACTION);
+    let Action::RestoreFile(restore) = &case.what else { panic!() };
+    let whole = Action::RestoreFile(RestoreFile { whole: true, ..restore.clone() });
+    prepare(&mut hands, ACTION, &whole);
+    assert_eq!(commit(&mut hands, ACTION), Outcome::Success);
+    assert_eq!(case.sim.read("/etc/a").unwrap(), b"port 22\n");
+    assert_eq!(hands.undo_action(ACTION).outcome, Outcome::Undone);
+    assert_eq!(case.sim.read("/etc/a").unwrap(), b"port 24\n");
 }
 
 #[test]

@@ -71,8 +71,11 @@ pub fn capture_restore(
     }
     let before = system.capture(&restore.path)?;
     let newest = restore.later.last().map_or(restore.base, |authored| authored.version);
-    let log = restore.append_only && before.as_ref().is_some_and(|state| state.kind == FileKind::Regular);
-    let wanted = if log {
+    let log =
+        restore.append_only && !restore.whole && before.as_ref().is_some_and(|state| state.kind == FileKind::Regular);
+    let wanted = if restore.whole {
+        exactly(system, versions, restore.base)?
+    } else if log {
         mend_log(system, versions, restore, before.as_ref())?
     } else if restore.later.iter().all(|authored| authored.attack) {
         exactly(system, versions, restore.base)?
@@ -83,7 +86,7 @@ pub fn capture_restore(
     let several = wanted.state.as_ref().is_some_and(|state| state.links > 1 && state.kind == FileKind::Regular) && !log;
     let is_it =
         several && before.as_ref().zip(wanted.state.as_ref()).is_some_and(|(before, wanted)| before.is_inode(wanted));
-    let only_attack = restore.later.iter().all(|authored| authored.attack);
+    let only_attack = restore.whole || restore.later.iter().all(|authored| authored.attack);
     // Who changed it too may have wanted it to be a file of its own.
     let others = if several && !is_it && only_attack { versions.names(restore.base) } else { Vec::new() };
     let apart = match &wanted.state {
@@ -338,29 +341,31 @@ fn mend_log(
         Ok(stage) => stage,
         Err(why) => return Ok(Wanted::unknown(Merge::Missing(why))),
     };
-    let (Some(mut state), Some(mut content)) = (base.state, base.content) else {
+    let (Some(mut state), Some(before)) = (base.state, base.content) else {
         return exactly(system, versions, restore.base);
     };
-    let (mut kept, mut removed) = (0, 0);
-    let others = restore.later.iter().filter(|authored| !authored.attack).map(|authored| authored.version);
-    for seen in others.map(Some).chain([None]) {
-        let next = match (seen, now.and_then(|state| state.content)) {
-            (Some(version), _) => match stage(versions, version, false) {
-                Ok(stage) => stage.content.unwrap_or_default(),
-                Err(why) => return Ok(Wanted::unknown(Merge::Missing(why))),
-            },
-            (None, Some(digest)) => system.kept(&digest)?,
-            (None, None) => Vec::new(),
-        };
-        match merge::append_only(&content, &next) {
-            Merged::Merged { content: Some(mended), kept: came, removed: gone } => {
-                content = mended;
-                (kept, removed) = (came.saturating_add(kept), gone.saturating_add(removed));
-            }
-            other => return Ok(Wanted::unknown(other.fact())),
+    let mut log = merge::Log::new(before);
+    let mut grew = Ok(());
+    for authored in &restore.later {
+        match (stage(versions, authored.version, authored.attack), authored.attack) {
+            (Ok(stage), true) => log.cut(stage.content.unwrap_or_default()),
+            (Ok(stage), false) => grew = grew.and_then(|()| log.grew(stage.content.unwrap_or_default())),
+            (Err(_), true) => {}
+            (Err(why), false) => return Ok(Wanted::unknown(Merge::Missing(why))),
         }
     }
-    let fact = Merged::Merged { content: None, kept, removed }.fact();
+    let found = match now.and_then(|state| state.content) {
+        Some(digest) => system.kept(&digest)?,
+        None => Vec::new(),
+    };
+    let merged = match grew.and_then(|()| log.grew(found)) {
+        Ok(()) => log.mended(),
+        Err(other) => return Ok(Wanted::unknown(other.fact())),
+    };
+    let fact = merged.fact();
+    let Merged::Merged { content: Some(content), .. } = merged else {
+        return exactly(system, versions, restore.base);
+    };
     set_content(&mut state, system.keep(&content)?, content.len());
     Ok(Wanted { state: Some(state), merge: fact })
 }

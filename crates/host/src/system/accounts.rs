@@ -33,6 +33,7 @@ impl Drop for AccountsHeld {
     }
 }
 
+#[allow(clippy::cast_possible_truncation, reason = "constants of a header, from 0 to 2")]
 const fn whole(kind: libc::c_int) -> libc::flock {
     libc::flock { l_type: kind as i16, l_whence: libc::SEEK_SET as i16, l_start: 0, l_len: 0, l_pid: 0 }
 }

@@ -166,6 +166,16 @@ pub(super) struct Held {
     pub(super) inode: u64,
 }
 
+/// A log that has lost its name. Its daemon writes to it until it is told to open the log anew, which may take a while.
+#[derive(Debug)]
+pub(super) struct Departed {
+    /// The version that says what was in it.
+    pub(super) id: VersionId,
+    pub(super) file: Arc<OwnedFd>,
+    pub(super) since: Timestamp,
+    pub(super) bytes: u64,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Index {
     entries: BTreeMap<VersionId, Entry>,
@@ -178,6 +188,8 @@ pub(super) struct Index {
     moved: BTreeMap<u64, HostPath>,
     moved_order: VecDeque<u64>,
     pub(super) held: BTreeMap<HostPath, Held>,
+    /// Oldest first.
+    pub(super) departed: VecDeque<Departed>,
     /// Which inode stands at a path that was made, linked, renamed or deleted since the start; `None`: none does.
     standing: Bounded<HostPath, Option<u64>, STANDING_MAX>,
     pub(super) pins: BTreeSet<HostPath>,
@@ -227,9 +239,9 @@ impl Index {
             let at = chain.partition_point(|known| *known < id);
             chain.insert(at, id);
             let before = at.checked_sub(1).map(|at| chain[at]);
-            self.rest(id);
             before.into_iter().for_each(|before| self.rest(before));
         }
+        self.rest(id);
     }
 
     /// The same path as one that is known has its bytes in common with it.

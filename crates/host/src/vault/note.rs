@@ -4,10 +4,11 @@
 //! What it asks the kernel (one `openat2` as a path only, one `statx`) causes no permission event and reads no content.
 
 use super::capture;
-use super::index::{Fresh, Held, Index, Touch};
+use super::index::{Departed, Fresh, Held, Index, Touch};
 use super::worker::Job;
 use super::{Inner, Kind, Recorded, State, Version};
 use rustix::fd::AsFd;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use thymus_engine::event::{Change, FileActivity, FileActivityId, FileKind, Mode};
 use thymus_engine::id::{ProcessKey, Timestamp, VersionId};
@@ -15,6 +16,9 @@ use thymus_engine::path::HostPath;
 
 /// LIMIT: children of a renamed directory whose paths are followed; more are counted as `children_skipped`.
 const CHILDREN_MAX: usize = 10_000;
+
+/// LIMIT: logs without a name that are followed; of more, the oldest is left, which is counted.
+const DEPARTED_MAX: usize = 32;
 
 /// What one note leaves to do when the index is unlocked again.
 #[derive(Default)]
@@ -406,17 +410,10 @@ impl Inner {
         }
     }
 
-    /// A log is about to lose its name: everything up to now is still to be read through the descriptor that we hold.
+    /// A log is about to lose its name: everything up to now is still to be read through the descriptor that we hold, and
+    /// what its daemon goes on to write to it.
     fn insert_last_of_log(&self, index: &mut Index, noted: &Noted<'_>, path: &HostPath, after: &mut Aftermath) {
-        let Some(Held { file, .. }) = index.held.get(path).cloned() else { return };
-        let Ok(found) = capture::statx(&file) else { return };
-        let now = capture::metadata(&found);
-        let known = index.latest(path).filter(|slot| !slot.pending).and_then(|slot| slot.version.recorded.state());
-        if known.is_some_and(|state| {
-            (state.key.inode, state.size, state.mtime_ns) == (now.key.inode, now.size, now.mtime_ns)
-        }) {
-            return;
-        }
+        let Some(Held { file, .. }) = index.held.remove(path) else { return };
         let id = index.allocate(Fresh {
             path,
             writer: ProcessKey::default(),
@@ -424,7 +421,13 @@ impl Inner {
             unix_ns: noted.unix_ns,
             note: "log, before it was replaced or removed",
         });
+        let departed = Departed { id, file: Arc::clone(&file), since: noted.now, bytes: 0 };
         after.jobs.push(Job::Held { id, file });
+        if index.departed.len() >= DEPARTED_MAX {
+            index.departed.pop_front();
+            self.tally.departed_left.fetch_add(1, Ordering::Relaxed);
+        }
+        index.departed.push_back(departed);
     }
 }
 

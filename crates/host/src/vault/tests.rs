@@ -411,6 +411,13 @@ fn a_log_that_is_emptied_or_replaced_can_be_put_back_with_its_last_line() {
     let change = rename.change_result.unwrap();
     assert_eq!(content_of(&vault, change.before), b"line one\nline two\n");
     assert_eq!(content_of(&vault, change.after), b"line one\n");
+    // The daemon does not know yet that what it writes to has no name any more.
+    daemon.write_all(b"line three\n").unwrap();
+    assert_eq!(content_of(&vault, change.before), b"line one\nline two\nline three\n");
+    drop(vault);
+    let vault = disk.vault();
+    assert_eq!(content_of(&vault, change.before), b"line one\nline two\nline three\n");
+    assert_eq!(content_of(&vault, change.after), b"line one\n");
 }
 
 #[test]

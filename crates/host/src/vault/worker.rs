@@ -29,6 +29,8 @@ const HELD_MAX: usize = 256;
 /// Tails of logs up to this size are captured each second when they grew, larger ones each [`TAIL_SECONDS`].
 const TAIL_BYTES: u64 = 4 << 20;
 const TAIL_SECONDS: u64 = 10;
+/// How long a log without a name is followed, nanoseconds: daemons are told to open their logs anew within seconds.
+const DEPARTED_NS: u64 = 60_000_000_000;
 /// Versions that are written anew at a time.
 const REWRITE_AT_ONCE: usize = 1_024;
 /// How often the vault looks whether there are too many superseded versions, seconds: each time it looks at all of them.
@@ -51,7 +53,7 @@ pub(super) enum Job {
         /// The change ended with a close, whose own image may be there.
         closed: bool,
     },
-    /// The content of a log that has lost its name.
+    /// The content of a log that is losing its name.
     Held { id: VersionId, file: Arc<OwnedFd> },
     /// A directory that came from outside the protected trees.
     Walk { path: HostPath, writer: ProcessKey, time: Timestamp },
@@ -527,6 +529,7 @@ impl Inner {
             seconds += 1;
             self.reserve();
             self.tails(seconds);
+            self.departed();
             if let Err(error) = self.flush() {
                 self.tally.quota_stops.fetch_add(1, Ordering::Relaxed);
                 tracing::warn!(error = %super::described(&error), "not flushed");
@@ -577,6 +580,44 @@ impl Inner {
                 tails.insert(inode, mark);
             }
         }
+    }
+
+    /// Reads on in the logs that have lost their names.
+    fn departed(&self) {
+        let now = boot_now();
+        let ids: Vec<VersionId> = {
+            let mut index = self.index();
+            index.departed.retain(|departed| now.0.saturating_sub(departed.since.0) < DEPARTED_NS);
+            index.departed.iter().map(|departed| departed.id).collect()
+        };
+        ids.into_iter().for_each(|id| self.follow(id));
+    }
+
+    /// When this version is of a log without a name to which more was written: the version has that too from now on.
+    pub(super) fn follow(&self, id: VersionId) {
+        let found = self
+            .index()
+            .departed
+            .iter()
+            .find(|departed| departed.id == id)
+            .map(|departed| (Arc::clone(&departed.file), departed.bytes));
+        let Some((file, bytes)) = found else { return };
+        let grew = capture::statx(&file).is_ok_and(|found| found.stx_size > bytes);
+        let Some(mut version) = self.known(id).ok().filter(|_| grew) else { return };
+        let _usage = self.usage();
+        let Ok(captured) = self.read_open(file.as_fd()) else { return };
+        {
+            let mut index = self.index();
+            if let Some(departed) = index.departed.iter_mut().find(|departed| departed.id == id) {
+                departed.bytes = captured.state.size;
+            }
+            if version.recorded.state().is_some_and(|state| state.size >= captured.state.size) {
+                return;
+            }
+            version.recorded = Recorded::State(captured.state);
+            index.load(version.clone(), None);
+        }
+        self.record(&Record::of_version(version).collect::<Vec<_>>());
     }
 
     /// Content first: a record on disk must not name content that is not.

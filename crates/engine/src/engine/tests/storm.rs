@@ -240,7 +240,7 @@ fn where_a_policy_wants_two_persons_the_second_is_another_user() {
     let asked = |world: &World| only(world).actions.into_iter().find(|one| one.answer_by.is_some()).unwrap();
     let action = asked(&world).id;
     let answer = |world: &mut World, uid| {
-        world.input(Input::Command(Command::Answer { action, approved: true, uid }));
+        world.input(Input::Command(Command::Answer { action, approved: true, uid, before: false }));
         world.settle();
     };
     let before = commits(&world);

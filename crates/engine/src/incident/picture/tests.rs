@@ -35,6 +35,7 @@ fn object(path: HostPath, by: u32) -> Object {
         first_version: VersionId(1),
         reason: String::new(),
         by: process(by),
+        shown: None,
         deed: Deed::Created,
     }
 }
