@@ -12,9 +12,9 @@ use crate::session::{USERS, Way};
 use crate::twin::Twin;
 use crate::{Result, snapshot};
 use std::time::{Duration, Instant};
+use thymus_engine::Stage;
 use thymus_engine::action::{Action, Outcome};
 use thymus_engine::incident::{ActionRecord, Decision};
-use thymus_engine::{ActionId, Stage};
 
 /// LIMIT: from a person's yes until it is done.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
@@ -28,9 +28,12 @@ pub(crate) fn locked_and_unlocked(
 ) -> Result<Vec<(String, String)>> {
     let user = Actor::Intruder.user();
     let uid = USERS.iter().find(|(name, _)| *name == user).map(|(_, uid)| *uid);
-    let asked = locks(agent)?;
-    let question = match &*asked {
-        [(action, about, Decision::Ask, None)] if Some(*about) == uid => *action,
+    let is_right = |record: &ActionRecord| {
+        matches!(record.action, Action::LockAccount { uid: asked, .. } if Some(asked) == uid)
+            && (record.verdict.decision, &record.outcome) == (Decision::Ask, &None)
+    };
+    let question = match &*locks(agent)? {
+        [record] if is_right(record) => record.id,
         other => {
             return Ok(vec![(format!("{user}'s account"), format!("is to be asked about, and no other: {other:?}"))]);
         }
@@ -59,7 +62,7 @@ pub(crate) fn locked_and_unlocked(
     (cast.tell)(&format!("  a person reads the question, and approves a{question}: {user} comes in no more"));
     agent.approve(question)?;
     let begin = Instant::now();
-    let locked = || Ok(locks(agent)?.iter().all(|(.., outcome)| *outcome == Some(Outcome::Success)));
+    let locked = || Ok(locks(agent)?.iter().all(|record| record.outcome == Some(Outcome::Success)));
     let healed = || -> Result<bool> {
         let incidents = agent.incidents()?;
         Ok(incidents.iter().filter(|incident| incident.confirmed).all(|incident| incident.stage == Stage::Healed))
@@ -81,12 +84,7 @@ pub(crate) fn locked_and_unlocked(
     Ok(wrong)
 }
 
-/// Each question about an account: which action, whose account, and what came of it.
-fn locks(agent: &Agent<'_>) -> Result<Vec<(ActionId, u32, Decision, Option<Outcome>)>> {
-    let incidents = agent.incidents()?;
-    let lock = |record: &ActionRecord| match record.action {
-        Action::LockAccount { uid, .. } => Some((record.id, uid, record.verdict.decision, record.outcome.clone())),
-        _ => None,
-    };
-    Ok(incidents.iter().flat_map(|incident| incident.actions.iter().filter_map(lock)).collect())
+fn locks(agent: &Agent<'_>) -> Result<Vec<ActionRecord>> {
+    let records = agent.incidents()?.into_iter().flat_map(|incident| incident.actions);
+    Ok(records.filter(|record| matches!(record.action, Action::LockAccount { .. })).collect())
 }
