@@ -19,10 +19,10 @@ impl Case {
         if held || desk.breaker.objection(self.id).is_some() {
             return; // in a storm nobody can answer that many questions
         }
-        let Some(uid) = self.came_in_with(desk).filter(|uid| !self.plan.accounts.contains_key(uid)) else { return };
-        let id = self.number(desk, Action::LockAccount { uid, path: HostPath::from(SHADOW) });
-        self.plan.accounts.insert(uid, id);
-        self.begin(desk, id);
+        let Some(uid) = self.came_in_with(desk) else { return };
+        if self.plan.accounts.insert(uid) {
+            self.propose(desk, Action::LockAccount { uid, path: HostPath::from(SHADOW) });
+        }
     }
 
     /// Only a login session has one, and the kernel told whose it is: no name that anybody wrote says it. Root's account is

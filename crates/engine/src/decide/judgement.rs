@@ -82,7 +82,7 @@ impl Case {
             Action::FilterTraffic { address, extent, .. } => {
                 usize::from(self.plan.filters.contains_key(&(*address, *extent)))
             }
-            Action::LockAccount { uid, .. } => usize::from(self.plan.accounts.contains_key(uid)),
+            Action::LockAccount { uid, .. } => usize::from(self.plan.accounts.contains(uid)),
             // Cures of failures: an incident of an attack names none of them.
             Action::RestartService { .. }
             | Action::FreeSpace { .. }

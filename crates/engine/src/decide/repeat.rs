@@ -80,8 +80,7 @@ impl Case {
         }
         let new = self.propose(desk, next);
         self.plan.set(new, |step| step.retries = retries);
-        let accounts = self.plan.accounts.values_mut();
-        for place in self.plan.filters.values_mut().chain(accounts).filter(|place| **place == id) {
+        for place in self.plan.filters.values_mut().filter(|place| **place == id) {
             *place = new;
         }
         for place in self.plan.services.values_mut().filter(|place| **place == Some(id)) {

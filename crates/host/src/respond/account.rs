@@ -133,7 +133,7 @@ fn refused(path: &HostPath, why: String) -> Error {
 }
 
 fn another(name: &str, expiry: &str) -> String {
-    let shown = if expiry.is_empty() { "never".to_owned() } else { format!("on day {expiry} of 1970") };
+    let shown = if expiry.is_empty() { "never".to_owned() } else { format!("on day {expiry} since 1970") };
     format!("the account `{}` expires {shown} by now, as somebody else set it", name.escape_default())
 }
 
@@ -187,6 +187,25 @@ fn with_expiry(content: &[u8], name: &str, expiry: &str) -> std::result::Result<
     let mut lines: Vec<&[u8]> = lines(content).collect();
     lines[at] = &line;
     Ok(lines.join(&b'\n'))
+}
+
+/// Accounts that somebody else wrote: whatever is locked in them comes back to the byte.
+pub(crate) fn fuzz(bytes: &[u8]) {
+    let name = name_of(bytes, 1_001).unwrap_or_else(|_| "alice".to_owned());
+    let Ok(before) = expiry_of(bytes, &name) else { return };
+    let locked = with_expiry(bytes, &name, EXPIRED).expect("a line that has an expiry can get another one");
+    assert_eq!(expiry_of(&locked, &name).as_deref(), Ok(EXPIRED));
+    assert_eq!(lines(&locked).count(), lines(bytes).count());
+    assert_eq!(with_expiry(&locked, &name, &before).as_deref(), Ok(bytes));
+}
+
+pub(crate) fn seeds() -> Vec<Vec<u8>> {
+    let texts = [
+        "root:*:19000:0:99999:7:::\nalice:$6$x:19000:0:99999:7:::\n",
+        "root:x:0:0::/root:/bin/sh\nalice:x:1001:1001::/:\n",
+        "alice:x:1001:::::7:\n",
+    ];
+    texts.map(|text| text.as_bytes().to_vec()).into()
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use std::fs::File;
 use std::time::Duration;
 use thymus_engine::HostPath;
 
-pub(crate) const LOCK: &str = "/etc/.pwd.lock";
+const LOCK: &str = "/etc/.pwd.lock";
 /// LIMIT: how long somebody else may have it. lckpwdf(3) waits 15 seconds; here other actions wait meanwhile.
 const WAIT: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(50);

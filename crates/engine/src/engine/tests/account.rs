@@ -140,3 +140,18 @@ fn an_account_that_is_not_there_is_told_and_nobody_is_asked_again() {
     assert!(matches!(&found[0].2, Some(Outcome::Failed(why)) if why.contains("no line")), "{found:?}");
     assert_eq!(only(&world).stage, Stage::Healed, "{}", only(&world).why);
 }
+
+#[test]
+fn an_account_whose_file_was_busy_is_asked_about_again() {
+    let mut world = World::new(Mode::Autonomous);
+    attacked_by(&mut world, ALICE);
+    world.settle();
+    let action = question(&world);
+    world.input(Input::Command(Command::Approve { action }));
+    world.answer_one();
+    world.input(Input::Outcome { action, outcome: Outcome::Reverted("somebody changes accounts".to_owned()) });
+    let found = accounts(&world);
+    let told: Vec<_> = found.iter().map(|account| (account.1, account.2.is_some())).collect();
+    assert_eq!(told, [(Decision::Permit, true), (Decision::Ask, false)], "{found:?}");
+    assert_ne!(question(&world), action);
+}
