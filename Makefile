@@ -40,6 +40,7 @@ test: setup build
 	$(THYMUS) drill run ransomware-copy wiper --seed 103 --respond-after attack-end
 	$(THYMUS) drill run bad-config full-disk --seed 1
 	$(THYMUS) drill run wedged-service supervised-service crash-loop --seed 2
+	$(THYMUS) drill run storm --seed 2
 	$(THYMUS) drill run benign --seed 100 --runs 2
 
 drills: setup build  ## the promises of SPECIFICATION.md over 20 seeds, half with the agent outside, half inside; hours
@@ -50,6 +51,7 @@ drills: setup build  ## the promises of SPECIFICATION.md over 20 seeds, half wit
 	$(THYMUS) drill run persistence --seed 1 --runs 4 --ordeal stale-editor --json | tee target/drills-stale.jsonl
 	$(THYMUS) drill run $(ENTRIES) --seed 1 --runs $(SEEDS) --json | tee target/drills-entries.jsonl
 	$(THYMUS) drill run $(ENTRIES) --seed 1 --runs $(SEEDS) --respond-after attack-end --json | tee target/drills-entries-whole.jsonl
+	$(THYMUS) drill run storm --seed 1 --runs 4 --json | tee target/drills-storm.jsonl
 	$(THYMUS) drill run $(FAULTS) --seed 1 --runs $(SEEDS) --json | tee target/drills-faults.jsonl
 	$(THYMUS) drill run $(EVASIONS) --seed 1 --runs $(SEEDS) --json | tee target/drills-evasions.jsonl
 	$(THYMUS) drill run $(EVASIONS) --seed 1 --runs $(SEEDS) --respond-after attack-end --json | tee target/drills-evasions-whole.jsonl

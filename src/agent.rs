@@ -4,6 +4,7 @@
 //! One hot thread senses, numbers, records and decides; it never waits for a disk. A second thread acts, a third talks.
 
 mod actor;
+mod falls;
 mod golden;
 mod report;
 mod setup;
@@ -72,6 +73,9 @@ pub(crate) enum ScopeChoice {
     Cgroup(PathBuf),
 }
 
+/// Where the agent's falls are written down, in its state.
+const FALLS: &str = "falls";
+
 pub(crate) fn run(options: Options) -> Result<ExitCode> {
     // Blocked before any thread starts, so that only the descriptor hears them; programs that we start begin with none blocked.
     let mut ending = SigSet::empty();
@@ -86,6 +90,8 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
     }
 
     let house = House::open(&options)?;
+    let fell = falls::too_many(&house.path(FALLS));
+    falls::listen(house.path(FALLS));
     let scope = house.scope();
     let decoys = house.decoys(&options.config).context("cannot place decoys")?;
     let mut sensors = Sensors::start(scope, sense::Options::default()).context("cannot start the sensors")?;
@@ -169,7 +175,7 @@ pub(crate) fn run(options: Options) -> Result<ExitCode> {
         let place = house.looked_at(&options.config)?;
         threads.spawn(move || golden::run(&place, &to_look, &looked));
 
-        agent.begin();
+        agent.begin(fell);
         let mut observed = Vec::new();
         sensors.inventory(&mut observed).context("cannot read the processes that are there")?;
         let mut copying = Some(copying);
@@ -279,9 +285,17 @@ impl Drop for Quit<'_> {
 
 impl Hot<'_> {
     /// Tells the engine under which configuration it runs; what was open when the agent ended comes from the hands.
-    fn begin(&mut self) {
+    fn begin(&mut self, fell: Option<String>) {
         let configuration = self.house.configuration(self.options);
         self.feed(Input::Configured(Box::new(configuration)));
+        if let Some(why) = fell {
+            tracing::error!(why, "nothing is done by itself until `thymus release`");
+            let until = Timestamp(sense::now().0.saturating_add(falls::HELD_NS));
+            let longer = self.engine.view().hold.is_some_and(|hold| hold.until >= until);
+            if !longer {
+                self.feed(Input::Command(Command::Hold { until, why }));
+            }
+        }
         // What an agent before this one stopped and could not write down any more.
         let unsettled = self.reflex.as_mut().map(Reflex::unsettled).unwrap_or_default();
         for stopped in unsettled {

@@ -334,10 +334,19 @@ fn golden_help() {
     check("help", &(lines.join("\n") + "\n"));
 }
 
+/// The same, but what is not confirmed rests on weak signs alone.
+fn weak() -> View {
+    let mut view = view();
+    for finding in view.engine.incidents.iter_mut().filter(|one| !one.confirmed).flat_map(|one| &mut one.findings) {
+        finding.confidence = Confidence::Low;
+    }
+    view
+}
+
 #[test]
 fn golden_status() {
-    let mut quiet = view();
-    quiet.engine.incidents.clear();
+    let mut quiet = weak();
+    quiet.engine.incidents.retain(|incident| !incident.confirmed);
     (quiet.engine.hold, quiet.engine.change, quiet.engine.storm) = (None, None, None);
     quiet.doctor.checks.truncate(1);
     quiet.engine.mode = Mode::Observe;
@@ -352,7 +361,9 @@ fn golden_doctor() {
 
 #[test]
 fn golden_incidents() {
-    check("incidents", &format!("{}\n{}", super::incidents::text(&view().summaries()), super::incidents::text(&[])));
+    let of = |view: &View, all| super::incidents::text(&view.summaries(), all);
+    let texts = [of(&view(), false), of(&weak(), false), of(&weak(), true), super::incidents::text(&[], false)];
+    check("incidents", &texts.join("\n"));
 }
 
 #[test]

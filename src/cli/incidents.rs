@@ -13,6 +13,10 @@ pub(super) struct Incidents {
     /// Number of an incident.
     #[arg(value_name = "ID")]
     id: Option<u64>,
+    /// Also those of weak signs alone, such as what an administrator or the owner of a file does; with --json all are
+    /// listed anyway.
+    #[arg(long, conflicts_with = "id")]
+    all: bool,
 }
 
 impl Incidents {
@@ -26,18 +30,20 @@ impl Incidents {
                 desk.tell(incident, |_| String::new())?;
             }
         } else {
-            super::print(&text(&incidents))?;
+            super::print(&text(&incidents, self.all))?;
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-pub(super) fn text(incidents: &[Summary]) -> String {
-    if incidents.is_empty() {
-        return "No incidents.\n".into();
+pub(super) fn text(incidents: &[Summary], all: bool) -> String {
+    let quiet = incidents.iter().filter(|incident| incident.quiet && !all).count();
+    let more = if quiet > 0 { format!("{quiet} of weak signs alone: --all lists them.\n") } else { String::new() };
+    if incidents.len() == quiet {
+        return format!("No incidents.\n{more}");
     }
     let mut text = String::new();
-    for incident in incidents {
+    for incident in incidents.iter().filter(|incident| all || !incident.quiet) {
         let opened = show::date(incident.opened, incident.boot_to_unix_ns);
         let (stage, title) = (stage_name(incident.stage), show::short(&incident.title, 60));
         text += &format!("{:>4}  {stage:<9}  {opened} UTC  {title}\n", incident.id.0);
@@ -62,5 +68,5 @@ pub(super) fn text(incidents: &[Summary]) -> String {
             );
         }
     }
-    text
+    text + &more
 }

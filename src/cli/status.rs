@@ -55,7 +55,11 @@ pub(super) fn text(status: &view::Status) -> String {
         );
     }
     let stages: Vec<String> = status.incidents.iter().map(|(stage, n)| format!("{n} {}", stage_name(*stage))).collect();
-    text += &format!("  incidents  {}\n", if stages.is_empty() { "none".into() } else { stages.join(", ") });
+    let quiet = match status.quiet {
+        0 => String::new(),
+        n => format!("; {n} of weak signs alone: `thymus incidents --all`"),
+    };
+    text += &format!("  incidents  {}{quiet}\n", if stages.is_empty() { "none".into() } else { stages.join(", ") });
     if status.asked > 0 {
         let n = usize::try_from(status.asked).unwrap_or(usize::MAX);
         let left = status.answer_by.map(|by| show::span(by.since_ns(status.now)));

@@ -114,8 +114,10 @@ pub struct Status {
     /// The storm breaker is open: nothing is done by itself, and why.
     #[serde(default)]
     pub storm: Option<Storm>,
-    /// How many incidents are at each stage, in the order of [`Stage`].
+    /// How many incidents are at each stage, in the order of [`Stage`]; those of weak signs alone are counted apart.
     pub incidents: BTreeMap<Stage, u64>,
+    #[serde(default)]
+    pub quiet: u64,
     /// Actions that wait for a person.
     pub asked: u64,
     /// Until when the first of them waits.
@@ -133,6 +135,9 @@ pub struct Summary {
     pub stage: Stage,
     pub why: String,
     pub confirmed: bool,
+    /// Weak signs alone, such as what an administrator or an owner does: kept, no cause to look.
+    #[serde(default)]
+    pub quiet: bool,
     pub opened: Timestamp,
     pub healed: Option<Timestamp>,
     pub boot_to_unix_ns: u64,
@@ -163,8 +168,12 @@ impl View {
 
     #[must_use]
     pub fn status(&self) -> Status {
-        let mut incidents = BTreeMap::new();
+        let (mut incidents, mut quiet) = (BTreeMap::new(), 0);
         for incident in &self.engine.incidents {
+            if incident.is_quiet() {
+                quiet += 1;
+                continue;
+            }
             *incidents.entry(incident.stage).or_default() += 1;
         }
         Status {
@@ -178,6 +187,7 @@ impl View {
             change: self.engine.change.as_ref().map(|change| Window::of(change.until, &change.who, &change.why)),
             storm: self.engine.storm.clone(),
             incidents,
+            quiet,
             answer_by: self.engine.incidents.iter().filter_map(answer_by).min(),
             asked: self.engine.incidents.iter().map(|incident| asked(incident) as u64).sum(),
             counters: self.engine.counters.clone().into_iter().chain(self.counters.clone()).collect(),
@@ -195,6 +205,7 @@ impl Summary {
             stage: incident.stage,
             why: incident.why.clone(),
             confirmed: incident.confirmed,
+            quiet: incident.is_quiet(),
             opened: incident.opened,
             healed: incident.healed,
             boot_to_unix_ns: view.boot_to_unix_ns,

@@ -54,6 +54,9 @@ pub struct Cost {
 pub struct Status {
     #[serde(default)]
     pub counters: BTreeMap<String, u64>,
+    /// Why nothing is done by itself.
+    #[serde(default)]
+    pub storm: Option<serde_json::Value>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -32,6 +32,7 @@ pub mod run;
 pub mod scenario;
 pub mod session;
 pub mod snapshot;
+pub mod storm;
 pub mod twin;
 
 use std::io;

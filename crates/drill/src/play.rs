@@ -16,6 +16,7 @@ use crate::report::Placement;
 use crate::run::{Options, RespondAfter};
 use crate::scenario::{Fault, Knocks, Web};
 use crate::session::{Session, Way};
+use crate::storm::{self, Stormed};
 use crate::twin::{Confinement, Twin};
 use crate::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
@@ -66,6 +67,7 @@ pub(crate) struct Played {
     pub(crate) killed_before: BTreeMap<String, u32>,
     /// The disk just before the agent was let act, and when all was settled: kept if everything is undone afterwards.
     pub(crate) photographs: Option<Photographs>,
+    pub(crate) storm: Option<Stormed>,
 }
 
 /// Copies of a twin's disk, by the directories that they are mounted at.
@@ -105,6 +107,10 @@ pub(crate) fn play(place: Place<'_>, cast: Cast<'_>) -> Result<Played> {
             played.began_ns = happen(twin, cast, fault, &mut intruder.truth)?;
         }
         let Some(agent) = &mut agent else { return Ok(()) };
+        if let Some(storm) = cast.plan.storm {
+            played.storm = Some(storm::rage(twin, cast, storm, agent)?);
+            return Ok(());
+        }
         if held {
             attacked = Some(twin.photograph("attacked")?);
         }

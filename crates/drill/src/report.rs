@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a drill found: one JSON object a run, or a page for a person.
 
+use crate::storm::Stormed;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -79,6 +80,8 @@ pub struct Report {
     pub objects_merged: usize,
     /// Left to a person, with the reason.
     pub objects_shown: usize,
+    /// Of a drill of false alarms.
+    pub storm: Option<Stormed>,
     /// What is left of the attack.
     pub residue: Vec<HostPath>,
     pub attacker_processes_left: usize,
@@ -145,7 +148,9 @@ impl Report {
             && self.noise.len() <= crate::oracle::NOISE_MAX
             && (self.killed_before.is_empty() || self.done_twice.is_empty())
             && self.undo_differs.as_ref().is_none_or(Vec::is_empty);
-        let finished = if self.objects_in_scope == 0 && !self.failure {
+        let finished = if let Some(storm) = &self.storm {
+            storm.holds()
+        } else if self.objects_in_scope == 0 && !self.failure {
             self.stage == Stage::Quiet && self.actions.is_empty()
         } else {
             self.stage == Stage::Healed
@@ -201,6 +206,19 @@ impl fmt::Display for Report {
             self.service_downtime_ms
         )?;
         paths(f, "lost", &self.benign_changes_lost)?;
+        if let Some(storm) = &self.storm {
+            writeln!(
+                f,
+                "  storm            {} findings of {} false alarms; something was done about {} ({} actions), then {} notice; {} of {} sessions go on",
+                storm.findings,
+                storm.confirmed,
+                storm.acted_upon,
+                storm.actions,
+                storm.notices,
+                storm.sessions_left,
+                storm.sessions
+            )?;
+        }
         for attached in &self.attached_elsewhere {
             writeln!(f, "  ATTACHED         {attached}")?;
         }

@@ -283,6 +283,7 @@ fn report(
         objects_restored_exactly: findings.restored_exactly.len(),
         objects_merged: findings.merged.len(),
         objects_shown: shown,
+        storm: played.storm,
         residue: findings.residue.into_iter().collect(),
         attacker_processes_left: played.attackers_left,
         cleanup_oracle: CleanupOracle::None,

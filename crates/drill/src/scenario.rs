@@ -16,6 +16,7 @@ pub mod log_tamper;
 pub mod persistence;
 pub mod ransomware;
 pub mod stolen_key;
+pub mod storm;
 pub mod supervised_service;
 pub mod web_shell;
 pub mod wedged_service;
@@ -24,6 +25,7 @@ mod shop;
 
 use crate::crowd::Crowd;
 use crate::random::Random;
+use crate::storm::Storm;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
@@ -105,6 +107,8 @@ pub struct Plan {
     pub web: Option<Web>,
     /// The intruder comes by ssh from a host outside, after as many keys as this that did not fit.
     pub knocks: Option<Knocks>,
+    /// After everybody's work.
+    pub storm: Option<Storm>,
 }
 
 impl Plan {
@@ -178,7 +182,7 @@ impl std::fmt::Debug for Scenario {
 pub type Planted = (String, String, u32, u32);
 
 /// Every drill there is.
-pub const SCENARIOS: [Scenario; 28] = [
+pub const SCENARIOS: [Scenario; 29] = [
     persistence::SCENARIO,
     stolen_key::SCENARIO,
     brute_force::SCENARIO,
@@ -198,6 +202,7 @@ pub const SCENARIOS: [Scenario; 28] = [
     evasion::DISGUISED,
     log_tamper::SCENARIO,
     insider_slow::SCENARIO,
+    storm::SCENARIO,
     benign::SCENARIO,
     crash_loop::SCENARIO,
     wedged_service::SCENARIO,

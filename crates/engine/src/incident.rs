@@ -180,6 +180,16 @@ pub struct Object {
     pub deed: Deed,
 }
 
+impl Incident {
+    /// Weak signs alone: kept for whatever comes later, no cause for a person to look.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        !self.confirmed
+            && !self.findings.is_empty()
+            && self.findings.iter().all(|finding| finding.confidence == Confidence::Low)
+    }
+}
+
 /// What was done to a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
