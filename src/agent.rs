@@ -398,7 +398,7 @@ impl Hot<'_> {
                         drop(self.placing.insert(action, Placing::Each(paths)));
                     }
                     one => {
-                        if let Some(path) = one.path() {
+                        if let Some(path) = one.written() {
                             self.placing.insert(action, Placing::One(path.clone()));
                         }
                     }

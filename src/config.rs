@@ -42,7 +42,7 @@ pub(crate) struct Config {
     /// Thymus watches and proposes, in any mode. A scope of its own (`--scope cgroup:…`) does not need it. Default `false`.
     pub(crate) this_host: bool,
     /// Users whose own login sessions may change the host: names of the guarded host's `/etc/passwd`. Root logging in
-    /// directly is nobody's name and is not among them unless you write `root`. Default none.
+    /// directly is nobody's name and is not among them unless you write `root`. Their accounts are never locked. Default none.
     pub(crate) administrators: Vec<UserName>,
     /// Addresses (`192.0.2.7`) and networks (`10.0.0.0/8`) that are never blocked, whatever an attack does from there or to
     /// there. The host's own addresses, gateways and name servers are not either, nor are those that others on the host have

@@ -346,6 +346,7 @@ pub(super) fn what(action: &Action) -> String {
         Action::FilterTraffic { address, extent: Extent::Outbound, lease_ns } => {
             format!("block calls to {address} for {}", show::span(*lease_ns))
         }
+        Action::LockAccount { uid, .. } => format!("lock the account of uid {uid} (no log-in, no cron jobs)"),
         Action::RestoreFile(restore) if restore.append_only => format!("put back what was cut from {}", restore.path),
         Action::RestoreFile(restore) => format!("restore {}", restore.path),
         Action::RestoreFiles { files } => format!("restore {} files", files.len()),

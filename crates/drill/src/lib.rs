@@ -10,6 +10,7 @@
 //! one removes before it does anything else.
 #![forbid(unsafe_code)]
 
+mod account;
 pub mod agent;
 mod archive;
 mod attached;

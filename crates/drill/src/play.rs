@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One twin from its first login to the last word of its agent: attack, benign work, and what the agent is put through.
 
+use crate::account;
 use crate::agent::{Agent, Cost};
 use crate::attached;
 use crate::cast::{Cast, People, pause};
@@ -186,6 +187,9 @@ pub(crate) fn play(place: Place<'_>, cast: Cast<'_>) -> Result<Played> {
     }
     if let (Some(outside), Some(knocks)) = (&outside, &cast.plan.knocks) {
         played.harmed.extend(still_lets_in(twin, cast, outside, knocks, &played.incidents)?);
+        if let Some(agent) = agent.as_ref().filter(|_| played.unsettled.is_none()) {
+            played.harmed.extend(account::locked_and_unlocked(twin, agent, cast, outside)?);
+        }
     }
     people.leave();
     intruder.leave();

@@ -21,7 +21,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 use thymus_engine::Incident;
 use thymus_engine::action::{Action, Outcome};
-use thymus_engine::incident::Decision;
+use thymus_engine::incident::{ActionRecord, Decision};
 use thymus_engine::path::HostPath;
 
 /// Which agent the runs have.
@@ -231,7 +231,9 @@ fn report(
     let actions = played.incidents.iter().flat_map(|incident| &incident.actions);
     let actions: Vec<ActionLine> = actions.map(|record| line(record, undo_differs.as_deref())).collect();
     let shown = played.incidents.iter().flat_map(|incident| &incident.actions);
-    let shown = shown.filter(|action| action.verdict.decision != Decision::Permit && action.outcome.is_none()).count();
+    let waits = |record: &&ActionRecord| record.verdict.decision != Decision::Permit && record.outcome.is_none();
+    let is_object = |record: &&ActionRecord| !matches!(record.action, Action::LockAccount { .. });
+    let shown = shown.filter(waits).filter(is_object).count();
     let counter = |name: &str| played.counters.get(name).copied().unwrap_or(0);
     let mut why: Vec<String> = played.unsettled.into_iter().collect();
     let asks = plan.fault.as_ref().is_some_and(|fault| fault.asks);
@@ -355,7 +357,7 @@ fn ratio(part: usize, whole: usize) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
 
-fn line(record: &thymus_engine::incident::ActionRecord, undo_differs: Option<&[HostPath]>) -> ActionLine {
+fn line(record: &ActionRecord, undo_differs: Option<&[HostPath]>) -> ActionLine {
     let done = record.outcome == Some(Outcome::Success);
     let undone_ok = record.action.path().zip(undo_differs).filter(|_| done);
     let undone_ok = undone_ok.map(|(path, differs)| !differs.contains(path));
@@ -365,6 +367,7 @@ fn line(record: &thymus_engine::incident::ActionRecord, undo_differs: Option<&[H
         }
         Action::EndSession { leader, .. } => format!("session of process {}", leader.pid),
         Action::FilterTraffic { address, .. } => address.to_string(),
+        Action::LockAccount { uid, .. } => format!("account of uid {uid}"),
         Action::RestoreFile(restore) => restore.path.to_string(),
         Action::RestoreFiles { files } => format!("{} files", files.len()),
         Action::QuarantineFile { path, .. } => path.to_string(),

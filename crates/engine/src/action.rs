@@ -40,6 +40,9 @@ pub enum Action {
     /// D3-RF for files that an installed package ships and nothing else has: each becomes what the package's record says,
     /// out of the package's own archive. At most [`FILES_MAX`].
     RestorePackaged { files: Vec<Packaged> },
+    /// D3-AL Account Locking: nobody logs in with this account any more, with whatever key or password, until that is undone.
+    /// `path` is the file that says when accounts expire, shadow(5).
+    LockAccount { uid: u32, path: HostPath },
 }
 
 /// What of the traffic with an address is dropped.
@@ -147,7 +150,8 @@ impl Action {
             Self::TerminateProcesses { .. }
             | Self::EndSession { .. }
             | Self::QuarantineFile { .. }
-            | Self::RemoveUnit { .. } => Tactic::Evict,
+            | Self::RemoveUnit { .. }
+            | Self::LockAccount { .. } => Tactic::Evict,
             Self::RestoreFile(_)
             | Self::RestoreFiles { .. }
             | Self::ReloadService { .. }
@@ -177,6 +181,7 @@ impl Action {
             Self::LoadFirewall { .. } => "load_firewall",
             Self::RenewCertificate { .. } => "renew_certificate",
             Self::RestorePackaged { .. } => "restore_packaged",
+            Self::LockAccount { .. } => "lock_account",
         }
     }
 
@@ -197,7 +202,8 @@ impl Action {
             | Self::ReloadService { .. }
             | Self::RestartService { .. }
             | Self::LoadFirewall { .. }
-            | Self::RestorePackaged { .. } => true,
+            | Self::RestorePackaged { .. }
+            | Self::LockAccount { .. } => true,
         }
     }
 
@@ -218,11 +224,21 @@ impl Action {
             | Self::FreeSpace { .. }
             | Self::LoadFirewall { .. }
             | Self::RenewCertificate { .. }
-            | Self::RestorePackaged { .. } => None,
+            | Self::RestorePackaged { .. }
+            | Self::LockAccount { .. } => None,
         }
     }
 
-    /// All paths that it changes.
+    /// The one file that it writes, be it an object that it puts in order or not.
+    #[must_use]
+    pub const fn written(&self) -> Option<&HostPath> {
+        match self {
+            Self::LockAccount { path, .. } => Some(path),
+            other => other.path(),
+        }
+    }
+
+    /// All paths that it puts in order.
     pub fn paths(&self) -> impl Iterator<Item = &HostPath> {
         let many = match self {
             Self::RestoreFiles { files } => &**files,
@@ -253,7 +269,8 @@ impl Action {
             | Self::ReloadService { .. }
             | Self::RestartService { .. }
             | Self::LoadFirewall { .. }
-            | Self::RenewCertificate { .. } => 1,
+            | Self::RenewCertificate { .. }
+            | Self::LockAccount { .. } => 1,
         }
     }
 }

@@ -725,6 +725,7 @@ impl Ailment {
             | Action::FilterTraffic { .. }
             | Action::RestoreFiles { .. }
             | Action::QuarantineFile { .. }
+            | Action::LockAccount { .. }
             | Action::RemoveUnit { .. } => {}
         }
     }

@@ -9,6 +9,7 @@
 //! Whoever read a file before it was restored and writes it after brings the attack's lines back: what others write on a
 //! restored path is compared with what was taken out, and restored again where that is certain (docs/decisions, 8).
 
+mod account;
 mod crowd;
 mod files;
 mod filter;
@@ -24,6 +25,7 @@ mod service;
 mod step;
 mod subjects;
 
+pub(crate) use account::SHADOW;
 pub use crowd::{CROWD_MIN, CROWDS_IN_FLIGHT_MAX};
 pub use files::IN_FLIGHT_MAX;
 pub(crate) use filter::is_elsewhere;
@@ -170,9 +172,9 @@ impl Case {
         if self.search.is_some() || self.plan.is_any_busy(|action| matches!(action, Action::SuspendProcesses { .. })) {
             return;
         }
-        let blocks = !self.plan.talked.is_empty()
-            || self.plan.is_any_busy(|action| matches!(action, Action::FilterTraffic { .. }));
-        let settled = self.order_files(desk) && self.order_services(desk) && self.end_subjects(desk) && !blocks;
+        let beside = !self.plan.talked.is_empty()
+            || self.plan.is_any_busy(|what| matches!(what, Action::FilterTraffic { .. } | Action::LockAccount { .. }));
+        let settled = self.order_files(desk) && self.order_services(desk) && self.end_subjects(desk) && !beside;
         if settled {
             self.conclude(desk);
         }

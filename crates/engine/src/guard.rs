@@ -60,7 +60,8 @@ pub struct Request<'a> {
     pub never_touch_paths: &'a [HostPath],
     /// Networks of which no address is ever blocked.
     pub never_block: &'a [Network],
-    /// Who else needs the address that is to be blocked, in words; `None`: nobody that is known of.
+    /// Who else needs the address that is to be blocked, or whose account it is that is to be locked, in words; `None`: nobody
+    /// that is known of.
     pub spared: Option<&'a str>,
 }
 
@@ -98,7 +99,7 @@ pub fn judge(request: &Request<'_>, policies: &Policies) -> Verdict {
             reasons.splice(0..0, shown);
             Verdict { decision: Decision::Ask, reasons }
         }
-        Decision::Permit => match request.restraint {
+        Decision::Permit => match request.restraint.or(kernel::personal(request.action)) {
             None => Verdict { decision: Decision::Permit, reasons },
             Some(restraint) => {
                 reasons.insert(0, restraint.to_owned());
@@ -135,9 +136,10 @@ pub struct Explanation {
 /// As [`judge`], with everything that had a say.
 #[must_use]
 pub fn explain(request: &Request<'_>, policies: &Policies) -> Explanation {
+    let restraint = request.restraint.or(kernel::personal(request.action));
     Explanation {
         verdict: judge(request, policies),
-        kernel: kernel::objections(request).into_iter().chain(request.restraint.map(ToOwned::to_owned)).collect(),
+        kernel: kernel::objections(request).into_iter().chain(restraint.map(ToOwned::to_owned)).collect(),
         policies: policies.holding(request),
     }
 }

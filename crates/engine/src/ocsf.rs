@@ -450,6 +450,7 @@ fn countermeasure(action: &Action) -> Value {
         Action::TerminateProcesses { .. } => ("D3-PT", "Process Termination"),
         Action::EndSession { .. } => ("D3-ST", "Session Termination"),
         Action::FilterTraffic { .. } => ("D3-NTF", "Network Traffic Filtering"),
+        Action::LockAccount { .. } => ("D3-AL", "Account Locking"),
         Action::RestoreFile(_) => ("D3-RF", "Restore File"),
         Action::RestoreFiles { .. } | Action::RestorePackaged { .. } => ("D3-RF", "Restore File"),
         Action::QuarantineFile { .. } => ("D3-FEV", "File Eviction"),
@@ -469,6 +470,7 @@ fn targets(action: &Action) -> String {
             format!("{} processes", processes.len())
         }
         Action::EndSession { leader, .. } => format!("the session of process {}", leader.pid),
+        Action::LockAccount { uid, .. } => format!("account of uid {uid}"),
         Action::FilterTraffic { address, extent: Extent::All, .. } => address.to_string(),
         Action::FilterTraffic { address, extent: Extent::Outbound, .. } => format!("calls to {address}"),
         Action::RestoreFile(restore) => format!("`{}`", restore.path),

@@ -202,6 +202,7 @@ fn named(action: &Action) -> String {
         Action::SuspendProcesses { processes } | Action::TerminateProcesses { processes } => pids(processes),
         Action::EndSession { leader, processes } => format!("of {}: {}", leader.pid, pids(processes)),
         Action::FilterTraffic { address, extent, .. } => format!("{address} {extent:?}"),
+        Action::LockAccount { uid, .. } => format!("of uid {uid}"),
         Action::RestoreFile(restore) => {
             let later: Vec<String> = restore
                 .later

@@ -4,6 +4,7 @@
 use crate::inventory;
 use crate::journal::{self, ring};
 use crate::package;
+use crate::respond::account;
 use crate::sense;
 use crate::vault;
 use crate::warden::table;
@@ -24,5 +25,6 @@ pub const TARGETS: &[Target] = &[
     Target { name: "inventory", run: inventory::fuzz, seeds: inventory::seeds },
     Target { name: "package_archive", run: package::archive::fuzz, seeds: package::archive::seeds },
     Target { name: "package_records", run: package::records::fuzz, seeds: package::records::seeds },
+    Target { name: "accounts", run: account::fuzz, seeds: account::seeds },
     Target { name: "leases", run: table::fuzz_leases, seeds: table::lease_seeds },
 ];

@@ -37,6 +37,7 @@ pub enum Before {
     /// Until when the address was blocked already.
     Filter(Option<Timestamp>),
     Remedy(recover::remedy::Before),
+    Account(respond::account::Before),
 }
 
 /// Where versions come from: the vault, or a test's own.
@@ -143,6 +144,12 @@ impl<'a> Hands<'a> {
             (Action::RestorePackaged { .. }, Before::Files(files)) => {
                 recover::packaged::settle_open(&mut *self.system, files, ENDED)
             }
+            (Action::LockAccount { path, .. }, Before::Account(before)) => {
+                match respond::account::settle_open(&mut *self.system, path, before, ENDED) {
+                    Ok(outcome) => outcome,
+                    Err(error) => Outcome::Failed(error.in_words()),
+                }
+            }
             // Whoever was stopped is held by a lease, which the engine renews by stopping anew, or lets lapse.
             (Action::SuspendProcesses { .. }, _) => Outcome::Success,
             (Action::FilterTraffic { address, extent, .. }, _) => {
@@ -228,6 +235,9 @@ impl<'a> Hands<'a> {
             Action::RenewCertificate { path } => remedy::capture_renewal(system, remedies, path).map(of_remedy),
             Action::RestorePackaged { files } => recover::packaged::capture(system, &*self.packages, files)
                 .map(|(before, facts)| (Before::Files(before), facts)),
+            Action::LockAccount { uid, path } => {
+                respond::account::capture(system, *uid, path).map(|(before, facts)| (Before::Account(before), facts))
+            }
         }
     }
 
@@ -279,6 +289,9 @@ impl<'a> Hands<'a> {
             (Action::FilterTraffic { address, extent, lease_ns }, _) => {
                 respond::filter::apply(system, (*address, *extent), *lease_ns)
             }
+            (Action::LockAccount { path, .. }, Before::Account(before)) => {
+                respond::account::apply(system, path, before)
+            }
             (Action::RestoreFile(_) | Action::QuarantineFile { .. }, Before::File(before)) => match what.path() {
                 Some(path) => recover::file::apply(system, path, before),
                 None => Ok(Outcome::Failed("names no path".to_owned())),
@@ -326,6 +339,9 @@ impl<'a> Hands<'a> {
                 Some(path) => recover::file::revert(system, path, before),
                 None => Ok(Outcome::Failed("names no path".to_owned())),
             },
+            (Action::LockAccount { path, .. }, Before::Account(before)) => {
+                respond::account::revert(system, path, before)
+            }
             (Action::RestoreFiles { .. }, Before::Files(files)) => Ok(recover::many::revert(system, files)),
             (Action::RestorePackaged { .. }, Before::Files(files)) => recover::packaged::revert(system, files),
             (Action::RemoveUnit { unit } | Action::ReloadService { unit }, Before::Unit(before)) => {
@@ -373,7 +389,7 @@ impl<'a> Hands<'a> {
             return Undone { action, outcome, reversible: true, path: None };
         };
         let reversible = story.intent.what.reversible();
-        let path = story.intent.what.path().cloned();
+        let path = story.intent.what.written().cloned();
         let outcome = match (&story.outcome, story.undone) {
             (_, true) => Outcome::Undone,
             (Some(Outcome::Success | Outcome::Partly(_)), false) => self.undo(&story),

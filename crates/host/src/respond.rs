@@ -4,6 +4,7 @@
 //! Invariants: what is named and what descends from it, nothing else; a lease is in the table before a process is stopped;
 //! what somebody else had stopped is never continued; below a process that may not be touched nobody is touched.
 
+pub mod account;
 pub mod filter;
 pub mod session;
 pub mod suspend;

@@ -7,6 +7,7 @@
 //! [`Linux`](linux::Linux) can only be made with an [`Acting`](crate::scope::Acting); [`sim`] is the same door onto a
 //! world in memory.
 
+mod accounts;
 mod filter;
 pub mod linux;
 pub mod sim;
@@ -19,6 +20,7 @@ pub(crate) mod services;
 pub mod supervise;
 mod tree;
 
+pub use accounts::AccountsHeld;
 pub(crate) use filter::TABLE as FILTER_TABLE;
 pub use filter::{BLOCKED_MAX, Blocked};
 pub(crate) use keep::Upstream;
@@ -475,6 +477,9 @@ pub trait System: fmt::Debug + Send {
     /// Runs a program in the scope: without a shell, with a deadline. Only what the configuration declares, or what this
     /// crate itself names.
     fn run(&mut self, command: &[&str], input: &[u8]) -> Result<Ran>;
+
+    /// Whoever changes the scope's accounts by the rules (lckpwdf(3)) waits until this is dropped.
+    fn hold_accounts(&mut self) -> Result<AccountsHeld>;
 
     /// Addresses that are blocked, each with how long that is still so.
     fn filtered(&mut self) -> Result<Vec<Blocked>>;

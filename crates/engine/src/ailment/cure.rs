@@ -162,6 +162,7 @@ pub(super) fn in_words(action: &Action) -> String {
         | Action::FilterTraffic { .. }
         | Action::RestoreFiles { .. }
         | Action::QuarantineFile { .. }
+        | Action::LockAccount { .. }
         | Action::RemoveUnit { .. } => action.name().to_owned(),
     }
 }

@@ -114,7 +114,11 @@ impl Case {
 
     pub(crate) fn unprepared(&mut self, desk: &mut Desk<'_>, id: ActionId, why: &str) {
         self.dirty = true;
-        if self.plan.steps.get(&id).is_some_and(|step| step.state == Progressing::Preparing) {
+        let Some(step) = self.plan.steps.get(&id).filter(|step| step.state == Progressing::Preparing) else { return };
+        if let Action::LockAccount { .. } = step.action {
+            // There is no such account: a person who said yes once is not asked again.
+            self.outcome(desk, id, Outcome::Failed(why.to_owned()));
+        } else {
             self.again(desk, id, why);
         }
     }
@@ -199,7 +203,8 @@ impl Case {
                 | Action::FreeSpace { .. }
                 | Action::LoadFirewall { .. }
                 | Action::RenewCertificate { .. }
-                | Action::RestorePackaged { .. },
+                | Action::RestorePackaged { .. }
+                | Action::LockAccount { .. },
                 _,
             ) => {}
         }

@@ -25,6 +25,10 @@ impl Case {
         };
         let spared = match &step.action {
             Action::FilterTraffic { address, extent, .. } => desk.graph.neighbour(*address, *extent),
+            Action::LockAccount { uid, .. } => {
+                let administrator = desk.configuration.administrators.contains(uid);
+                administrator.then(|| "the configuration names it an administrator's".to_owned())
+            }
             _ => None,
         };
         let restraint = desk.restraint(self.id, &step.action);
@@ -52,8 +56,12 @@ impl Case {
         desk.judge(id, self.id, &request)
     }
 
-    /// Where a request came from, others' may come from too: a proxy of ours, the address that a whole office has.
+    /// Where a request came from, others' may come from too: a proxy of ours, the address that a whole office has. An account
+    /// is its owner's.
     fn is_of_many(&self, action: &Action) -> bool {
+        if let Action::LockAccount { .. } = action {
+            return true;
+        }
         let Action::FilterTraffic { address, extent: Extent::All, .. } = action else { return false };
         let requests = self.roots.iter().map(|found| &found.root).filter(|root| root.kind == InvocationKind::Request);
         requests.filter_map(|root| root.src_endpoint.as_ref()).any(|peer| peer.ip.to_canonical() == *address)
@@ -74,6 +82,7 @@ impl Case {
             Action::FilterTraffic { address, extent, .. } => {
                 usize::from(self.plan.filters.contains_key(&(*address, *extent)))
             }
+            Action::LockAccount { uid, .. } => usize::from(self.plan.accounts.contains(uid)),
             // Cures of failures: an incident of an attack names none of them.
             Action::RestartService { .. }
             | Action::FreeSpace { .. }

@@ -21,6 +21,9 @@ pub(crate) struct Plan {
     /// Addresses that are to be blocked, each with the action that does it.
     #[serde(default)]
     pub(super) filters: BTreeMap<(IpAddr, Extent), ActionId>,
+    /// Accounts that are to be locked, by number.
+    #[serde(default)]
+    pub(super) accounts: BTreeSet<u32>,
     /// Subjects that talked to somebody since their peers were looked at.
     #[serde(default)]
     pub(super) talked: BTreeSet<ProcessKey>,
@@ -133,6 +136,7 @@ impl Plan {
         for (address, id) in other.filters {
             self.filters.entry(address).or_insert(id);
         }
+        self.accounts.extend(other.accounts);
         self.queue.extend(other.queue);
         self.later.extend(other.later);
         self.pending.extend(other.pending);

@@ -57,6 +57,7 @@ impl Case {
             }
         }
         if let Some(obstacle) = self.obstacle(desk) {
+            self.lock_account(desk);
             let untouched = !desk.configuration.scope_permits_action || desk.configuration.mode == Mode::Observe;
             if untouched && matches!(self.stage, Stage::Open | Stage::Contained) {
                 if self.why != obstacle {
@@ -73,6 +74,7 @@ impl Case {
         }
         let settled = self.plan.settled;
         self.pass(desk, Milestone::Restored, format!("{settled} actions are done; being proven"));
+        self.lock_account(desk);
         let proof = self.plan.proof;
         if self.stage == Stage::Restored && !proof.running && proof.not_before <= desk.now {
             self.plan.proof.running = true;
@@ -81,8 +83,10 @@ impl Case {
             let ours = |path: &HostPath| {
                 self.objects.contains_key(path) && desk.graph.file(path).is_none_or(|file| file.writes.is_empty())
             };
-            let done =
-                |step: &Step| step.state == Progressing::Settled && !step.failed() && step.action.paths().any(ours);
+            let done = |step: &Step| {
+                let changed = step.action.paths().any(ours) || step.action.written().is_some_and(ours);
+                step.state == Progressing::Settled && !step.failed() && changed
+            };
             let many = |step: &&Step| done(step) && matches!(step.action, Action::RestoreFiles { .. });
             let of_many = self.plan.steps.values().filter(many).flat_map(|step| step.action.paths());
             let what = Proof {
@@ -106,7 +110,7 @@ impl Case {
     pub(super) fn obstacle(&self, desk: &Desk<'_>) -> Option<String> {
         let moot = |step: &Step| {
             // It holds off who is elsewhere: this host is healed without it.
-            if matches!(step.action, Action::FilterTraffic { .. }) {
+            if matches!(step.action, Action::FilterTraffic { .. } | Action::LockAccount { .. }) {
                 return true;
             }
             let processes = processes_of(&step.action);

@@ -72,7 +72,8 @@ impl Case {
             | Action::FreeSpace { .. }
             | Action::LoadFirewall { .. }
             | Action::RenewCertificate { .. }
-            | Action::RestorePackaged { .. } => action,
+            | Action::RestorePackaged { .. }
+            | Action::LockAccount { .. } => action,
         };
         if ends_processes(&next) && live.is_empty() {
             return;

@@ -116,7 +116,8 @@ pub(super) fn processes_of(action: &Action) -> &[ProcessKey] {
         | Action::FreeSpace { .. }
         | Action::LoadFirewall { .. }
         | Action::RenewCertificate { .. }
-        | Action::RestorePackaged { .. } => &[],
+        | Action::RestorePackaged { .. }
+        | Action::LockAccount { .. } => &[],
     }
 }
 

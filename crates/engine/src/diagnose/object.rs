@@ -104,7 +104,8 @@ impl ObjectState {
             | Action::FreeSpace { .. }
             | Action::LoadFirewall { .. }
             | Action::RenewCertificate { .. }
-            | Action::RestorePackaged { .. } => return,
+            | Action::RestorePackaged { .. }
+            | Action::LockAccount { .. } => return,
         };
         let before = self.undone.take();
         let returns = before.as_ref().map_or(0, |before| before.returns);

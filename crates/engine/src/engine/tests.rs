@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod account;
 mod held_off;
 mod shown;
 mod storm;
@@ -92,6 +93,7 @@ fn an_intrusion_is_stopped_undone_in_order_and_proven() {
         "remove evil.service",
         "reload ssh.service",
         "end session 3",
+        "ask lock_account",
         "verify",
     ];
     let after_the_stops: Vec<&String> = orders.iter().skip_while(|order| order.starts_with("reflex")).collect();

@@ -445,7 +445,8 @@ impl World {
                         | Action::FreeSpace { .. }
                         | Action::LoadFirewall { .. }
                         | Action::RenewCertificate { .. }
-                        | Action::RestorePackaged { .. },
+                        | Action::RestorePackaged { .. }
+                        | Action::LockAccount { .. },
                     )
                     | None => {}
                 }
@@ -498,6 +499,7 @@ impl World {
                 Action::TerminateProcesses { processes } => format!("terminate {}", processes.len()),
                 Action::EndSession { processes, .. } => format!("end session {}", processes.len()),
                 Action::FilterTraffic { address, extent, .. } => format!("filter {address} {extent:?}"),
+                Action::LockAccount { uid, .. } => format!("lock {uid}"),
             }),
             Effect::Verify { .. } => Some("verify".to_owned()),
             Effect::Ask { what, .. } => Some(format!("ask {}", what.name())),
@@ -562,7 +564,7 @@ impl World {
         self.input(Input::Restarted { settled: Vec::new() });
     }
 
-    fn event(&mut self, activity: Activity) {
+    pub(crate) fn event(&mut self, activity: Activity) {
         self.events += 1;
         self.now += MS;
         let event = Event { id: EventId(self.events), time: Timestamp(self.now), activity };

@@ -60,6 +60,7 @@ fn targets(request: &Request<'_>) -> Option<String> {
         Action::FreeSpace { paths } => count > 0 && paths.iter().all(is_plain),
         Action::LoadFirewall { path } | Action::RenewCertificate { path } => is_plain(path),
         Action::RestorePackaged { files } => count > 0 && files.iter().all(|file| is_plain(&file.path)),
+        Action::LockAccount { path, .. } => is_plain(path),
     };
     if !named {
         Some("K1: no explicit target is named".to_owned())
@@ -142,19 +143,35 @@ fn never_touch(request: &Request<'_>) -> Option<String> {
         Action::FreeSpace { paths } => paths.iter().any(path),
         Action::LoadFirewall { path: at } | Action::RenewCertificate { path: at } => path(at),
         Action::RestorePackaged { files } => files.iter().any(|file| path(&file.path)),
+        Action::LockAccount { uid, path: at } => *uid == 0 || path(at),
     };
-    (touched || request.facts.is_some_and(|facts| facts.never_touch))
-        .then(|| "K9: init, the kernel, the agent and its warden, and their files are never touched".to_owned())
+    (touched || request.facts.is_some_and(|facts| facts.never_touch)).then(|| {
+        "K9: init, the kernel, root's account, the agent and its warden, and their files are never touched".to_owned()
+    })
 }
 
 /// Nobody's way in or out is cut who is no part of the attack: neither the people's nor the host's own.
 fn control_path(request: &Request<'_>) -> Option<String> {
-    let Action::FilterTraffic { address, .. } = request.action else { return None };
+    let address = match request.action {
+        Action::FilterTraffic { address, .. } => address,
+        Action::LockAccount { uid, .. } => {
+            return request.spared.map(|why| format!("K8: the account of uid {uid} is spared: {why}"));
+        }
+        _ => return None,
+    };
     let network = request.never_block.iter().find(|network| network.contains(*address));
     let configured = network.map(|network| format!("{network} is never blocked, says the configuration"));
     let needed = || request.facts.and_then(|facts| facts.needed.clone());
     let why = configured.or_else(|| request.spared.map(ToOwned::to_owned)).or_else(needed)?;
     Some(format!("K8: {address} is spared: {why}"))
+}
+
+/// Why no policy permits it without a person.
+pub(super) const fn personal(action: &Action) -> Option<&'static str> {
+    match action {
+        Action::LockAccount { .. } => Some("K8: its owner would be locked out, too: a person decides"),
+        _ => None,
+    }
 }
 
 /// Lapses by itself: the warden continues what is suspended, the kernel forgets what is blocked.

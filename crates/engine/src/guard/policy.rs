@@ -337,6 +337,7 @@ impl Policies {
                 context.push(("address".to_owned(), RestrictedExpression::new_ip(address.to_string())));
             }
             Action::SuspendProcesses { .. }
+            | Action::LockAccount { .. }
             | Action::RestoreFiles { .. }
             | Action::TerminateProcesses { .. }
             | Action::EndSession { .. } => {}

@@ -6,7 +6,7 @@
 
 use super::{Attempts, Request};
 use crate::action::{Action, Expected, Extent, Facts, Files, Merge, Packaged, RestoreFile};
-use crate::decide::FILTER_LEASE_NS;
+use crate::decide::{FILTER_LEASE_NS, SHADOW};
 use crate::id::{BootId, ProcessKey, Timestamp, VersionId};
 use crate::input::Mode;
 use crate::path::HostPath;
@@ -16,6 +16,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 /// Of the addresses that are meant for examples (RFC 5737).
 const EXAMPLE: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 51, 100, 7));
+const EXAMPLE_UID: u32 = 1_001;
 
 /// What an action names, and so what a policy may ask of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,14 +28,17 @@ pub enum Names {
     Paths,
     Unit,
     Address,
+    /// One account. Which one no policy sees.
+    Account,
 }
 
 /// Every action that a policy can name.
-pub const ACTIONS: [(&str, Names); 13] = [
+pub const ACTIONS: [(&str, Names); 14] = [
     ("end_session", Names::Processes),
     ("filter_traffic", Names::Address),
     ("free_space", Names::Paths),
     ("load_firewall", Names::Path),
+    ("lock_account", Names::Account),
     ("quarantine_file", Names::Path),
     ("reload_service", Names::Unit),
     ("remove_unit", Names::Unit),
@@ -137,6 +141,7 @@ impl Question {
                 let name = |number: u32| HostPath::from(format!("/example/{number}").as_str());
                 Action::FreeSpace { paths: (1..).take(self.targets).map(name).collect() }
             }
+            "lock_account" => Action::LockAccount { uid: EXAMPLE_UID, path: HostPath::from(SHADOW) },
             "load_firewall" => Action::LoadFirewall { path: path() },
             "quarantine_file" => Action::QuarantineFile { path: path(), expected: VersionId(2) },
             "reload_service" => Action::ReloadService { unit: unit() },

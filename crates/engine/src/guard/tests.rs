@@ -22,7 +22,12 @@ fn every_action() -> Vec<Action> {
         Action::QuarantineFile { path: "/etc/cron.d/x".into(), expected: VersionId(2) },
         Action::RemoveUnit { unit: "x.service".to_owned() },
         Action::ReloadService { unit: "ssh.service".to_owned() },
+        lock(1_001),
     ]
+}
+
+fn lock(uid: u32) -> Action {
+    Action::LockAccount { uid, path: "/etc/shadow".into() }
 }
 
 fn block(address: &str) -> Action {
@@ -153,7 +158,7 @@ fn denied(reason: &str, facts: Option<Facts>, change: impl Fn(&mut Request<'_>))
 #[test]
 fn each_mode_decides_as_its_page_says() {
     let policies = policies();
-    for action in every_action() {
+    for action in every_action().into_iter().filter(|action| !matches!(action, Action::LockAccount { .. })) {
         for facts in [None, Some(good())] {
             let decision = |mode, attack_only| {
                 judge(&Request { mode, attack_only, ..request(&action, facts.as_ref()) }, &policies).decision
@@ -288,6 +293,24 @@ fn no_block_is_of_everybody_of_this_host_or_without_an_end() {
 }
 
 #[test]
+fn no_account_is_locked_before_a_person_says_so_whatever_a_policy_permits() {
+    let permits = "@id(\"lock\") permit (principal, action == Action::\"lock_account\", resource);";
+    let ot = Policies::load(&Policies::built_in("ot").unwrap()).unwrap();
+    for policies in [policies(), Policies::load(&with("own.cedar", permits)).unwrap(), ot] {
+        let (action, facts) = (lock(1_001), good());
+        for (mode, facts) in
+            [Mode::Observe, Mode::Guarded, Mode::Autonomous].map(|mode| [(mode, None), (mode, Some(&facts))]).concat()
+        {
+            for attack_only in [false, true] {
+                let asked = Request { mode, attack_only, ..request(&action, facts) };
+                assert_eq!(judge(&asked, &policies).decision, Decision::Ask, "{mode:?}");
+                assert_eq!(judge(&Request { approvals: 1, ..asked }, &policies).decision, Decision::Permit, "{mode:?}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_policy_may_speak_of_networks() {
     let mut texts = Policies::defaults();
     let forbid = "@id(\"partners\") @reason(\"ours\") forbid (principal, action == Action::\"filter_traffic\", resource) \
@@ -313,6 +336,8 @@ fn init_the_agent_and_its_files_are_never_touched() {
         Action::QuarantineFile { path: "/var/lib".into(), expected: VersionId(1) },
         Action::RemoveUnit { unit: "thymus.service".to_owned() },
         Action::ReloadService { unit: "dbus.service".to_owned() },
+        lock(0),
+        Action::LockAccount { uid: 1_001, path: "/var/lib/thymus/shadow".into() },
     ] {
         let asked = Request { never_touch: &never, never_touch_paths: &paths, ..request(&action, None) };
         let verdict = judge(&asked, &policies());

@@ -54,8 +54,13 @@ impl Case {
     fn new(name: &'static str, build: impl FnOnce(&Sim, &mut Chain) -> Action) -> Self {
         let (sim, mut versions) = (Sim::default(), Chain::default());
         let what = build(&sim, &mut versions);
-        let exact_after_crash =
-            matches!(what, Action::RestoreFile(_) | Action::QuarantineFile { .. } | Action::RestorePackaged { .. });
+        let exact_after_crash = matches!(
+            what,
+            Action::RestoreFile(_)
+                | Action::QuarantineFile { .. }
+                | Action::RestorePackaged { .. }
+                | Action::LockAccount { .. }
+        );
         Self { name, sim, versions, what, exact_after_crash }
     }
 }
@@ -175,6 +180,8 @@ fn cases() -> Vec<Case> {
                 versions.add(Some(sim.write("/etc/cron.d/x", b"* * * * * root x\n", 0o644)), b"* * * * * root x\n");
             Action::QuarantineFile { path: HostPath::from("/etc/cron.d/x"), expected: bad }
         }),
+        Case::new("lock an account", |sim, _| lock_alice(sim, "alice:$6$x:19000:0:99999:7:::\n")),
+        Case::new("lock an account that would expire", |sim, _| lock_alice(sim, "alice:!:19000:0:99999:7::30000:\n")),
         Case::new("remove a unit", |sim, _| {
             sim.write("/etc/systemd/system/x.service", b"[Service]\n", 0o644);
             sim.set_unit("x.service", active());
@@ -218,6 +225,13 @@ fn cases() -> Vec<Case> {
             Action::RestorePackaged { files: files.into() }
         }),
     ]
+}
+
+/// The account of uid 1001, with this line in the shadow file.
+fn lock_alice(sim: &Sim, line: &str) -> Action {
+    sim.write("/etc/passwd", b"root:x:0:0::/root:/bin/sh\nalice:x:1001:1001::/home/alice:/bin/sh\n", 0o644);
+    sim.write("/etc/shadow", format!("root:*:19000:0:99999:7:::\n{line}ops:!:19000:0:99999:7:::\n").as_bytes(), 0o640);
+    Action::LockAccount { uid: 1_001, path: HostPath::from("/etc/shadow") }
 }
 
 const PROGRAM: &[u8] = b"\x7fELF program";
@@ -459,7 +473,7 @@ fn applying_twice_is_applying_once_and_reverting_twice_is_reverting_once() {
 #[test]
 fn what_others_changed_meanwhile_is_never_overwritten() {
     for case in cases().into_iter().filter(|case| case.exact_after_crash && case.name != "mend a log") {
-        let path = case.what.paths().next().unwrap().to_string();
+        let path = case.what.paths().next().or(case.what.written()).unwrap().to_string();
         let agent = Agent::new();
         let mut hands = agent.start(&case);
         prepare(&mut hands, ACTION, &case.what);
@@ -702,4 +716,137 @@ fn rules_that_were_loaded_are_taken_back_as_a_whole() {
     assert_ne!(case.sim.state().rules, before.rules);
     assert_eq!(hands.undo_action(ACTION).outcome, Outcome::Undone);
     assert_eq!(case.sim.state(), before);
+}
+
+fn shadow(case: &Case) -> String {
+    String::from_utf8(case.sim.read("/etc/shadow").unwrap()).unwrap()
+}
+
+#[test]
+fn an_account_that_is_locked_keeps_what_others_change_in_its_file_and_is_unlocked_alone() {
+    let case = cases().into_iter().find(|case| case.name == "lock an account that would expire").unwrap();
+    let agent = Agent::new();
+    let mut hands = agent.start(&case);
+    prepare(&mut hands, ACTION, &case.what);
+    // Before it is locked, and after: a password, an account.
+    case.sim.write("/etc/shadow", shadow(&case).replace("alice:!", "alice:$6$y").as_bytes(), 0o640);
+    assert_eq!(commit(&mut hands, ACTION), Outcome::Success);
+    let expected = "root:*:19000:0:99999:7:::\nalice:$6$y:19000:0:99999:7::1:\nops:!:19000:0:99999:7:::\n";
+    assert_eq!(shadow(&case), expected);
+    let later = shadow(&case).replace("ops:!", "ops:$6$z") + "bob:!:20000:0:99999:7:::\n";
+    case.sim.write("/etc/shadow", later.as_bytes(), 0o600);
+    assert_eq!(hands.undo_action(ACTION).outcome, Outcome::Undone);
+    assert_eq!(shadow(&case), later.replace("::1:", "::30000:"));
+    assert_eq!(case.sim.state().files[&HostPath::from("/etc/shadow")].mode, 0o600);
+}
+
+#[test]
+fn an_account_that_somebody_else_set_since_stays_as_he_set_it_and_undo_says_so() {
+    let case = cases().into_iter().find(|case| case.name == "lock an account").unwrap();
+    let agent = Agent::new();
+    let mut hands = agent.start(&case);
+    prepare(&mut hands, ACTION, &case.what);
+    assert_eq!(commit(&mut hands, ACTION), Outcome::Success);
+    let set = shadow(&case).replace("::1:", "::25000:");
+    case.sim.write("/etc/shadow", set.as_bytes(), 0o640);
+    let outcome = hands.undo_action(ACTION).outcome;
+    assert!(matches!(&outcome, Outcome::Failed(why) if why.contains("25000")), "{outcome:?}");
+    assert_eq!(shadow(&case), set);
+    // Taken away with its line.
+    prepare(&mut hands, ActionId(2), &case.what);
+    assert_eq!(commit(&mut hands, ActionId(2)), Outcome::Success);
+    case.sim.write("/etc/shadow", b"root:*:19000:0:99999:7:::\n", 0o640);
+    let outcome = hands.undo_action(ActionId(2)).outcome;
+    assert!(matches!(&outcome, Outcome::Failed(why) if why.contains("nothing to unlock")), "{outcome:?}");
+}
+
+#[test]
+fn an_account_that_is_locked_already_is_nobodys_work_and_no_undo_unlocks_it() {
+    let case = Case::new("locked", |sim, _| lock_alice(sim, "alice:!:19000:0:99999:7::1:\n"));
+    let before = case.sim.state();
+    let agent = Agent::new();
+    let mut hands = agent.start(&case);
+    let Input::Prepared { facts, .. } = prepare(&mut hands, ACTION, &case.what) else { panic!() };
+    assert_eq!(facts.as_expected, Expected::AlreadyDone);
+    assert_eq!(commit(&mut hands, ACTION), Outcome::DoesNotExist);
+    assert_eq!(hands.undo_action(ACTION).outcome, Outcome::DoesNotExist);
+    assert_eq!(case.sim.state(), before);
+}
+
+#[test]
+fn an_account_that_is_not_certain_is_not_locked_and_it_is_told_why() {
+    let told = |passwd: &str, line: &str, uid: u32| {
+        let case = Case::new("not certain", |sim, _| lock_alice(sim, line));
+        case.sim.write("/etc/passwd", passwd.as_bytes(), 0o644);
+        let mut hands = Agent::new().start(&case);
+        let what = Action::LockAccount { uid, path: HostPath::from("/etc/shadow") };
+        match prepare(&mut hands, ACTION, &what) {
+            Input::Unprepared { why, .. } => why,
+            Input::Prepared { facts, .. } => format!("{facts:?}"),
+            other => panic!("{other:?}"),
+        }
+    };
+    let (passwd, line) = ("root:x:0:0::/:/bin/sh\nalice:x:1001:1001::/:/bin/sh\n", "alice:!:19000:0:99999:7:::\n");
+    assert!(told(passwd, line, 1_001).contains("undo_ready: true"));
+    assert!(told(passwd, line, 1_002).contains("`/etc/passwd` is refused: it has not exactly one account of uid 1002"));
+    assert!(told(&passwd.replace("1001:1001", "0:0"), line, 0).contains("not exactly one account of uid 0"));
+    assert!(told(passwd, "", 1_001).contains("`/etc/shadow` is refused: it has no line of `alice`"));
+    assert!(told(passwd, "alice:!\n", 1_001).contains("nine fields"));
+    // Whatever number it is given: root is root by its name, too.
+    assert!(told("root:x:1001:0::/:/bin/sh\n", line, 1_001).contains("never_touch: true"));
+}
+
+#[test]
+fn while_somebody_else_changes_accounts_none_is_locked() {
+    let case = cases().into_iter().find(|case| case.name == "lock an account").unwrap();
+    let before = case.sim.state();
+    let mut hands = Agent::new().start(&case);
+    prepare(&mut hands, ACTION, &case.what);
+    case.sim.set_accounts_busy(true);
+    let outcome = commit(&mut hands, ACTION);
+    assert!(matches!(&outcome, Outcome::Reverted(why) if why.contains("changes accounts")), "{outcome:?}");
+    assert_eq!(case.sim.state(), before);
+}
+
+#[test]
+fn a_file_that_was_restored_is_proven_also_when_an_account_in_it_is_locked_since() {
+    let case = Case::new("restored, then locked", |sim, versions| {
+        lock_alice(sim, "alice:!:19000:0:99999:7:::\n");
+        let good = sim.read("/etc/shadow").unwrap();
+        let base = versions.add(Some(sim.write("/etc/shadow", &good, 0o640)), &good);
+        let bad = [&good[..], b"evil::19000:0:99999:7:::\n"].concat();
+        let bad = versions.add(Some(sim.write("/etc/shadow", &bad, 0o640)), &bad);
+        restore("/etc/shadow", base, &[(bad, true)], false)
+    });
+    let Action::RestoreFile(restoration) = case.what.clone() else { panic!() };
+    let many = Action::RestoreFiles { files: vec![restoration].into() };
+    for restoration in [case.what.clone(), many] {
+        let bad = case.versions.content(VersionId(2)).unwrap();
+        case.sim.write("/etc/shadow", &bad, 0o640);
+        let agent = Agent::new();
+        let mut hands = agent.start(&case);
+        let lock = Action::LockAccount { uid: 1_001, path: HostPath::from("/etc/shadow") };
+        for (action, what) in [(ACTION, &restoration), (ActionId(2), &lock)] {
+            prepare(&mut hands, action, what);
+            assert_eq!(commit(&mut hands, action), Outcome::Success);
+        }
+        let proof = Proof {
+            others: Vec::new(),
+            processes: Vec::new(),
+            actions: vec![ACTION, ActionId(2)],
+            again: Vec::new(),
+            paths: vec![HostPath::from("/etc/shadow")],
+            since: Timestamp(0),
+        };
+        let holds = |hands: &mut Hands<'_>| match hands.verify(IncidentId(1), &proof, &[]) {
+            Input::Proven { checks, .. } => checks.iter().all(|check| check.holds),
+            other => panic!("{other:?}"),
+        };
+        assert!(holds(&mut hands));
+        let locked = shadow(&case);
+        case.sim.write("/etc/shadow", (locked.clone() + "evil::19000:0:99999:7:::\n").as_bytes(), 0o640);
+        assert!(!holds(&mut hands), "a line of the attack is back");
+        case.sim.write("/etc/shadow", locked.as_bytes(), 0o666);
+        assert!(!holds(&mut hands), "everybody may write it");
+    }
 }

@@ -4,6 +4,7 @@
 use super::{Watch, file};
 use crate::journal::Story;
 use crate::perform::{Before, Versions};
+use crate::respond::account;
 use crate::system::{FileState, Life, Result, System, same_process};
 use std::collections::BTreeMap;
 use thymus_engine::action::{Outcome, RestoreFile};
@@ -62,13 +63,21 @@ pub fn checks(
             wanted.insert(path, before);
         }
     }
+    // The one line of a file in which an account is locked is ours; the rest is as wanted.
+    let mut locked: BTreeMap<&HostPath, Vec<&account::Before>> = BTreeMap::new();
+    for story in stories {
+        if let (Some(path), Before::Account(before)) = (story.intent.what.written(), &story.intent.before) {
+            locked.entry(path).or_default().push(before);
+            wanted.extend(many.remove(path).map(|before| (path, before)));
+        }
+    }
     for path in &proof.others {
         many.remove(path);
     }
     let mut content = Vec::new();
     let mut persistence = Vec::new();
     for (path, before) in &wanted {
-        let difference = match as_wanted(system, path, before) {
+        let difference = match as_wanted(system, path, before, locked.get(path).map_or(&[][..], Vec::as_slice)) {
             Ok(difference) => difference,
             Err(error) => Some(error.in_words()),
         };
@@ -141,7 +150,12 @@ fn is_persistence(path: &HostPath) -> bool {
 }
 
 /// What differs from what was wanted; `None`: nothing.
-fn as_wanted(system: &mut dyn System, path: &HostPath, before: &file::Before) -> Result<Option<String>> {
+fn as_wanted(
+    system: &mut dyn System,
+    path: &HostPath,
+    before: &file::Before,
+    locked: &[&account::Before],
+) -> Result<Option<String>> {
     let wanted = before.wanted.as_ref();
     if before.in_place
         && let Some(wanted) = wanted
@@ -158,7 +172,10 @@ fn as_wanted(system: &mut dyn System, path: &HostPath, before: &file::Before) ->
         (None, None) => None,
         (None, Some(_)) => Some("it is there again".to_owned()),
         (Some(_), None) => Some("it is gone".to_owned()),
-        (Some(wanted), Some(found)) => wanted.difference(&found),
+        (Some(wanted), Some(found)) => match wanted.difference(&found) {
+            Some(_) if !locked.is_empty() => wanted.difference(&account::without(system, path, locked)?),
+            difference => difference,
+        },
     })
 }
 

@@ -151,6 +151,10 @@ impl System for Group {
         unreachable!()
     }
 
+    fn hold_accounts(&mut self) -> Result<crate::system::AccountsHeld> {
+        unreachable!()
+    }
+
     fn filtered(&mut self) -> Result<Vec<crate::system::Blocked>> {
         unreachable!()
     }

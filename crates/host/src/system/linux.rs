@@ -9,8 +9,9 @@ use super::filter::{self, Filter};
 use super::keep::Keep;
 use super::supervise::Supervisor;
 use super::{
-    Blocked, CONTENT_BYTES_MAX, Delivered, Digest, Error, FileState, Life, PROCESSES_MAX, Probe, ProcessState, Ran,
-    Result, Signal, System, TICK_NS, UnitState, UnitVerb, processes, room, same_process, services, tree,
+    AccountsHeld, Blocked, CONTENT_BYTES_MAX, Delivered, Digest, Error, FileState, Life, PROCESSES_MAX, Probe,
+    ProcessState, Ran, Result, Signal, System, TICK_NS, UnitState, UnitVerb, accounts, processes, room, same_process,
+    services, tree,
 };
 use crate::scope::Acting;
 use rustix::fd::OwnedFd;
@@ -287,6 +288,10 @@ impl System for Linux<'_> {
 
     fn run(&mut self, command: &[&str], input: &[u8]) -> Result<Ran> {
         services::run(self.acting.scope(), command, input, RUN_LIMIT)
+    }
+
+    fn hold_accounts(&mut self) -> Result<AccountsHeld> {
+        accounts::hold(self.tree())
     }
 
     fn filtered(&mut self) -> Result<Vec<Blocked>> {

@@ -5,8 +5,8 @@
 //! `kill -9` would. Two worlds compare as a whole.
 
 use super::{
-    Blocked, Delivered, Digest, Error, FileState, Life, Probe, ProcessState, Ran, Result, Signal, System, UnitState,
-    UnitVerb, mend, same_process,
+    AccountsHeld, Blocked, Delivered, Digest, Error, FileState, Life, Probe, ProcessState, Ran, Result, Signal, System,
+    UnitState, UnitVerb, mend, same_process,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -54,6 +54,8 @@ struct World {
     kept: BTreeSet<Digest>,
     now: Timestamp,
     untouchable: BTreeSet<u32>,
+    /// Somebody else changes accounts.
+    accounts_busy: bool,
     steps: usize,
     fault: Option<(usize, Fault)>,
 }
@@ -118,6 +120,11 @@ impl Sim {
 
     pub fn set_rules(&self, rules: &str) {
         rules.clone_into(&mut self.world().state.rules);
+    }
+
+    /// From now on somebody else changes accounts, or no longer.
+    pub fn set_accounts_busy(&self, busy: bool) {
+        self.world().accounts_busy = busy;
     }
 
     pub fn never_touch(&self, pid: u32) {
@@ -423,6 +430,11 @@ impl System for Sim {
                 _ => said(127, "no such program"),
             }
         })
+    }
+
+    fn hold_accounts(&mut self) -> Result<AccountsHeld> {
+        let late = || Error::Deadline { what: "who changes accounts".to_owned(), limit: Duration::ZERO };
+        self.step(|world| if world.accounts_busy { Err(late()) } else { Ok(AccountsHeld { lock: None }) })
     }
 
     fn filtered(&mut self) -> Result<Vec<Blocked>> {

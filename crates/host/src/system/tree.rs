@@ -22,7 +22,7 @@ pub(super) use fault::Fault;
 use super::keep::Keep;
 use super::{Error, Result};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags, ResolveFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RenameFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 use std::fs::File;
 use thymus_engine::HostPath;
@@ -133,6 +133,25 @@ impl Tree<'_> {
     fn reopen(&self, held: &Held, flags: OFlags, path: &HostPath) -> Result<File> {
         let opened = rustix::fs::open(through(&held.node), flags | OFlags::CLOEXEC, Mode::empty());
         opened.map(File::from).map_err(failed("open", path))
+    }
+
+    /// A regular file, which is made when nothing is there.
+    pub(super) fn open_or_make(&self, path: &HostPath, flags: OFlags, mode: u32) -> Result<File> {
+        let place = self.existing_place(path)?;
+        for _ in 0..TRIES {
+            if let Some(held) = self.hold(&place, place.name)? {
+                return match FileType::from_raw_mode(held.stat.st_mode) {
+                    FileType::RegularFile => self.reopen(&held, flags, path),
+                    _ => refused(path, "it is no regular file"),
+                };
+            }
+            let flags = flags | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+            match rustix::fs::openat(&place.parent, place.name, flags, Mode::from_raw_mode(mode)) {
+                Err(Errno::EXIST) => {}
+                other => return other.map(File::from).map_err(failed("make", path)),
+            }
+        }
+        changed(path, "it comes and goes")
     }
 
     fn unlink(&self, place: &Place<'_>, name: &[u8], kind: FileKind) -> std::result::Result<(), Errno> {

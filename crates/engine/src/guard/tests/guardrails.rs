@@ -63,7 +63,8 @@ fn guardrail_1_an_empty_or_unbounded_target_set_is_refused_whoever_approves_it()
 fn guardrail_2_when_much_looks_bad_together_nothing_is_done_by_itself_and_a_person_is_asked() {
     let (policies, facts) = (policies(), good());
     let hold = Hold { until: Timestamp(200 * SECOND), why: "migration".to_owned() };
-    for action in every_action() {
+    let by_itself = |action: &Action| !matches!(action, Action::LockAccount { .. });
+    for action in every_action().into_iter().filter(by_itself) {
         for facts in [None, Some(&facts)] {
             let storm = Request { restraint: Some("K3: 17 attacks at once"), ..request(&action, facts) };
             let verdict = judge(&storm, &policies);
@@ -137,6 +138,7 @@ fn guardrail_6_what_the_host_and_its_guard_live_from_is_never_touched() {
         (Action::QuarantineFile { path: "/var".into(), expected: VersionId(1) }, None),
         (Action::RemoveUnit { unit: "systemd-journald.service".to_owned() }, None),
         (Action::RestartService { unit: "thymus.service".to_owned() }, None),
+        (lock(0), None),
         (restore("/etc/x"), Some(&facts)),
     ] {
         let asked =
@@ -282,6 +284,16 @@ fn guardrail_11_nobodys_way_in_is_cut_and_every_block_ends_by_itself() {
     ] {
         assert!(verdict.decision == Decision::Deny && verdict.reasons[0].starts_with("K8: "), "{verdict:?}");
     }
+    // Nor is an administrator locked out, whoever approves it; whoever else is, was asked about.
+    let action = lock(1_000);
+    let named = Some("the configuration names it an administrator's");
+    let verdict = judge(&Request { approvals: 9, spared: named, ..request(&action, None) }, &policies());
+    assert!(verdict.decision == Decision::Deny && verdict.reasons[0].starts_with("K8: the account of uid 1000"));
+    let mut world = World::new(Mode::Autonomous);
+    attack(&mut world);
+    world.settle();
+    let orders = world.orders_given();
+    assert!(orders.contains(&"ask lock_account".to_owned()) && !orders.contains(&"lock 1001".to_owned()), "{orders:?}");
     // Nobody may ask for one without an end, or longer than a day.
     for lease_ns in [0, 86_401 * SECOND, u64::MAX] {
         let address = "198.51.100.7".parse().unwrap();

@@ -98,7 +98,10 @@ impl<'a> States<'a> {
             Action::LoadFirewall { path } | Action::RenewCertificate { path } => {
                 self.file_is(path, came_of(record, State::Restored));
             }
-            Action::RemoveUnit { .. } | Action::ReloadService { .. } | Action::RestartService { .. } => {}
+            Action::LockAccount { .. }
+            | Action::RemoveUnit { .. }
+            | Action::ReloadService { .. }
+            | Action::RestartService { .. } => {}
         }
     }
 

@@ -4,6 +4,7 @@
 use super::fault::Race;
 use super::*;
 use crate::recover::file::{Before, apply, revert, settle_open};
+use crate::respond::account;
 use crate::scope::Scope;
 use crate::system::System;
 use crate::system::linux::Linux;
@@ -676,4 +677,112 @@ fn what_is_swapped_in_at_the_last_moment_is_put_back_and_not_lost() {
             let _ = std::fs::remove_file(&x);
         }
     }
+}
+
+const SHADOW: &str = "root:*:19000:0:99999:7:::\nalice:$6$x:19000:0:99999:7:::\n";
+
+/// The accounts of a host, their file immutable, as some make it; and what would lock one of them.
+fn set_up_account(image: &Image, linux: &mut Linux<'_>) -> (account::Before, FileState) {
+    let (passwd, shadow) = (image.root().join("etc/passwd"), image.root().join("etc/shadow"));
+    let _ = Command::new("chattr").arg("-f").arg("-i").arg(&shadow).status();
+    put(&passwd, "root:x:0:0::/root:/bin/sh\nalice:x:1001:1001::/home/alice:/bin/sh\n", 0o644);
+    put(&shadow, SHADOW, 0o640);
+    std::os::unix::fs::chown(&shadow, Some(0), Some(42)).unwrap();
+    rustix::fs::setxattr(&shadow, "user.label", b"secret", XattrFlags::empty()).unwrap();
+    chattr("+i", &shadow);
+    let (before, _) = account::capture(linux, 1_001, &HostPath::from("/etc/shadow")).unwrap();
+    (before, linux.look(&HostPath::from("/etc/shadow")).unwrap().unwrap())
+}
+
+#[test]
+fn an_account_is_locked_and_unlocked_to_the_bit_whatever_step_fails_or_crashes() {
+    let image = Image::new();
+    let scope = image.scope();
+    let path = HostPath::from("/etc/shadow");
+    let content = || std::fs::read_to_string(image.root().join("etc/shadow")).unwrap();
+    let locked = SHADOW.replace("7:::\n", "7::1:\n").replacen("7::1:\n", "7:::\n", 1);
+    for (undoing, crash) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut step = 0;
+        loop {
+            let mut linux = image.linux(&scope);
+            let (before, state) = set_up_account(&image, &mut linux);
+            if undoing {
+                account::apply(&mut linux, &path, &before).unwrap();
+            }
+            linux.fault.seen.set(0);
+            linux.fault.at.set(Some(step));
+            linux.fault.crash.set(crash);
+            let result = match undoing {
+                true => account::revert(&mut linux, &path, &before),
+                false => account::apply(&mut linux, &path, &before),
+            };
+            let failed = linux.fault.seen.get() > step;
+            let place = format!("{undoing} {crash} at {step}: {result:?}");
+            let mut linux = image.linux(&scope);
+            // As the next agent settles it, or this one puts it back, or a person undoes it once more.
+            let done = if crash && failed && !undoing {
+                account::settle_open(&mut linux, &path, &before, "it crashed").unwrap() == Outcome::Success
+            } else if failed {
+                account::revert(&mut linux, &path, &before).unwrap() != Outcome::Undone
+            } else {
+                !undoing
+            };
+            assert_eq!(content(), if done { &locked } else { SHADOW }, "{place}");
+            let found = linux.look(&path).unwrap().unwrap();
+            let known = FileState { content: state.content, size: state.size, ..found.clone() };
+            // Who undoes it may find that others took the flag away: it is not his to set.
+            let known = FileState { flags: if undoing && crash { state.flags } else { known.flags }, ..known };
+            assert_eq!((state.difference(&known), found.mtime), (None, state.mtime), "{place}");
+            assert!(image.leftovers().is_empty(), "{place}: {:?}", image.leftovers());
+            if !failed {
+                break;
+            }
+            step += 1;
+        }
+        assert!(step > 2);
+    }
+}
+
+#[test]
+fn accounts_are_held_from_others_while_one_is_locked_and_waited_for_when_others_hold_them() {
+    use rustix::fs::{FlockOperation, fcntl_lock};
+    let image = Image::new();
+    let scope = image.scope();
+    let path = HostPath::from("/etc/shadow");
+    let mut linux = image.linux(&scope);
+    let (before, state) = set_up_account(&image, &mut linux);
+    let lock = image.root().join("etc/.pwd.lock");
+    // As passwd(1) does, which asks at every step.
+    let passwd = |lock: &Path| File::options().write(true).create(true).truncate(false).open(lock).unwrap();
+    let tries = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let (seen, name) = (tries.clone(), lock.clone());
+    let race = move |_| {
+        let file = passwd(&name);
+        seen.lock().unwrap().push(fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).is_ok());
+    };
+    *linux.fault.race.lock().unwrap() = Some(Race(Box::new(race)));
+    assert_eq!(account::apply(&mut linux, &path, &before).unwrap(), Outcome::Success);
+    assert_eq!(account::revert(&mut linux, &path, &before).unwrap(), Outcome::Undone);
+    *linux.fault.race.lock().unwrap() = None;
+    let tries = std::mem::take(&mut *tries.lock().unwrap());
+    assert!(tries.len() > 8 && tries.iter().all(|free| !free), "{tries:?}");
+    let file = passwd(&lock);
+    assert!(fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).is_ok(), "it is let go");
+    let refused = account::apply(&mut linux, &path, &before).unwrap_err();
+    assert!(matches!(refused, Error::Deadline { .. }), "{refused:?}");
+    drop(file);
+    // A link in its place is not followed, nor is one in the place of the file.
+    let outside = image.root().join("outside");
+    put(&outside, SHADOW, 0o600);
+    std::fs::remove_file(&lock).unwrap();
+    std::os::unix::fs::symlink(&outside, &lock).unwrap();
+    assert!(matches!(account::apply(&mut linux, &path, &before), Err(Error::Refused { .. })));
+    std::fs::remove_file(&lock).unwrap();
+    assert!(state.same(&linux.look(&path).unwrap().unwrap()));
+    chattr("-i", &image.root().join("etc/shadow"));
+    std::fs::remove_file(image.root().join("etc/shadow")).unwrap();
+    std::os::unix::fs::symlink(&outside, image.root().join("etc/shadow")).unwrap();
+    assert!(matches!(account::apply(&mut linux, &path, &before), Err(Error::Refused { .. })));
+    assert_eq!(std::fs::read_to_string(&outside).unwrap(), SHADOW);
+    assert_eq!(std::fs::metadata(&lock).unwrap().permissions().mode() & 0o777, 0o600);
 }
