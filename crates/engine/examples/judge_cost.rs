@@ -37,6 +37,7 @@ fn main() {
         targets: 1,
         left_out: Vec::new(),
         needed: None,
+        holders: Vec::new(),
     };
     for mode in [Mode::Observe, Mode::Guarded, Mode::Autonomous] {
         let request = Request {

@@ -296,6 +296,9 @@ pub struct Facts {
     /// What the host itself needs an address for that is to be blocked, in words.
     #[serde(default)]
     pub needed: Option<String>,
+    /// Of a log that was replaced: services that still write to what stood there, by their units.
+    #[serde(default)]
+    pub holders: Vec<String>,
 }
 
 impl Facts {
@@ -311,6 +314,7 @@ impl Facts {
             targets,
             left_out: Vec::new(),
             needed: None,
+            holders: Vec::new(),
         }
     }
 }

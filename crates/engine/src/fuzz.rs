@@ -193,6 +193,7 @@ pub fn answer(effect: Effect) -> Option<Input> {
                 targets: what.target_count(),
                 left_out: Vec::new(),
                 needed: None,
+                holders: Vec::new(),
             };
             Some(Input::Prepared { action, facts })
         }

@@ -458,6 +458,10 @@ pub trait System: fmt::Debug + Send {
     fn process(&mut self, pid: u32) -> Result<Option<ProcessState>>;
     /// Every process of the scope, at most [`PROCESSES_MAX`]; `out` is cleared first.
     fn processes(&mut self, out: &mut Vec<ProcessState>) -> Result<()>;
+    /// Units of services that have one of these files open that have lost their names, as [`FileState::inode`] names them.
+    fn holders(&mut self, _inodes: &[(u64, i64)]) -> Vec<String> {
+        Vec::new()
+    }
     /// Opens all of these and checks them in one look, so that [`System::signal`] looks at none of them again until the
     /// next call. Whoever does not pass is looked at when it is signalled. Nobody: let go of all.
     fn hold(&mut self, _processes: &[ProcessKey]) {}

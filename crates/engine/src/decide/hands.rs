@@ -5,7 +5,7 @@
 //! outcome means for subjects, objects and services. Facts or an outcome told twice change nothing; what is not wanted
 //! any more is dropped.
 
-use super::service::service_of;
+use super::service::{Service, service_of};
 use super::step::is_again;
 use super::{ATTEMPTS_MAX, Desk, JUDGEMENT_UNITS, Progressing, RETRY_NS, aside, net, place};
 use crate::action::{Action, Expected, Facts, Merge, Outcome, RestoreFile};
@@ -15,6 +15,11 @@ use crate::incident::{Decision, Verdict};
 use crate::input::Effect;
 use crate::path::HostPath;
 use std::collections::BTreeSet;
+
+/// LIMIT: how long a log waits for its daemons to be told.
+const REOPENED_NS_MAX: u64 = 5_000_000_000;
+/// After that, until they have opened it: a daemon's new workers come beside the old ones.
+const REOPENED_NS: u64 = 500_000_000;
 
 impl Case {
     pub(crate) fn prepared(&mut self, desk: &mut Desk<'_>, id: ActionId, facts: &Facts) {
@@ -71,6 +76,13 @@ impl Case {
                 verdict = Verdict { decision: Decision::Ask, reasons };
                 doubtful = true;
             }
+        }
+        if let (Decision::Permit, Some(path)) = (verdict.decision, what.path())
+            && !facts.holders.is_empty()
+            && self.plan.reopened.insert(path.clone())
+        {
+            self.let_reopen(desk, id, path, &facts.holders);
+            return;
         }
         let state = match verdict.decision {
             Decision::Permit => {
@@ -191,6 +203,7 @@ impl Case {
                     object.progress = Progress::Shown(why.to_owned());
                 }
             }
+            (Action::ReloadService { .. }, _) => self.reopened(desk.now),
             (Action::RestoreFiles { .. }, Outcome::Reverted(why)) => self.again(desk, id, why),
             (
                 Action::RestoreFiles { .. }
@@ -198,7 +211,6 @@ impl Case {
                 | Action::EndSession { .. }
                 | Action::FilterTraffic { .. }
                 | Action::RemoveUnit { .. }
-                | Action::ReloadService { .. }
                 | Action::RestartService { .. }
                 | Action::FreeSpace { .. }
                 | Action::LoadFirewall { .. }
@@ -207,6 +219,34 @@ impl Case {
                 | Action::LockAccount { .. },
                 _,
             ) => {}
+        }
+    }
+
+    /// What daemons go on to write to a log that was replaced would be nowhere: they open it anew before it is mended.
+    fn let_reopen(&mut self, desk: &mut Desk<'_>, id: ActionId, path: &HostPath, units: &[String]) {
+        desk.deny(id, "those who write it open it anew first");
+        self.forget(desk, id);
+        if let Some(object) = self.objects.get_mut(path) {
+            object.action = None;
+            object.progress = Progress::Todo;
+            object.not_before = Timestamp(desk.now.0 + REOPENED_NS_MAX);
+            self.plan.later.insert(path.clone());
+        }
+        for unit in units {
+            let service = Service::Reload(unit.clone());
+            if self.plan.services.get(&service).copied().flatten().is_none() {
+                let id = self.propose(desk, Action::ReloadService { unit: unit.clone() });
+                self.plan.services.insert(service, Some(id));
+            }
+        }
+    }
+
+    /// A service was told to read its files anew, or will not be: what waits for that waits only until it has done so.
+    fn reopened(&mut self, now: Timestamp) {
+        for path in &self.plan.reopened {
+            if let Some(object) = self.objects.get_mut(path) {
+                object.not_before = object.not_before.min(Timestamp(now.0 + REOPENED_NS));
+            }
         }
     }
 

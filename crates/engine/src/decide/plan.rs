@@ -32,6 +32,9 @@ pub(crate) struct Plan {
     pub(crate) quiet_since: Option<Timestamp>,
     /// Objects to be planned, in their order.
     pub(super) queue: BTreeSet<Place>,
+    /// Logs whose daemons were told to open them anew.
+    #[serde(default)]
+    pub(super) reopened: BTreeSet<HostPath>,
     /// Objects to be planned later.
     pub(super) later: BTreeSet<HostPath>,
     /// Objects still open for writing by a subject.

@@ -1095,6 +1095,30 @@ fn a_file_of_a_database_server_that_still_writes_is_shown_to_a_person() {
 }
 
 #[test]
+fn a_log_that_was_replaced_is_mended_once_its_daemons_have_opened_it_anew() {
+    let mut world = World::new(Mode::Autonomous);
+    let log = "/var/log/auth.log";
+    world.add_unseen(log);
+    // They are said to hold the old one for ever: they are told once all the same.
+    world.holders.insert(HostPath::from(log), vec!["rsyslog.service".to_owned()]);
+    let shell = world.login(ALICE, None);
+    world.write(shell, log);
+    world.find(shell, "foothold/cron", Confidence::High);
+    world.settle();
+    let orders = world.orders_given();
+    let place = |order: &str| orders.iter().rposition(|given| given == order);
+    let (reload, mend) = (place("reload rsyslog.service"), place(&format!("restore {log}")));
+    assert!(reload.is_some() && reload < mend, "{orders:?}");
+    assert_eq!(orders.iter().filter(|order| order.starts_with("reload")).count(), 1, "{orders:?}");
+    let incident = only(&world);
+    assert_eq!(incident.stage, Stage::Healed, "{}", incident.why);
+    let mended = |record: &&ActionRecord| {
+        matches!(record.action, Action::RestoreFile(_)) && record.outcome == Some(Outcome::Success)
+    };
+    assert_eq!(incident.actions.iter().filter(mended).count(), 1, "{:?}", incident.actions);
+}
+
+#[test]
 fn what_the_attack_took_away_outside_of_protected_trees_is_named_also_when_it_was_seen_to_come() {
     let mut world = World::new(Mode::Autonomous);
     let other = world.login(OPS, None);

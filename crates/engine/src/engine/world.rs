@@ -64,6 +64,8 @@ pub(crate) struct World {
     orders: Vec<Order>,
     /// Facts to answer with, by path; `Yes` and exact when not named.
     pub(crate) facts: BTreeMap<HostPath, (Expected, Merge)>,
+    /// Services that write to a file that has lost its name to what stands at this path, until they are reloaded.
+    pub(crate) holders: BTreeMap<HostPath, Vec<String>>,
     /// Restored paths in which lines of the attack are again.
     pub(crate) returned: BTreeSet<HostPath>,
     /// Paths that an action on many finds otherwise than planned, once.
@@ -100,6 +102,7 @@ impl World {
             actions: BTreeMap::new(),
             orders: Vec::new(),
             facts: BTreeMap::new(),
+            holders: BTreeMap::new(),
             returned: BTreeSet::new(),
             misfits: BTreeSet::new(),
             cut_short: 0,
@@ -404,6 +407,7 @@ impl World {
                     targets: what.as_ref().map_or(0, Action::target_count) - left_out.len() + joined,
                     left_out,
                     needed: None,
+                    holders: path.and_then(|path| self.holders.get(path)).cloned().unwrap_or_default(),
                 };
                 self.input(Input::Prepared { action, facts });
             }

@@ -111,6 +111,7 @@ fn good() -> Facts {
         targets: 1,
         left_out: Vec::new(),
         needed: None,
+        holders: Vec::new(),
     }
 }
 

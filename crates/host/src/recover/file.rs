@@ -8,6 +8,7 @@
 use crate::perform::Versions;
 use crate::system::{Digest, Error, FileState, Result, System};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use thymus_engine::action::{Expected, Facts, Merge, Outcome, RestoreFile};
 use thymus_engine::event::FileKind;
 use thymus_engine::merge::{self, Merged};
@@ -104,7 +105,10 @@ pub fn capture_restore(
     } else {
         as_recorded(versions, newest, before.as_ref())
     };
-    let facts = facts(as_expected, wanted.merge);
+    let mut facts = facts(as_expected, wanted.merge);
+    if restore.append_only && known {
+        facts.holders = holders(system, versions, restore, before.as_ref());
+    }
     let Some(mut state) = wanted.state else {
         return Ok((Before::new(before, None, false), facts));
     };
@@ -115,6 +119,21 @@ pub fn capture_restore(
         state.mtime = before.mtime;
     }
     Ok((Before { rewrite: is_it, others, ..Before::new(before, Some(state), log) }, facts))
+}
+
+/// Services that go on to write to a file that stood at a log's path before what stands there now.
+fn holders(
+    system: &mut dyn System,
+    versions: &dyn Versions,
+    restore: &RestoreFile,
+    now: Option<&FileState>,
+) -> Vec<String> {
+    let all = std::iter::once(restore.base).chain(restore.later.iter().map(|authored| authored.version));
+    let states = all.filter_map(|version| versions.state(version).ok().flatten());
+    let gone = states.filter(|state| now.is_none_or(|now| !now.is_inode(state)) && state.inode.0 != 0);
+    let inodes: BTreeSet<(u64, i64)> = gone.map(|state| state.inode).collect();
+    let inodes: Vec<(u64, i64)> = inodes.into_iter().collect();
+    if inodes.is_empty() { Vec::new() } else { system.holders(&inodes) }
 }
 
 /// A regular file that is the same but for the time of its last change, which is restored too.

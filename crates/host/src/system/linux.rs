@@ -207,6 +207,12 @@ impl System for Linux<'_> {
         self.processes.all(out, PROCESSES_MAX)
     }
 
+    fn holders(&mut self, inodes: &[(u64, i64)]) -> Vec<String> {
+        let mut all = Vec::new();
+        let listed = self.processes.all(&mut all, PROCESSES_MAX);
+        if listed.is_ok() { processes::holders(&all, inodes) } else { Vec::new() }
+    }
+
     fn untouchable(&mut self, process: &ProcessState) -> Option<&'static str> {
         if process.kernel {
             return Some("it is a kernel thread");

@@ -10,8 +10,12 @@ use crate::sense::wire::Member;
 use rustix::fd::OwnedFd;
 use rustix::fs::{Dir, Mode, OFlags};
 use rustix::io::Errno;
+use std::collections::BTreeSet;
+use std::fs::Metadata;
 use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 use thymus_engine::{BootId, ProcessKey, Timestamp};
 
 /// LIMIT: bytes saved of one file of `/proc/PID`, and of a program.
@@ -191,6 +195,34 @@ fn parse(stat: &[u8], pid: u32, boot: BootId) -> Option<ProcessState> {
     })
 }
 
+/// See [`super::System::holders`].
+pub(super) fn holders(processes: &[ProcessState], inodes: &[(u64, i64)]) -> Vec<String> {
+    let pids = processes.iter().filter(|process| !process.kernel).map(|process| process.key.pid);
+    let units = pids
+        .filter(|pid| holds(*pid, inodes))
+        .filter_map(|pid| service(&std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default()));
+    units.collect::<BTreeSet<String>>().into_iter().collect()
+}
+
+/// Whether it has one of these files open, and no name leads there any more.
+fn holds(pid: u32, inodes: &[(u64, i64)]) -> bool {
+    let nanoseconds = |time: SystemTime| {
+        time.duration_since(UNIX_EPOCH).ok().and_then(|since| i64::try_from(since.as_nanos()).ok()).unwrap_or(0)
+    };
+    let is_one = |found: &Metadata| {
+        found.is_file() && found.nlink() == 0 && inodes.contains(&(found.ino(), found.created().map_or(0, nanoseconds)))
+    };
+    let descriptors =
+        std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten().take(DESCRIPTORS_MAX);
+    descriptors.filter_map(|entry| std::fs::metadata(entry.path()).ok()).any(|found| is_one(&found))
+}
+
+/// The deepest service of a `/proc/PID/cgroup`: a scope's own cgroup may be below a unit of the host's.
+fn service(cgroup: &str) -> Option<String> {
+    let of = |line: &str| line.trim_end().rsplit('/').find(|part| part.ends_with(".service")).map(str::to_owned);
+    cgroup.lines().find_map(of)
+}
+
 /// What dies with a process, into the keep.
 pub(super) fn evidence(reader: &mut Reader, process: ProcessKey, keep: &Keep) -> Result<Vec<(String, Digest)>> {
     let is_the_one = |reader: &mut Reader| -> Result<bool> {
@@ -240,6 +272,27 @@ mod tests {
         assert_eq!((state.life, state.key.start_time), (Life::Stopped, ticks(12_345)));
         assert!(parse(b"42 (a", 42, BootId(1)).is_none());
         assert!(parse(b"42 (a) S 1", 42, BootId(1)).is_none());
+    }
+
+    #[test]
+    fn who_holds_a_file_that_has_lost_its_name_is_known_by_the_service_it_is_in() {
+        let scope = Scope::this_host(false).unwrap();
+        let mut reader = Reader::new(&scope);
+        let this = vec![reader.one(std::process::id()).unwrap().unwrap()];
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("log");
+        let file = std::fs::File::create(&path).unwrap();
+        let found = file.metadata().unwrap();
+        let born = found.created().unwrap().duration_since(UNIX_EPOCH).unwrap().as_nanos();
+        let inode = (found.ino(), i64::try_from(born).unwrap());
+        assert!(!holds(this[0].key.pid, &[inode]), "it has a name");
+        std::fs::remove_file(&path).unwrap();
+        assert!(holds(this[0].key.pid, &[inode]));
+        assert!(!holds(this[0].key.pid, &[(inode.0, inode.1 + 1)]), "another file got its number");
+        drop(file);
+        assert!(!holds(this[0].key.pid, &[inode]));
+        assert_eq!(service("0::/machine.slice/twin.service/system.slice/nginx.service\n").unwrap(), "nginx.service");
+        assert_eq!(service("0::/user.slice/user-1000.slice/session-3.scope\n"), None);
     }
 
     #[test]
