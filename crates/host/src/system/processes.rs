@@ -278,7 +278,7 @@ mod tests {
     fn who_holds_a_file_that_has_lost_its_name_is_known_by_the_service_it_is_in() {
         let scope = Scope::this_host(false).unwrap();
         let mut reader = Reader::new(&scope);
-        let this = vec![reader.one(std::process::id()).unwrap().unwrap()];
+        let this = [reader.one(std::process::id()).unwrap().unwrap()];
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("log");
         let file = std::fs::File::create(&path).unwrap();
