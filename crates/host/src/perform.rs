@@ -406,11 +406,13 @@ impl<'a> Hands<'a> {
             Ok(outcome) => outcome,
             Err(error) => return Outcome::Failed(error.in_words()),
         };
-        match (&outcome, self.journal.undone(self.system.now(), *action)) {
-            (Outcome::Undone, Err(error)) => {
-                Outcome::Failed(format!("undone, but not written down: {}", system::in_words(&error)))
-            }
-            _ => outcome,
+        // What failed may be tried again, and is not done until then.
+        if !matches!(outcome, Outcome::Undone | Outcome::DoesNotExist) {
+            return outcome;
+        }
+        match self.journal.undone(self.system.now(), *action) {
+            Err(error) => Outcome::Failed(format!("undone, but not written down: {}", system::in_words(&error))),
+            Ok(()) => outcome,
         }
     }
 

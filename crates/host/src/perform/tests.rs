@@ -546,6 +546,23 @@ fn what_a_person_wants_from_before_the_attack_comes_back_whole_and_others_change
 }
 
 #[test]
+fn an_undo_that_failed_is_not_taken_for_done() {
+    let case = cases().into_iter().find(|case| case.name == "restore exactly").unwrap();
+    let agent = Agent::new();
+    let mut hands = agent.start(&case);
+    prepare(&mut hands, ACTION, &case.what);
+    assert_eq!(commit(&mut hands, ACTION), Outcome::Success);
+    case.sim.write("/etc/a", b"somebody's\n", 0o644);
+    for _ in 0..2 {
+        assert!(matches!(hands.undo_action(ACTION).outcome, Outcome::Failed(_)));
+    }
+    case.sim.write("/etc/a", b"good\n", 0o644);
+    assert_eq!(hands.undo_action(ACTION).outcome, Outcome::Undone);
+    assert_eq!(case.sim.read("/etc/a").unwrap(), b"bad\n");
+    assert_eq!(hands.undo_action(ACTION).outcome, Outcome::Undone, "twice is once");
+}
+
+#[test]
 fn a_restoration_whose_target_is_not_known_changes_nothing_even_when_it_is_permitted() {
     let case = Case::new("missing", |sim, versions| {
         let bad = versions.add(Some(sim.write("/etc/a", b"bad\n", 0o644)), b"bad\n");
