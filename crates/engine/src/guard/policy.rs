@@ -413,9 +413,15 @@ fn parse(name: &str, text: &str) -> Result<Vec<Policy>, PolicyError> {
     if let Some(template) = set.templates().next() {
         return Err(at(name, text, 0, format!("template `{}`", template.id()), "a policy without slots"));
     }
-    for policy in set.policies() {
+    // Cedar numbers the policies of a text in their order.
+    let order =
+        |policy: &&Policy| policy.id().to_string().trim_start_matches("policy").parse::<u32>().unwrap_or(u32::MAX);
+    let mut by_persons: Vec<&Policy> = set.policies().filter(|policy| policy.annotation("persons").is_some()).collect();
+    by_persons.sort_by_key(order);
+    let places: Vec<usize> = text.match_indices("@persons").map(|(offset, _)| offset).collect();
+    for (nth, policy) in by_persons.into_iter().enumerate() {
         let Some(number) = policy.annotation("persons") else { continue };
-        let offset = text.find("@persons").unwrap_or(0);
+        let offset = places.get(nth).copied().unwrap_or(0);
         if !["1", "2"].contains(&number) {
             return Err(at(name, text, offset, format!("@persons(\"{}\")", number.escape_debug()), "1 or 2"));
         }

@@ -567,5 +567,9 @@ fn two_persons_are_asked_where_a_policy_says_so_and_one_less_is_looser() {
         two.replace("@ask(\"for good\")", "").replace("permit (", "forbid ("),
     ] {
         assert_eq!(Policies::load(&with("two.cedar", &wrong)).unwrap_err().len(), 1, "{wrong}");
+        // The place is that of the wrong one.
+        let second = format!("{}\n{wrong}", two.replace("\"two\"", "\"first\""));
+        let errors = Policies::load(&with("two.cedar", &second)).unwrap_err();
+        assert_eq!(errors[0].line, 3, "{errors:?}");
     }
 }
