@@ -124,47 +124,58 @@ impl Breaker {
     }
 }
 
-/// What was done by itself within the present minute. First stops are not counted, and never wait for it.
+/// Seconds that are counted together. What was done in them counts until a minute after their end, so that no minute, wherever
+/// it begins, has more than the budget.
+const PART_NS: u64 = MINUTE_NS / 6;
+
+/// What was done by itself of late. First stops are not counted, and never wait for it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Budget {
-    /// When the present minute began.
-    since: Timestamp,
-    /// Actions committed in it.
-    spent: BTreeMap<IncidentId, u32>,
-    /// Whose actions had no room in it.
+    /// Actions committed, by the part of a minute; at most seven parts.
+    spent: BTreeMap<u64, BTreeMap<IncidentId, u32>>,
+    /// Whose actions had no room.
     short: BTreeSet<IncidentId>,
 }
 
 impl Budget {
-    fn is_over(&self, now: Timestamp) -> bool {
-        now.since_ns(self.since) >= MINUTE_NS
+    /// The parts that count at that time.
+    fn parts(&self, now: Timestamp) -> impl Iterator<Item = (&u64, &BTreeMap<IncidentId, u32>)> {
+        let counts = move |part: u64| now.0 < (part + 1) * PART_NS + MINUTE_NS;
+        self.spent.iter().filter(move |(part, _)| counts(**part))
     }
 
     /// Why one more action of this incident has to wait. `limit` is for all incidents but the one that needs most.
     pub(crate) fn objection(&self, now: Timestamp, incident: IncidentId, limit: u32) -> Option<String> {
-        if self.is_over(now) {
-            return None;
+        let mut spent: BTreeMap<IncidentId, u32> = BTreeMap::new();
+        for (id, count) in self.parts(now).flat_map(|(_, spent)| spent) {
+            *spent.entry(*id).or_default() += count;
         }
-        let own = self.spent.get(&incident).copied().unwrap_or(0) + 1;
-        let all = self.spent.values().sum::<u32>() + 1;
-        let most = self.spent.values().copied().max().unwrap_or(0).max(own);
+        let own = spent.get(&incident).copied().unwrap_or(0) + 1;
+        let all = spent.values().sum::<u32>() + 1;
+        let most = spent.values().copied().max().unwrap_or(0).max(own);
         let largest = limit.saturating_mul(LARGEST_TIMES);
         let what = match (own > largest, all - most > limit) {
             (true, _) => format!("{} actions of it", own - 1),
             (false, true) => format!("{} actions", all - 1),
             (false, false) => return None,
         };
-        let wait = MINUTE_NS.saturating_sub(now.since_ns(self.since)).div_ceil(1_000_000_000);
+        let first = self.parts(now).next().map_or(now.0, |(part, _)| (part + 1) * PART_NS + MINUTE_NS);
+        let wait = first.saturating_sub(now.0).div_ceil(1_000_000_000);
         Some(format!("K4: {what} within a minute are as many as happen by itself; it goes on in {wait} s"))
     }
 
     /// An action was committed without a person.
     pub(crate) fn spend(&mut self, now: Timestamp, incident: IncidentId) {
-        if self.is_over(now) {
-            self.since = now;
-            self.spent.clear();
-        }
-        *self.spent.entry(incident).or_default() += 1;
+        self.forget(now);
+        *self.spent.entry(now.0 / PART_NS).or_default().entry(incident).or_default() += 1;
+    }
+
+    /// Whether anything counts no more.
+    fn forget(&mut self, now: Timestamp) -> bool {
+        let before = self.spent.len();
+        let counting: BTreeSet<u64> = self.parts(now).map(|(part, _)| *part).collect();
+        self.spent.retain(|part, _| counting.contains(part));
+        self.spent.len() < before
     }
 
     /// An action of it had to wait.
@@ -177,19 +188,17 @@ impl Budget {
         self.short.contains(&incident)
     }
 
-    /// Who may go on, because a minute is over.
+    /// Who may go on, because something counts no more.
     pub(crate) fn pass(&mut self, now: Timestamp) -> BTreeSet<IncidentId> {
-        if !self.is_over(now) {
-            return BTreeSet::new();
-        }
-        self.spent.clear();
-        std::mem::take(&mut self.short)
+        if self.forget(now) || self.spent.is_empty() { std::mem::take(&mut self.short) } else { BTreeSet::new() }
     }
 
     /// `other` turned out to be a part of `into`.
     pub(crate) fn unite(&mut self, into: IncidentId, other: IncidentId) {
-        if let Some(spent) = self.spent.remove(&other) {
-            *self.spent.entry(into).or_default() += spent;
+        for spent in self.spent.values_mut() {
+            if let Some(count) = spent.remove(&other) {
+                *spent.entry(into).or_default() += count;
+            }
         }
         if self.short.remove(&other) {
             self.short.insert(into);
@@ -226,7 +235,8 @@ mod tests {
         let mut many = Budget::default();
         assert_eq!(act(&mut many, 100, 5_000, 500), 129, "the first of them counts as the largest");
         assert_eq!(act(&mut many, 159, 5_000, 500), 1, "within the same minute: it needs most now");
-        assert_eq!(act(&mut many, 160, 5_000, 500), 129);
+        assert_eq!(act(&mut many, 169, 5_000, 500), 1, "a minute has no border");
+        assert_eq!(act(&mut many, 170, 5_000, 500), 129, "the two since are of the one that needs most");
         // Whoever needs most goes on, however little is left for the others.
         let mut both = Budget::default();
         assert_eq!(act(&mut both, 100, 1_000, 1), 1_000);
@@ -235,8 +245,25 @@ mod tests {
                 both.spend(at(101), IncidentId(9 + number % 50));
             }
         });
-        assert_eq!(both.spent.values().sum::<u32>(), 1_128);
+        assert_eq!(both.spent.values().flat_map(BTreeMap::values).sum::<u32>(), 1_128);
         assert_eq!(both.objection(at(102), IncidentId(0), ACTIONS_PER_MINUTE), None);
+    }
+
+    #[test]
+    fn no_minute_wherever_it_begins_has_more_than_the_budget() {
+        let (mut budget, mut done) = (Budget::default(), Vec::new());
+        // As many as may be, by ever other incidents, at uneven times.
+        for step in 0..4_000 {
+            let (now, incident) = (100 + step * 7 / 50 + step % 3, IncidentId(step % 700));
+            if budget.objection(at(now), incident, ACTIONS_PER_MINUTE).is_none() {
+                budget.spend(at(now), incident);
+                done.push(now);
+            }
+        }
+        let most = done.iter().map(|begin| done.iter().filter(|at| (*begin..begin + 60).contains(*at)).count()).max();
+        let limit = usize::try_from(ACTIONS_PER_MINUTE).unwrap();
+        assert!((limit..=limit + 8).contains(&most.unwrap()), "{most:?}: the one that needs most has a few of its own");
+        assert!(done.len() > 5 * limit, "{}", done.len());
     }
 
     #[test]
