@@ -154,6 +154,7 @@ fn state(state: State) -> String {
         State::AsBefore => "as before".into(),
         State::UnderWay => "under way".into(),
         State::Asked(action) => format!("asks you: a{action}"),
+        State::Shown => "needs you".into(),
         State::Refused(action) => format!("refused: a{action}"),
         State::Failed(action) => format!("FAILED: a{action}"),
         State::Undone(action) => format!("undone: a{action}"),

@@ -166,7 +166,7 @@ fn rows(node: &Node, words: &Words, found: &[String]) -> Vec<(&'static str, Stri
     }
     if !words.state.is_empty() {
         let mood = match node.state {
-            State::Asked(_) => "ask",
+            State::Asked(_) | State::Shown => "ask",
             State::Refused(_) | State::Failed(_) | State::Undone(_) | State::Alive => "bad",
             state if state.settled() => "ok",
             _ => "m",

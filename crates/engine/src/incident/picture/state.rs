@@ -31,6 +31,8 @@ pub enum State {
     /// Waits for a person.
     Asked(ActionId),
     Refused(ActionId),
+    /// Nobody but a person can put it in order; no action does.
+    Shown,
     /// It may be as it was, or not: a person must look.
     Failed(ActionId),
     Undone(ActionId),
@@ -48,7 +50,7 @@ impl State {
     /// A person must decide, or look.
     #[must_use]
     pub const fn waits(self) -> bool {
-        matches!(self, Self::Asked(_) | Self::Refused(_) | Self::Failed(_))
+        matches!(self, Self::Asked(_) | Self::Refused(_) | Self::Shown | Self::Failed(_))
     }
 }
 
@@ -65,6 +67,12 @@ impl<'a> States<'a> {
         let mut states = Self::default();
         for record in &incident.actions {
             states.add(record);
+        }
+        for object in incident.objects.iter().filter(|object| object.shown.is_some()) {
+            let state = states.files.entry(&object.path).or_insert(State::Left);
+            if *state == State::Left {
+                *state = State::Shown;
+            }
         }
         states
     }
