@@ -100,7 +100,7 @@ fn laid_beside(agent: &Agent<'_>, incidents: &[Incident], contest: &Contest) -> 
         wrong.push((contest.text.clone(), "what it was before does not lie beside".to_owned()));
     }
     let database = kept(&contest.database).unwrap_or_default();
-    // The attack wrote into these four bytes.
+    // From when bob's program opened it: what is held open has no later version. The attack wrote into these four bytes.
     if !database.starts_with(b"SQLite format 3\0") || database.get(68..72) != Some(&[0; 4]) {
         wrong.push((contest.database.clone(), "what it was before does not lie beside".to_owned()));
     }
