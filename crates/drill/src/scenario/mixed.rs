@@ -130,7 +130,7 @@ fn plan(random: &mut Random, _: Material<'_>) -> Plan {
             "T1098.004",
             "the intruder waits for the administrator, and gives a key to root",
             format!(
-                "for n in $(seq 80); do grep -q '^discount = {ours}$' {SAME_LINE} && break; sleep 0.1; done; sleep 1; \
+                "for n in $(seq 60); do grep -q '^discount = {ours}$' {SAME_LINE} && break; sleep 0.1; done; sleep 1; \
                  mkdir -p /root/.ssh; echo '{}' >>{KEYS}",
                 public_key(random, &names.take())
             ),
