@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 use thymus_engine::action::{Action, Outcome};
 use thymus_engine::guard::is_contradiction;
-use thymus_engine::incident::ActionRecord;
+use thymus_engine::incident::{ActionRecord, Decision};
 use thymus_engine::{HostPath, Incident};
 
 /// LIMIT: from a person's word until it is done.
@@ -66,6 +66,12 @@ pub(crate) fn settled(
         let done = matches!(record.outcome, Some(Outcome::Success | Outcome::Partly(_)));
         if let Some(path) = record.action.paths().find(|path| done && all.contains(*path)) {
             wrong.push((format!("{path}"), format!("was touched by a{}, {}", record.id, record.action.name())));
+        }
+        // A yes to one of its files would take the database apart.
+        let waits = record.verdict.decision == Decision::Ask && record.outcome.is_none();
+        let text = HostPath::from(contest.text.as_str());
+        if let Some(path) = record.action.paths().find(|path| waits && all.contains(*path) && **path != text) {
+            wrong.push((format!("{path}"), format!("is asked about alone, by a{}", record.id)));
         }
     }
     wrong.extend(laid_beside(agent, &incidents, contest));
