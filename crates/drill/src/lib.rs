@@ -16,6 +16,7 @@ mod archive;
 mod attached;
 pub mod base;
 mod cast;
+pub mod contest;
 pub mod crowd;
 mod customers;
 pub mod hardening;

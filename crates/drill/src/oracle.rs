@@ -64,6 +64,8 @@ pub struct Disk<'a> {
 pub struct Findings {
     pub restored_exactly: BTreeSet<HostPath>,
     pub merged: BTreeSet<HostPath>,
+    /// What the attack touched of what nobody can tell apart.
+    pub contested: BTreeSet<HostPath>,
     pub residue: BTreeSet<HostPath>,
     pub benign_lost: BTreeSet<HostPath>,
     pub noise: BTreeSet<HostPath>,
@@ -90,18 +92,19 @@ pub fn is_nobodys(path: &HostPath) -> bool {
 }
 
 /// Compares. `benign` are the paths that people changed on purpose, with their content before anybody did anything
-/// (empty for what was not there).
+/// (empty for what was not there); of `contested` no reference says what it should be.
 #[must_use]
 pub fn judge(
     attacked: Disk<'_>,
     references: [Disk<'_>; 2],
     truth: &Truth,
     benign: &BTreeMap<HostPath, Vec<u8>>,
+    contested: &BTreeSet<HostPath>,
 ) -> Findings {
     let mut found = Findings::default();
     let [reference, other] = references;
     for path in differences(reference, other) {
-        if !is_log(&path) {
+        if !is_log(&path) && !contested.contains(&path) {
             if PROTECTED.iter().any(|tree| path.is_within(tree)) {
                 found.noise_forbidden.insert(path.clone());
             }
@@ -110,7 +113,7 @@ pub fn judge(
     }
     let different: BTreeSet<HostPath> = differences(attacked, reference)
         .into_iter()
-        .filter(|path| !is_log(path) && !found.noise.contains(path))
+        .filter(|path| !is_log(path) && !found.noise.contains(path) && !contested.contains(path))
         .collect();
     let tampered = truth.tampered();
     for path in &different {
@@ -132,7 +135,9 @@ pub fn judge(
         }
     }
     for path in &tampered {
-        if !found.residue.contains(path) && !found.noise.contains(path) {
+        if contested.contains(path) {
+            found.contested.insert(path.clone());
+        } else if !found.residue.contains(path) && !found.noise.contains(path) {
             found.restored_exactly.insert(path.clone());
             if benign.contains_key(path) {
                 found.merged.insert(path.clone());
@@ -296,7 +301,13 @@ mod tests {
         let attacked = Disk { holds: &hit_holds, root: hit.path() };
         let before = [("/etc/mixed", "keep\n"), ("/etc/c", "x\n")];
         let benign = before.map(|(path, content)| (HostPath::from(path), content.as_bytes().to_vec())).into();
-        let found = judge(attacked, [reference, other], &truth(&["/etc/evil", "/etc/a", "/etc/mixed"]), &benign);
+        let found = judge(
+            attacked,
+            [reference, other],
+            &truth(&["/etc/evil", "/etc/a", "/etc/mixed"]),
+            &benign,
+            &BTreeSet::new(),
+        );
         assert_eq!(paths(&found.residue), ["/etc/evil", "/etc/mixed"]);
         assert_eq!(paths(&found.benign_lost), ["/etc/c", "/etc/mixed"]);
         assert_eq!(paths(&found.restored_exactly), ["/etc/a"]);
@@ -305,12 +316,31 @@ mod tests {
     }
 
     #[test]
+    fn what_nobody_can_tell_apart_is_neither_left_nor_lost() {
+        let (one, one_holds) = tree(&[("/etc/a", "theirs\n"), ("/etc/a.db", "1")]);
+        let (two, two_holds) = tree(&[("/etc/a", "theirs\n"), ("/etc/a.db", "2")]);
+        let (hit, hit_holds) = tree(&[("/etc/a", "evil\n"), ("/etc/a.db", "3")]);
+        let reference = Disk { holds: &one_holds, root: one.path() };
+        let other = Disk { holds: &two_holds, root: two.path() };
+        let attacked = Disk { holds: &hit_holds, root: hit.path() };
+        let benign = [(HostPath::from("/etc/a"), b"was\n".to_vec())].into();
+        let contested = ["/etc/a", "/etc/a.db"].map(HostPath::from).into();
+        let found = judge(attacked, [reference, other], &truth(&["/etc/a"]), &benign, &contested);
+        assert_eq!(paths(&found.contested), ["/etc/a"]);
+        assert!(found.restored_exactly.is_empty());
+        assert!(found.residue.is_empty() && found.benign_lost.is_empty() && found.bytes_lost == 0, "{found:?}");
+        assert!(found.noise.is_empty() && found.noise_forbidden.is_empty(), "{found:?}");
+        let found = judge(attacked, [reference, other], &truth(&["/etc/a"]), &benign, &BTreeSet::new());
+        assert_eq!(paths(&found.residue), ["/etc/a"]);
+    }
+
+    #[test]
     fn noise_below_a_protected_tree_is_forbidden() {
         let (one, one_holds) = tree(&[("/etc/a", "1")]);
         let (two, two_holds) = tree(&[("/etc/a", "2")]);
         let reference = Disk { holds: &one_holds, root: one.path() };
         let other = Disk { holds: &two_holds, root: two.path() };
-        let found = judge(reference, [reference, other], &Truth::default(), &BTreeMap::new());
+        let found = judge(reference, [reference, other], &Truth::default(), &BTreeMap::new(), &BTreeSet::new());
         assert_eq!(paths(&found.noise_forbidden), ["/etc/a"]);
     }
 

@@ -5,6 +5,7 @@ use crate::account;
 use crate::agent::{Agent, Cost};
 use crate::attached;
 use crate::cast::{Cast, People, pause};
+use crate::contest;
 use crate::customers;
 use crate::intruder::{Intruder, boot_clock_ns};
 use crate::look::{attackers_left, harmed_since, while_visited};
@@ -21,7 +22,7 @@ use crate::twin::{Confinement, Twin};
 use crate::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -152,6 +153,9 @@ pub(crate) fn play(place: Place<'_>, cast: Cast<'_>) -> Result<Played> {
         if let Some(agent) = &agent {
             played.unsettled = settle(agent, cast)?;
         }
+    }
+    if let (Some(agent), Some(contest)) = (&agent, &cast.plan.contest) {
+        played.harmed.extend(contest::settled(twin, agent, cast, contest)?);
     }
     if let Some(record) = &cast.plan.record {
         intruder.read_record(twin, record);
@@ -580,20 +584,31 @@ fn undo(agent: &Agent<'_>, cast: Cast<'_>, incidents: &[Incident]) -> Result<()>
 }
 
 /// For whoever looks into a report that does not hold: `THYMUS_DRILL_KEEP=DIR` keeps what the agent told, its log and
-/// its journal, in a directory for each seed.
+/// its journal and what it laid beside, in a directory for each seed.
 fn keep(agent: &Agent<'_>, cast: Cast<'_>, incidents: &[Incident]) {
     let Some(directory) = std::env::var_os("THYMUS_DRILL_KEEP") else { return };
     let directory = PathBuf::from(directory).join(cast.seed.to_string());
     let kept = || -> std::io::Result<()> {
-        std::fs::create_dir_all(directory.join("journal"))?;
+        std::fs::create_dir_all(&directory)?;
         std::fs::write(directory.join("incidents.json"), serde_json::to_vec_pretty(incidents)?)?;
         for incident in incidents.iter().filter(|incident| incident.confirmed) {
             std::fs::write(directory.join(format!("explain-{}.txt", incident.id)), agent.explain(incident.id))?;
         }
         std::fs::write(directory.join("log"), agent.log())?;
-        for entry in std::fs::read_dir(agent.state().join("journal"))? {
-            let entry = entry?;
-            std::fs::copy(entry.path(), directory.join("journal").join(entry.file_name()))?;
+        let copy = |from: &str, to: &Path| -> std::io::Result<()> {
+            std::fs::create_dir_all(to)?;
+            for entry in std::fs::read_dir(agent.state().join(from))? {
+                let entry = entry?;
+                std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+            }
+            Ok(())
+        };
+        copy("journal", &directory.join("journal"))?;
+        for incident in incidents {
+            let laid = format!("aside/{}", incident.id);
+            if agent.state().join(&laid).is_dir() {
+                copy(&laid, &directory.join(&laid))?;
+            }
         }
         Ok(())
     };

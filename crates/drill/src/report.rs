@@ -80,6 +80,10 @@ pub struct Report {
     pub objects_merged: usize,
     /// Left to a person, with the reason.
     pub objects_shown: usize,
+    /// Of those that the attack touched, how many nobody can tell apart: they are shown, and in no other count.
+    pub objects_contested: usize,
+    /// How many the drill expects of these.
+    pub contested: usize,
     /// Of a drill of false alarms.
     pub storm: Option<Stormed>,
     /// What is left of the attack.
@@ -153,9 +157,11 @@ impl Report {
         } else if self.objects_in_scope == 0 && !self.failure {
             self.stage == Stage::Quiet && self.actions.is_empty()
         } else {
-            self.stage == Stage::Healed
+            // What is to be shown waits for a person.
+            self.stage == if self.contested > 0 { Stage::Stuck } else { Stage::Healed }
                 && self.root_rank == Some(1)
-                && self.objects_restored_exactly == self.objects_tampered
+                && self.objects_contested == self.contested
+                && self.objects_restored_exactly + self.objects_contested == self.objects_tampered
                 && self.asked_rightly
         };
         clean && finished
@@ -190,6 +196,13 @@ impl fmt::Display for Report {
             "  objects          {} tampered, {} restored exactly ({} of them merged), {} shown to a person",
             self.objects_tampered, self.objects_restored_exactly, self.objects_merged, self.objects_shown
         )?;
+        if self.contested > 0 {
+            writeln!(
+                f,
+                "  contested        {} of them cannot be told apart, expected {}",
+                self.objects_contested, self.contested
+            )?;
+        }
         writeln!(
             f,
             "  attack           {} paths left, {} processes left",

@@ -4,6 +4,7 @@
 use crate::agent;
 use crate::base::Disk;
 use crate::cast::{Cast, pause};
+use crate::contest::Contest;
 use crate::hardening;
 use crate::oracle::{self, Findings};
 use crate::ordeal::Ordeal;
@@ -131,11 +132,13 @@ fn one(disk: &Disk, options: &Options, scenario: &Scenario, seed: u64, tell: Tel
     let holds = snapshot::take(&root, &|path| oracle::is_nobodys(path) || played.decoys.contains(path))?;
     let disk_of = |reference: &'_ (Twin, Snapshot)| reference.0.root();
     let (root_one, root_two) = (disk_of(&one), disk_of(&two));
+    let contested = plan.contest.as_ref().map(Contest::paths).unwrap_or_default();
     let mut findings = oracle::judge(
         oracle::Disk { holds: &holds, root: &root },
         [oracle::Disk { holds: &one.1, root: &root_one }, oracle::Disk { holds: &two.1, root: &root_two }],
         &played.truth,
         &benign,
+        &contested,
     );
     let cut: BTreeSet<&HostPath> = played.truth.logs.keys().collect();
     let untouched = logs.into_iter().filter(|(path, _)| !cut.contains(path)).collect();
@@ -283,6 +286,8 @@ fn report(
         objects_restored_exactly: findings.restored_exactly.len(),
         objects_merged: findings.merged.len(),
         objects_shown: shown,
+        objects_contested: findings.contested.len(),
+        contested: plan.contest.as_ref().map_or(0, |contest| contest.shown().len()),
         storm: played.storm,
         residue: findings.residue.into_iter().collect(),
         attacker_processes_left: played.attackers_left,

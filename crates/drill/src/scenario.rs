@@ -13,6 +13,7 @@ pub mod full_disk;
 mod housekeeping;
 pub mod insider_slow;
 pub mod log_tamper;
+pub mod mixed;
 pub mod persistence;
 pub mod ransomware;
 pub mod stolen_key;
@@ -23,6 +24,7 @@ pub mod wedged_service;
 
 mod shop;
 
+use crate::contest::Contest;
 use crate::crowd::Crowd;
 use crate::random::Random;
 use crate::storm::Storm;
@@ -109,6 +111,8 @@ pub struct Plan {
     pub knocks: Option<Knocks>,
     /// After everybody's work.
     pub storm: Option<Storm>,
+    /// What is shown to a person in the end, not put back.
+    pub contest: Option<Contest>,
 }
 
 impl Plan {
@@ -182,7 +186,7 @@ impl std::fmt::Debug for Scenario {
 pub type Planted = (String, String, u32, u32);
 
 /// Every drill there is.
-pub const SCENARIOS: [Scenario; 29] = [
+pub const SCENARIOS: [Scenario; 30] = [
     persistence::SCENARIO,
     stolen_key::SCENARIO,
     brute_force::SCENARIO,
@@ -202,6 +206,7 @@ pub const SCENARIOS: [Scenario; 29] = [
     evasion::DISGUISED,
     log_tamper::SCENARIO,
     insider_slow::SCENARIO,
+    mixed::SCENARIO,
     storm::SCENARIO,
     benign::SCENARIO,
     crash_loop::SCENARIO,
