@@ -140,10 +140,8 @@ fn own_network(acting: Acting<'_>) -> Result<()> {
     let of = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net"));
     match (of("self"), of(&leader.to_string())) {
         (Ok(own), Ok(theirs)) if own != theirs => Ok(()),
-        (Ok(_), Ok(_)) => {
-            return Err(refused("the scope has no network of its own: all of the machine would be blocked"));
-        }
-        (Err(source), _) | (_, Err(source)) => return Err(Error::Filter { doing: "go in", source }),
+        (Ok(_), Ok(_)) => Err(refused("the scope has no network of its own: all of the machine would be blocked")),
+        (Err(source), _) | (_, Err(source)) => Err(Error::Filter { doing: "go in", source }),
     }
 }
 
