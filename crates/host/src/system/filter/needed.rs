@@ -35,7 +35,7 @@ pub(in crate::system) fn needed(scope: &Scope, address: IpAddr) -> Result<Option
 /// A table of the scope's network as text.
 fn table(scope: &Scope, name: &str) -> Result<String> {
     let process = if scope.is_whole_host() { None } else { scope.leader() };
-    let process = process.map_or_else(|| "self".to_owned(), |pid| pid.to_string());
+    let process = process.map_or_else(|| "thread-self".to_owned(), |pid| pid.to_string());
     let path = format!("/proc/{process}/net/{name}");
     let mut text = String::new();
     let read = File::open(&path).and_then(|file| file.take(TABLE_BYTES_MAX).read_to_string(&mut text));

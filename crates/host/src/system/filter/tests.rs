@@ -348,3 +348,36 @@ fn a_datagram_tells_who_is_reached_who_is_refused_and_where_no_way_leads() {
         assert_eq!(send(&[HOST], link), Sent::Yes);
     });
 }
+
+/// The whole of the hand's work on a real packet filter, from within the network that is isolated.
+#[test]
+fn a_host_is_isolated_tried_and_taken_back_on_the_kernels_own_packet_filter() {
+    use crate::respond::isolate;
+    use crate::scope::Scope;
+    use crate::system::System;
+    use crate::system::linux::Linux;
+    use thymus_engine::action::{Expected, Outcome};
+    wired(|filter, wire| {
+        let lease_ns = u64::try_from(LONG.as_nanos()).unwrap();
+        let (scope, directory) = (Scope::this_host(true).unwrap(), tempfile::tempdir().unwrap());
+        let mut linux = Linux::new(scope.acting().unwrap(), &directory.path().join("keep"), &[]).unwrap();
+        for route in ["ip route show", "ip route del default"] {
+            sh(route);
+            assert_eq!(isolate::capture(&mut linux, &control()).unwrap().1.as_expected, Expected::Yes);
+            assert_eq!(isolate::apply(&mut linux, &control(), lease_ns).unwrap(), Outcome::Success, "{route}");
+            assert_eq!((wire.both_ways(PEER), wire.both_ways(OTHER)), ((true, true), (false, false)));
+            assert_eq!(isolate::settle_open(&mut linux, &control(), "killed").unwrap(), Outcome::Success);
+            assert_eq!(isolate::revert(&mut linux, false).unwrap(), Outcome::Undone);
+            assert_eq!(wire.both_ways(OTHER), (true, true));
+        }
+        // Who is never blocked is blocked by an isolation that was made of another list.
+        filter.isolate(&control()[1..2], LONG).unwrap();
+        assert_eq!(linux.datagram(PEER).unwrap(), Sent::Refused);
+        filter.rejoin().unwrap();
+        // Rules of somebody else's that refuse everything: nobody would get in, so nothing is done.
+        sh("nft 'add table inet other; add chain inet other out { type filter hook output priority 0; policy drop; }'");
+        let outcome = isolate::apply(&mut linux, &control()[..2], lease_ns).unwrap();
+        assert!(matches!(&outcome, Outcome::Reverted(why) if why.starts_with("nothing was done")), "{outcome:?}");
+        assert_eq!(sh("nft list tables"), "table inet other\n");
+    });
+}
