@@ -483,7 +483,10 @@ fn applying_twice_is_applying_once_and_reverting_twice_is_reverting_once() {
 #[test]
 fn what_others_changed_meanwhile_is_never_overwritten() {
     for case in cases().into_iter().filter(|case| case.exact_after_crash && case.name != "mend a log") {
-        let path = case.what.paths().next().or(case.what.written()).unwrap().to_string();
+        let Some(path) = case.what.paths().next().or(case.what.written()).map(ToString::to_string) else {
+            assert_eq!(case.what.name(), "isolate_host", "what is exact writes a file, but for this one");
+            continue;
+        };
         let agent = Agent::new();
         let mut hands = agent.start(&case);
         prepare(&mut hands, ACTION, &case.what);
