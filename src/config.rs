@@ -46,7 +46,8 @@ pub(crate) struct Config {
     pub(crate) administrators: Vec<UserName>,
     /// Addresses (`192.0.2.7`) and networks (`10.0.0.0/8`) that are never blocked, whatever an attack does from there or to
     /// there. The host's own addresses, gateways and name servers are not either, nor are those that others on the host have
-    /// to do with. Default none.
+    /// to do with. A host that is isolated goes on to talk to these, and to nobody else: name where its administrators come from.
+    /// While none is named, or more than 64, no host is isolated. Default none.
     pub(crate) never_block: Vec<Network>,
     /// Everything that Thymus keeps: vault, journal, quarantine. Only root can read it. Default `/var/lib/thymus`.
     pub(crate) state: AbsolutePath,

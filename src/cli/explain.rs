@@ -347,6 +347,10 @@ pub(super) fn what(action: &Action) -> String {
             format!("block calls to {address} for {}", show::span(*lease_ns))
         }
         Action::LockAccount { uid, .. } => format!("lock the account of uid {uid} (no log-in, no cron jobs)"),
+        Action::IsolateHost { control, lease_ns } => {
+            let control = control.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            format!("take this host off the network for {}, but for {control}", show::span(*lease_ns))
+        }
         Action::RestoreFile(restore) if restore.append_only => format!("put back what was cut from {}", restore.path),
         Action::RestoreFile(restore) => format!("restore {}", restore.path),
         Action::RestoreFiles { files } => format!("restore {} files", files.len()),

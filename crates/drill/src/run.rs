@@ -235,7 +235,8 @@ fn report(
     let actions: Vec<ActionLine> = actions.map(|record| line(record, undo_differs.as_deref())).collect();
     let shown = played.incidents.iter().flat_map(|incident| &incident.actions);
     let waits = |record: &&ActionRecord| record.verdict.decision != Decision::Permit && record.outcome.is_none();
-    let is_object = |record: &&ActionRecord| !matches!(record.action, Action::LockAccount { .. });
+    let is_object =
+        |record: &&ActionRecord| !matches!(record.action, Action::LockAccount { .. } | Action::IsolateHost { .. });
     let shown = shown.filter(waits).filter(is_object).count();
     let counter = |name: &str| played.counters.get(name).copied().unwrap_or(0);
     let mut why: Vec<String> = played.unsettled.into_iter().collect();
@@ -373,6 +374,7 @@ fn line(record: &ActionRecord, undo_differs: Option<&[HostPath]>) -> ActionLine 
         Action::EndSession { leader, .. } => format!("session of process {}", leader.pid),
         Action::FilterTraffic { address, .. } => address.to_string(),
         Action::LockAccount { uid, .. } => format!("account of uid {uid}"),
+        Action::IsolateHost { .. } => "the host".to_owned(),
         Action::RestoreFile(restore) => restore.path.to_string(),
         Action::RestoreFiles { files } => format!("{} files", files.len()),
         Action::QuarantineFile { path, .. } => path.to_string(),

@@ -2,6 +2,7 @@
 //! What may be done to a host, as data. How it is done, and undone, lives in `host`.
 
 use crate::id::{ProcessKey, Timestamp, VersionId};
+use crate::network::Network;
 use crate::path::HostPath;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
@@ -43,6 +44,9 @@ pub enum Action {
     /// D3-AL Account Locking: nobody logs in with this account any more, with whatever key or password, until that is undone.
     /// `path` is the file that says when accounts expire, shadow(5).
     LockAccount { uid: u32, path: HostPath },
+    /// D3-NI Network Isolation: nobody reaches this host and it reaches nobody, but for those of `control`, its people's way in.
+    /// Leased: the kernel ends it after `lease_ns` nanoseconds.
+    IsolateHost { control: Vec<Network>, lease_ns: u64 },
 }
 
 /// What of the traffic with an address is dropped.
@@ -146,7 +150,7 @@ impl Action {
     #[must_use]
     pub const fn tactic(&self) -> Tactic {
         match self {
-            Self::SuspendProcesses { .. } | Self::FilterTraffic { .. } => Tactic::Isolate,
+            Self::SuspendProcesses { .. } | Self::FilterTraffic { .. } | Self::IsolateHost { .. } => Tactic::Isolate,
             Self::TerminateProcesses { .. }
             | Self::EndSession { .. }
             | Self::QuarantineFile { .. }
@@ -182,6 +186,7 @@ impl Action {
             Self::RenewCertificate { .. } => "renew_certificate",
             Self::RestorePackaged { .. } => "restore_packaged",
             Self::LockAccount { .. } => "lock_account",
+            Self::IsolateHost { .. } => "isolate_host",
         }
     }
 
@@ -203,7 +208,8 @@ impl Action {
             | Self::RestartService { .. }
             | Self::LoadFirewall { .. }
             | Self::RestorePackaged { .. }
-            | Self::LockAccount { .. } => true,
+            | Self::LockAccount { .. }
+            | Self::IsolateHost { .. } => true,
         }
     }
 
@@ -225,7 +231,8 @@ impl Action {
             | Self::LoadFirewall { .. }
             | Self::RenewCertificate { .. }
             | Self::RestorePackaged { .. }
-            | Self::LockAccount { .. } => None,
+            | Self::LockAccount { .. }
+            | Self::IsolateHost { .. } => None,
         }
     }
 
@@ -270,7 +277,8 @@ impl Action {
             | Self::RestartService { .. }
             | Self::LoadFirewall { .. }
             | Self::RenewCertificate { .. }
-            | Self::LockAccount { .. } => 1,
+            | Self::LockAccount { .. }
+            | Self::IsolateHost { .. } => 1,
         }
     }
 }

@@ -726,6 +726,7 @@ impl Ailment {
             | Action::RestoreFiles { .. }
             | Action::QuarantineFile { .. }
             | Action::LockAccount { .. }
+            | Action::IsolateHost { .. }
             | Action::RemoveUnit { .. } => {}
         }
     }

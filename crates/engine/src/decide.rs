@@ -14,6 +14,7 @@ mod crowd;
 mod files;
 mod filter;
 mod hands;
+mod isolate;
 mod judgement;
 mod order;
 mod person;
@@ -30,6 +31,7 @@ pub use crowd::{CROWD_MIN, CROWDS_IN_FLIGHT_MAX};
 pub use files::IN_FLIGHT_MAX;
 pub(crate) use filter::is_elsewhere;
 pub use filter::{ADDRESSES_MAX, FILTER_LEASE_NS};
+pub use isolate::ISOLATION_LEASE_NS;
 pub use judgement::JUDGEMENT_UNITS;
 pub(crate) use order::{Place, place};
 pub(crate) use plan::Plan;
@@ -173,7 +175,9 @@ impl Case {
             return;
         }
         let beside = !self.plan.talked.is_empty()
-            || self.plan.is_any_busy(|what| matches!(what, Action::FilterTraffic { .. } | Action::LockAccount { .. }));
+            || self.plan.is_any_busy(|what| {
+                matches!(what, Action::FilterTraffic { .. } | Action::LockAccount { .. } | Action::IsolateHost { .. })
+            });
         let settled = self.order_files(desk) && self.order_services(desk) && self.end_subjects(desk) && !beside;
         if settled {
             self.conclude(desk);

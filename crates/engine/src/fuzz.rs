@@ -132,7 +132,7 @@ fn configuration() -> Configuration {
         never_touch: vec![who(0)],
         decoys: Vec::new(),
         never_touch_paths: vec![HostPath::from("/var/lib/thymus")],
-        never_block: Vec::new(),
+        never_block: vec![crate::network::Network::from(std::net::IpAddr::from([203, 0, 113, 7]))],
         policies: Policies::defaults(),
         boot_to_unix_ns: 1_700_000_000_000_000_000,
         actions_per_minute: crate::guard::ACTIONS_PER_MINUTE,

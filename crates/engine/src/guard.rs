@@ -22,7 +22,7 @@ pub use breaker::{ACTIONS_PER_MINUTE, LARGEST_TIMES, STORM_INCIDENTS_HOUR_MAX, S
 pub(crate) use breaker::{Breaker, Budget};
 pub use compare::{Comparison, Difference, QUESTIONS_MAX, Relation, compare};
 pub use judged::Judged;
-pub use kernel::{ATTEMPTS_MAX, COOL_DOWN_NS, TARGETS_MAX};
+pub use kernel::{ATTEMPTS_MAX, CONTROL_MAX, COOL_DOWN_NS, TARGETS_MAX};
 pub use policy::{Holding, POLICIES_MAX, POLICY_BYTES_MAX, Policies, PolicyError, Says};
 pub use question::{ACTIONS, FLAGS, Names, Question};
 use serde::{Deserialize, Serialize};

@@ -15,6 +15,28 @@ pub struct Network {
 }
 
 impl Network {
+    /// An address of it, and how many of its first bits all of them share.
+    #[must_use]
+    pub const fn parts(self) -> (IpAddr, u8) {
+        (self.address, self.bits)
+    }
+
+    /// One of its hosts: the address itself where it is one, else the first that is no name of the whole.
+    #[must_use]
+    pub fn host(self) -> IpAddr {
+        match self.address {
+            IpAddr::V4(address) if self.bits < 32 => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.bits)).unwrap_or(0);
+                Ipv4Addr::from_bits(address.to_bits() & mask | 1).into()
+            }
+            IpAddr::V6(address) if self.bits < 128 => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.bits)).unwrap_or(0);
+                Ipv6Addr::from_bits(address.to_bits() & mask | 1).into()
+            }
+            one => one,
+        }
+    }
+
     /// The first and the last address, and the neighbours of both that are outside.
     pub(crate) fn borders(self) -> Vec<IpAddr> {
         match self.address {
@@ -46,6 +68,12 @@ impl Network {
             }
             _ => false,
         }
+    }
+}
+
+impl From<IpAddr> for Network {
+    fn from(address: IpAddr) -> Self {
+        Self { address, bits: if address.is_ipv4() { 32 } else { 128 } }
     }
 }
 
@@ -95,6 +123,14 @@ mod tests {
         assert!(holds("0.0.0.0/0", "255.1.2.3") && !holds("0.0.0.0/0", "::1"));
         assert!(holds("2001:db8::/32", "2001:db8:1::1") && !holds("2001:db8::/32", "2001:db9::1"));
         assert!(holds("::/0", "fe80::1") && holds("10.0.0.0/8", "::ffff:10.1.2.3"));
+    }
+
+    #[test]
+    fn a_host_of_a_network_is_one_of_its_addresses() {
+        let host = |network: &str| network.parse::<Network>().unwrap().host().to_string();
+        assert_eq!((host("10.1.2.3/8"), host("10.1.2.3")), ("10.0.0.1".to_owned(), "10.1.2.3".to_owned()));
+        assert_eq!((host("0.0.0.0/0"), host("fd00::7")), ("0.0.0.1".to_owned(), "fd00::7".to_owned()));
+        assert_eq!((host("fd00::7/64"), host("::/0")), ("fd00::1".to_owned(), "::1".to_owned()));
     }
 
     #[test]

@@ -451,6 +451,7 @@ fn countermeasure(action: &Action) -> Value {
         Action::EndSession { .. } => ("D3-ST", "Session Termination"),
         Action::FilterTraffic { .. } => ("D3-NTF", "Network Traffic Filtering"),
         Action::LockAccount { .. } => ("D3-AL", "Account Locking"),
+        Action::IsolateHost { .. } => ("D3-NI", "Network Isolation"),
         Action::RestoreFile(_) => ("D3-RF", "Restore File"),
         Action::RestoreFiles { .. } | Action::RestorePackaged { .. } => ("D3-RF", "Restore File"),
         Action::QuarantineFile { .. } => ("D3-FEV", "File Eviction"),
@@ -471,6 +472,7 @@ fn targets(action: &Action) -> String {
         }
         Action::EndSession { leader, .. } => format!("the session of process {}", leader.pid),
         Action::LockAccount { uid, .. } => format!("account of uid {uid}"),
+        Action::IsolateHost { .. } => "this host".to_owned(),
         Action::FilterTraffic { address, extent: Extent::All, .. } => address.to_string(),
         Action::FilterTraffic { address, extent: Extent::Outbound, .. } => format!("calls to {address}"),
         Action::RestoreFile(restore) => format!("`{}`", restore.path),

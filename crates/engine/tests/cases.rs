@@ -203,6 +203,7 @@ fn named(action: &Action) -> String {
         Action::EndSession { leader, processes } => format!("of {}: {}", leader.pid, pids(processes)),
         Action::FilterTraffic { address, extent, .. } => format!("{address} {extent:?}"),
         Action::LockAccount { uid, .. } => format!("of uid {uid}"),
+        Action::IsolateHost { control, .. } => format!("but for {} networks", control.len()),
         Action::RestoreFile(restore) => {
             let later: Vec<String> = restore
                 .later

@@ -38,6 +38,10 @@ pub enum Before {
     Filter(Option<Timestamp>),
     Remedy(recover::remedy::Before),
     Account(respond::account::Before),
+    /// Whether the host was isolated already, which is another action's to undo.
+    Isolation {
+        already: bool,
+    },
 }
 
 /// Where versions come from: the vault, or a test's own.
@@ -158,6 +162,13 @@ impl<'a> Hands<'a> {
                     Err(error) => Outcome::Failed(error.in_words()),
                 }
             }
+            (Action::IsolateHost { .. }, Before::Isolation { already: true }) => Outcome::DoesNotExist,
+            (Action::IsolateHost { control, .. }, _) => {
+                match respond::isolate::settle_open(&mut *self.system, control, ENDED) {
+                    Ok(outcome) => outcome,
+                    Err(error) => Outcome::Failed(error.in_words()),
+                }
+            }
             (Action::TerminateProcesses { processes } | Action::EndSession { processes, .. }, _) => {
                 match recover::proof::alive(&mut *self.system, processes) {
                     Ok(alive) if alive.is_empty() => Outcome::Success,
@@ -235,6 +246,10 @@ impl<'a> Hands<'a> {
             Action::RenewCertificate { path } => remedy::capture_renewal(system, remedies, path).map(of_remedy),
             Action::RestorePackaged { files } => recover::packaged::capture(system, &*self.packages, files)
                 .map(|(before, facts)| (Before::Files(before), facts)),
+            Action::IsolateHost { control, .. } => {
+                let (already, facts) = respond::isolate::capture(system, control)?;
+                Ok((Before::Isolation { already }, facts))
+            }
             Action::LockAccount { uid, path } => {
                 respond::account::capture(system, *uid, path).map(|(before, facts)| (Before::Account(before), facts))
             }
@@ -289,6 +304,7 @@ impl<'a> Hands<'a> {
             (Action::FilterTraffic { address, extent, lease_ns }, _) => {
                 respond::filter::apply(system, (*address, *extent), *lease_ns)
             }
+            (Action::IsolateHost { control, lease_ns }, _) => respond::isolate::apply(system, control, *lease_ns),
             (Action::LockAccount { path, .. }, Before::Account(before)) => {
                 respond::account::apply(system, path, before)
             }
@@ -339,6 +355,7 @@ impl<'a> Hands<'a> {
                 Some(path) => recover::file::revert(system, path, before),
                 None => Ok(Outcome::Failed("names no path".to_owned())),
             },
+            (Action::IsolateHost { .. }, Before::Isolation { already }) => respond::isolate::revert(system, *already),
             (Action::LockAccount { path, .. }, Before::Account(before)) => {
                 respond::account::revert(system, path, before)
             }

@@ -482,11 +482,12 @@ fn rules(text: &str) -> u64 {
     u64::try_from(without_ours(text).filter(decides).count()).unwrap_or(u64::MAX)
 }
 
-/// Lines of a ruleset but for those of our own table, which blocks addresses for a time.
+/// Lines of a ruleset but for those of our own tables, which block addresses for a time.
 fn without_ours(text: &str) -> impl Iterator<Item = &str> {
     let mut ours = false;
     text.lines().filter(move |line| {
-        ours |= line.trim_end() == format!("table inet {} {{", crate::system::FILTER_TABLE);
+        let begins = |table: &&str| line.trim_end() == format!("table inet {table} {{");
+        ours |= crate::system::OUR_TABLES.iter().any(begins);
         let ends = ours && line.trim_end() == "}";
         let kept = !ours;
         ours &= !ends;

@@ -6,6 +6,7 @@
 
 pub mod account;
 pub mod filter;
+pub mod isolate;
 pub mod session;
 pub mod suspend;
 pub mod terminate;

@@ -21,8 +21,8 @@ pub mod supervise;
 mod tree;
 
 pub use accounts::AccountsHeld;
-pub(crate) use filter::TABLE as FILTER_TABLE;
-pub use filter::{BLOCKED_MAX, Blocked};
+pub use filter::{BLOCKED_MAX, Blocked, Sent};
+use filter::{ISOLATION_TABLE, TABLE as FILTER_TABLE};
 pub(crate) use keep::Upstream;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -31,6 +31,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 use thymus_engine::action::Extent;
 use thymus_engine::event::FileKind;
+use thymus_engine::network::Network;
 use thymus_engine::{BootId, HostPath, ProcessKey, Timestamp};
 
 /// LIMIT: bytes of one file that are brought into memory (merges, logs). Larger files are moved by streaming or refused.
@@ -129,6 +130,9 @@ pub fn boot_time() -> Timestamp {
     let (seconds, nanoseconds) = (now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs());
     Timestamp(seconds.saturating_mul(1_000_000_000).saturating_add(nanoseconds))
 }
+
+/// The tables of the packet filter that are ours: they come and go with what is blocked.
+pub(crate) const OUR_TABLES: [&str; 2] = [FILTER_TABLE, ISOLATION_TABLE];
 
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -493,6 +497,14 @@ pub trait System: fmt::Debug + Send {
     fn unfilter(&mut self, address: IpAddr, extent: Extent) -> Result<bool>;
     /// What the scope itself needs this address for (its own, its gateway, its name server); `None`: for nothing.
     fn needed(&mut self, address: IpAddr) -> Result<Option<String>>;
+    /// Nobody reaches the scope and it reaches nobody from now for `time`, but for these; instead of any other isolation.
+    fn isolate(&mut self, control: &[Network], time: Duration) -> Result<()>;
+    /// For how long it still is so; `None`: it is not.
+    fn isolated(&mut self, control: &[Network]) -> Result<Option<Duration>>;
+    /// Ends the isolation. False: there was none.
+    fn rejoin(&mut self) -> Result<bool>;
+    /// Sends an empty datagram from within the scope's network.
+    fn datagram(&mut self, address: IpAddr) -> Result<Sent>;
 
     /// What is at `path` without its content: kind, owner, mode, size, time. For files too large to be read.
     fn measure(&mut self, path: &HostPath) -> Result<Option<FileState>>;

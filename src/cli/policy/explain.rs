@@ -112,7 +112,7 @@ impl Explain {
             question.address = Some(address);
         }
         if let Some(targets) = self.targets {
-            let one = matches!(names, Names::Path | Names::Unit | Names::Address | Names::Account);
+            let one = matches!(names, Names::Path | Names::Unit | Names::Address | Names::Account | Names::Host);
             ensure!(!one || targets == 1, "`{}` names one object; leave --targets out", question.action);
             ensure!(targets <= TARGETS_MAX, "expected at most {TARGETS_MAX} targets, found {targets}");
             question.targets = targets;

@@ -163,6 +163,7 @@ pub(super) fn in_words(action: &Action) -> String {
         | Action::RestoreFiles { .. }
         | Action::QuarantineFile { .. }
         | Action::LockAccount { .. }
+        | Action::IsolateHost { .. }
         | Action::RemoveUnit { .. } => action.name().to_owned(),
     }
 }

@@ -127,8 +127,8 @@ impl Case {
     pub(crate) fn unprepared(&mut self, desk: &mut Desk<'_>, id: ActionId, why: &str) {
         self.dirty = true;
         let Some(step) = self.plan.steps.get(&id).filter(|step| step.state == Progressing::Preparing) else { return };
-        if let Action::LockAccount { .. } = step.action {
-            // There is no such account: a person who said yes once is not asked again.
+        if let Action::LockAccount { .. } | Action::IsolateHost { .. } = step.action {
+            // There is no such account, or no network of this host's own: a person who said yes once is not asked again.
             self.outcome(desk, id, Outcome::Failed(why.to_owned()));
         } else {
             self.again(desk, id, why);
@@ -192,6 +192,7 @@ impl Case {
                 self.why = format!("{done} of {} objects are in order", self.objects.len());
             }
             (Action::SuspendProcesses { .. }, _) => {} // it is ended all the same
+            (Action::IsolateHost { .. }, _) => {}      // a person said yes to this one, not to another try
             (_, Outcome::Reverted(why)) if retries < ATTEMPTS_MAX => self.again(desk, id, why),
             (Action::RestoreFile(RestoreFile { path, .. }) | Action::QuarantineFile { path, .. }, other) => {
                 let why = match other {

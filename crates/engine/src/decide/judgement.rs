@@ -57,9 +57,9 @@ impl Case {
     }
 
     /// Where a request came from, others' may come from too: a proxy of ours, the address that a whole office has. An account
-    /// is its owner's.
+    /// is its owner's, and the network is everybody's.
     fn is_of_many(&self, action: &Action) -> bool {
-        if let Action::LockAccount { .. } = action {
+        if let Action::LockAccount { .. } | Action::IsolateHost { .. } = action {
             return true;
         }
         let Action::FilterTraffic { address, extent: Extent::All, .. } = action else { return false };
@@ -83,6 +83,7 @@ impl Case {
                 usize::from(self.plan.filters.contains_key(&(*address, *extent)))
             }
             Action::LockAccount { uid, .. } => usize::from(self.plan.accounts.contains(uid)),
+            Action::IsolateHost { .. } => usize::from(self.plan.isolation),
             // Cures of failures: an incident of an attack names none of them.
             Action::RestartService { .. }
             | Action::FreeSpace { .. }

@@ -24,6 +24,9 @@ pub(crate) struct Plan {
     /// Accounts that are to be locked, by number.
     #[serde(default)]
     pub(super) accounts: BTreeSet<u32>,
+    /// A person was asked whether the host shall be isolated.
+    #[serde(default)]
+    pub(super) isolation: bool,
     /// Subjects that talked to somebody since their peers were looked at.
     #[serde(default)]
     pub(super) talked: BTreeSet<ProcessKey>,
@@ -140,6 +143,7 @@ impl Plan {
             self.filters.entry(address).or_insert(id);
         }
         self.accounts.extend(other.accounts);
+        self.isolation |= other.isolation;
         self.queue.extend(other.queue);
         self.later.extend(other.later);
         self.pending.extend(other.pending);

@@ -58,6 +58,7 @@ impl Case {
         }
         if let Some(obstacle) = self.obstacle(desk) {
             self.lock_account(desk);
+            self.isolate_host(desk);
             let untouched = !desk.configuration.scope_permits_action || desk.configuration.mode == Mode::Observe;
             if untouched && matches!(self.stage, Stage::Open | Stage::Contained) {
                 if self.why != obstacle {
@@ -75,6 +76,7 @@ impl Case {
         let settled = self.plan.settled;
         self.pass(desk, Milestone::Restored, format!("{settled} actions are done; being proven"));
         self.lock_account(desk);
+        self.isolate_host(desk);
         let proof = self.plan.proof;
         if self.stage == Stage::Restored && !proof.running && proof.not_before <= desk.now {
             self.plan.proof.running = true;
@@ -110,7 +112,8 @@ impl Case {
     pub(super) fn obstacle(&self, desk: &Desk<'_>) -> Option<String> {
         let moot = |step: &Step| {
             // It holds off who is elsewhere: this host is healed without it.
-            if matches!(step.action, Action::FilterTraffic { .. } | Action::LockAccount { .. }) {
+            if let Action::FilterTraffic { .. } | Action::LockAccount { .. } | Action::IsolateHost { .. } = step.action
+            {
                 return true;
             }
             let processes = processes_of(&step.action);

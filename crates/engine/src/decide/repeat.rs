@@ -73,7 +73,8 @@ impl Case {
             | Action::LoadFirewall { .. }
             | Action::RenewCertificate { .. }
             | Action::RestorePackaged { .. }
-            | Action::LockAccount { .. } => action,
+            | Action::LockAccount { .. }
+            | Action::IsolateHost { .. } => action,
         };
         if ends_processes(&next) && live.is_empty() {
             return;
@@ -121,6 +122,14 @@ impl Case {
         if let Action::RestoreFiles { .. } = action {
             self.supersede(desk, id);
             return true;
+        }
+        if let Action::IsolateHost { control, .. } = &action
+            && *control != desk.configuration.never_block
+        {
+            self.supersede(desk, id);
+            self.plan.isolation = false;
+            self.isolate_host(desk);
+            return false;
         }
         if let Some(path) = action.path() {
             self.supersede(desk, id);

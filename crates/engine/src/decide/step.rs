@@ -117,7 +117,8 @@ pub(super) fn processes_of(action: &Action) -> &[ProcessKey] {
         | Action::LoadFirewall { .. }
         | Action::RenewCertificate { .. }
         | Action::RestorePackaged { .. }
-        | Action::LockAccount { .. } => &[],
+        | Action::LockAccount { .. }
+        | Action::IsolateHost { .. } => &[],
     }
 }
 

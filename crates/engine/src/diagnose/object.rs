@@ -105,7 +105,8 @@ impl ObjectState {
             | Action::LoadFirewall { .. }
             | Action::RenewCertificate { .. }
             | Action::RestorePackaged { .. }
-            | Action::LockAccount { .. } => return,
+            | Action::LockAccount { .. }
+            | Action::IsolateHost { .. } => return,
         };
         let before = self.undone.take();
         let returns = before.as_ref().map_or(0, |before| before.returns);

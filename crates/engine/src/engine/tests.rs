@@ -3,6 +3,7 @@
 
 mod account;
 mod held_off;
+mod isolate;
 mod shown;
 mod storm;
 

@@ -203,6 +203,14 @@ impl World {
         shell
     }
 
+    /// As by a program that is set-user-id.
+    pub(crate) fn become_root(&mut self, key: ProcessKey) {
+        if let Some(process) = self.processes.get_mut(&key) {
+            process.user.euid = 0;
+        }
+        self.process_event(ProcessActivityId::SetUserId, key, key);
+    }
+
     /// A script that a server runs for a request.
     pub(crate) fn request(&mut self, server: ProcessKey, address: [u8; 4]) -> ProcessKey {
         let key = self.fork(server);
@@ -450,7 +458,8 @@ impl World {
                         | Action::LoadFirewall { .. }
                         | Action::RenewCertificate { .. }
                         | Action::RestorePackaged { .. }
-                        | Action::LockAccount { .. },
+                        | Action::LockAccount { .. }
+                        | Action::IsolateHost { .. },
                     )
                     | None => {}
                 }
@@ -504,6 +513,7 @@ impl World {
                 Action::EndSession { processes, .. } => format!("end session {}", processes.len()),
                 Action::FilterTraffic { address, extent, .. } => format!("filter {address} {extent:?}"),
                 Action::LockAccount { uid, .. } => format!("lock {uid}"),
+                Action::IsolateHost { .. } => "isolate".to_owned(),
             }),
             Effect::Verify { .. } => Some("verify".to_owned()),
             Effect::Ask { what, .. } => Some(format!("ask {}", what.name())),

@@ -208,7 +208,7 @@ impl Words {
                     let about = |address: IpAddr| Question { address: Some(address), ..question.clone() };
                     space.extend(addresses.into_iter().map(about));
                 }
-                Names::Account => space.push(question),
+                Names::Account | Names::Host => space.push(question),
                 Names::Unit => {
                     space.extend(units.iter().map(|unit| Question { unit: Some(unit.clone()), ..question.clone() }));
                 }

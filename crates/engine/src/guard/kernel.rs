@@ -12,10 +12,13 @@ use super::{Attempts, Request};
 use crate::action::{Action, Expected, Facts};
 use crate::decide::is_elsewhere;
 use crate::id::{ProcessKey, Timestamp};
+use crate::network::Network;
 use crate::path::HostPath;
 
 /// LIMIT: objects that one action may name.
 pub const TARGETS_MAX: usize = 4_096;
+/// LIMIT: networks that an isolated host goes on to talk to.
+pub const CONTROL_MAX: usize = 64;
 /// LIMIT: how often one kind of action is tried on one target by itself.
 pub const ATTEMPTS_MAX: u32 = 6;
 /// LIMIT: a day; no block is granted for longer. Nanoseconds.
@@ -61,6 +64,9 @@ fn targets(request: &Request<'_>) -> Option<String> {
         Action::LoadFirewall { path } | Action::RenewCertificate { path } => is_plain(path),
         Action::RestorePackaged { files } => count > 0 && files.iter().all(|file| is_plain(&file.path)),
         Action::LockAccount { path, .. } => is_plain(path),
+        Action::IsolateHost { control, lease_ns } => {
+            control.len() <= CONTROL_MAX && (1..=LEASE_NS_MAX).contains(lease_ns)
+        }
     };
     if !named {
         Some("K1: no explicit target is named".to_owned())
@@ -133,7 +139,7 @@ fn never_touch(request: &Request<'_>) -> Option<String> {
             processes.iter().any(process)
         }
         Action::EndSession { leader, processes } => processes.iter().chain([leader]).any(process),
-        Action::FilterTraffic { .. } => false, // K8 speaks of those
+        Action::FilterTraffic { .. } | Action::IsolateHost { .. } => false, // K8 speaks of those
         Action::RestoreFile(restore) => path(&restore.path),
         Action::RestoreFiles { files } => files.iter().any(|file| path(&file.path)),
         Action::QuarantineFile { path: at, .. } => path(at),
@@ -157,6 +163,7 @@ fn control_path(request: &Request<'_>) -> Option<String> {
         Action::LockAccount { uid, .. } => {
             return request.spared.map(|why| format!("K8: the account of uid {uid} is spared: {why}"));
         }
+        Action::IsolateHost { control, .. } => return way_in(control, request.never_block),
         _ => return None,
     };
     let network = request.never_block.iter().find(|network| network.contains(*address));
@@ -166,17 +173,32 @@ fn control_path(request: &Request<'_>) -> Option<String> {
     Some(format!("K8: {address} is spared: {why}"))
 }
 
+/// Whom the host may go on to talk to are those that the configuration never blocks, all of them and nobody else, and there is
+/// one.
+fn way_in(control: &[Network], never_block: &[Network]) -> Option<String> {
+    let Some(lost) = never_block.iter().find(|network| !control.contains(network)) else {
+        let beyond = control.iter().find(|network| !never_block.contains(network));
+        return match beyond {
+            Some(network) => Some(format!("K8: {network} is not in `never_block` of the configuration: no way in")),
+            None if control.iter().any(|network| is_elsewhere(network.parts().0)) => None,
+            None => Some("K8: no way in would be left: `never_block` of the configuration names nobody".to_owned()),
+        };
+    };
+    Some(format!("K8: {lost} would be cut off: it is never blocked, says the configuration"))
+}
+
 /// Why no policy permits it without a person.
 pub(super) const fn personal(action: &Action) -> Option<&'static str> {
     match action {
         Action::LockAccount { .. } => Some("K8: its owner would be locked out, too: a person decides"),
+        Action::IsolateHost { .. } => Some("K8: nobody else would reach this host any more: a person decides"),
         _ => None,
     }
 }
 
 /// Lapses by itself: the warden continues what is suspended, the kernel forgets what is blocked.
 const fn is_leased(action: &Action) -> bool {
-    matches!(action, Action::SuspendProcesses { .. } | Action::FilterTraffic { .. })
+    matches!(action, Action::SuspendProcesses { .. } | Action::FilterTraffic { .. } | Action::IsolateHost { .. })
 }
 
 /// Absolute, not the root itself, no empty, `.` or `..` component.

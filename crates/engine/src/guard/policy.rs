@@ -338,6 +338,7 @@ impl Policies {
             }
             Action::SuspendProcesses { .. }
             | Action::LockAccount { .. }
+            | Action::IsolateHost { .. }
             | Action::RestoreFiles { .. }
             | Action::TerminateProcesses { .. }
             | Action::EndSession { .. } => {}

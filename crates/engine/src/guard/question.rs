@@ -6,7 +6,7 @@
 
 use super::{Attempts, Request};
 use crate::action::{Action, Expected, Extent, Facts, Files, Merge, Packaged, RestoreFile};
-use crate::decide::{FILTER_LEASE_NS, SHADOW};
+use crate::decide::{FILTER_LEASE_NS, ISOLATION_LEASE_NS, SHADOW};
 use crate::id::{BootId, ProcessKey, Timestamp, VersionId};
 use crate::input::Mode;
 use crate::path::HostPath;
@@ -30,13 +30,16 @@ pub enum Names {
     Address,
     /// One account. Which one no policy sees.
     Account,
+    /// The host itself.
+    Host,
 }
 
 /// Every action that a policy can name.
-pub const ACTIONS: [(&str, Names); 14] = [
+pub const ACTIONS: [(&str, Names); 15] = [
     ("end_session", Names::Processes),
     ("filter_traffic", Names::Address),
     ("free_space", Names::Paths),
+    ("isolate_host", Names::Host),
     ("load_firewall", Names::Path),
     ("lock_account", Names::Account),
     ("quarantine_file", Names::Path),
@@ -120,7 +123,10 @@ impl Question {
             facts: (prepared || merged).then_some(&facts),
             never_touch: &[],
             never_touch_paths: &[],
-            never_block: &[],
+            never_block: match &action {
+                Action::IsolateHost { control, .. } => control,
+                _ => &[],
+            },
             spared: None,
         })
     }
@@ -142,6 +148,7 @@ impl Question {
                 Action::FreeSpace { paths: (1..).take(self.targets).map(name).collect() }
             }
             "lock_account" => Action::LockAccount { uid: EXAMPLE_UID, path: HostPath::from(SHADOW) },
+            "isolate_host" => Action::IsolateHost { control: vec![EXAMPLE.into()], lease_ns: ISOLATION_LEASE_NS },
             "load_firewall" => Action::LoadFirewall { path: path() },
             "quarantine_file" => Action::QuarantineFile { path: path(), expected: VersionId(2) },
             "reload_service" => Action::ReloadService { unit: unit() },

@@ -23,7 +23,27 @@ fn every_action() -> Vec<Action> {
         Action::RemoveUnit { unit: "x.service".to_owned() },
         Action::ReloadService { unit: "ssh.service".to_owned() },
         lock(1_001),
+        isolate(&[WAY_IN]),
     ]
+}
+
+const WAY_IN: &str = "203.0.113.0/24";
+
+fn isolate(control: &[&str]) -> Action {
+    Action::IsolateHost { control: networks(control), lease_ns: 3_600 * SECOND }
+}
+
+fn networks(texts: &[&str]) -> Vec<Network> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+/// A person is asked about it, whatever a policy permits.
+fn is_personal(action: &Action) -> bool {
+    matches!(action, Action::LockAccount { .. } | Action::IsolateHost { .. })
+}
+
+fn is_leased(action: &Action) -> bool {
+    matches!(action, Action::SuspendProcesses { .. } | Action::FilterTraffic { .. } | Action::IsolateHost { .. })
 }
 
 fn lock(uid: u32) -> Action {
@@ -133,7 +153,10 @@ fn request<'a>(action: &'a Action, facts: Option<&'a Facts>) -> Request<'a> {
         facts,
         never_touch: &[],
         never_touch_paths: &[],
-        never_block: &[],
+        never_block: match action {
+            Action::IsolateHost { control, .. } => control,
+            _ => &[],
+        },
         spared: None,
     }
 }
@@ -159,7 +182,7 @@ fn denied(reason: &str, facts: Option<Facts>, change: impl Fn(&mut Request<'_>))
 #[test]
 fn each_mode_decides_as_its_page_says() {
     let policies = policies();
-    for action in every_action().into_iter().filter(|action| !matches!(action, Action::LockAccount { .. })) {
+    for action in every_action().into_iter().filter(|action| !is_personal(action)) {
         for facts in [None, Some(good())] {
             let decision = |mode, attack_only| {
                 judge(&Request { mode, attack_only, ..request(&action, facts.as_ref()) }, &policies).decision
@@ -250,8 +273,9 @@ fn what_has_no_way_back_and_no_lease_does_not_happen() {
     let facts = Facts { undo_ready: false, evidence_saved: false, ..good() };
     for action in every_action() {
         let verdict = judge(&request(&action, Some(&facts)), &policies());
-        let leased = matches!(action, Action::SuspendProcesses { .. } | Action::FilterTraffic { .. });
-        assert_eq!(verdict.decision, if leased { Decision::Permit } else { Decision::Deny }, "{action:?}");
+        let leased = is_leased(&action);
+        let permitted = if is_personal(&action) { Decision::Ask } else { Decision::Permit };
+        assert_eq!(verdict.decision, if leased { permitted } else { Decision::Deny }, "{action:?}");
         assert!(leased || verdict.reasons[0].starts_with("K7"), "{:?}", verdict.reasons);
     }
 }
@@ -290,6 +314,41 @@ fn no_block_is_of_everybody_of_this_host_or_without_an_end() {
         let action = Action::FilterTraffic { address, extent: Extent::All, lease_ns };
         let verdict = judge(&Request { approvals: 1, ..request(&action, None) }, &policies);
         assert!(verdict.decision == Decision::Deny && verdict.reasons[0].starts_with("K1"), "{lease_ns}: {verdict:?}");
+    }
+}
+
+#[test]
+fn no_host_is_isolated_before_a_person_says_so_or_without_a_way_in_whatever_a_policy_permits() {
+    let permits = "@id(\"isolate\") permit (principal, action == Action::\"isolate_host\", resource);";
+    let ot = Policies::load(&Policies::built_in("ot").unwrap()).unwrap();
+    for policies in [policies(), Policies::load(&with("own.cedar", permits)).unwrap(), ot] {
+        let (action, facts) = (isolate(&[WAY_IN]), good());
+        for facts in [None, Some(&facts)] {
+            let asked = request(&action, facts);
+            let verdict = judge(&asked, &policies);
+            assert_eq!(verdict.decision, Decision::Ask, "{verdict:?}");
+            let approved = judge(&Request { approvals: 9, ..asked }, &policies);
+            assert_eq!(approved.decision, Decision::Permit, "{approved:?}");
+        }
+        for (control, never_block, why) in [
+            (&[][..], &[][..], "no way in would be left"),
+            (&["127.0.0.0/8"], &["127.0.0.0/8"], "no way in would be left"),
+            (&[WAY_IN], &[WAY_IN, "10.0.0.0/8"], "10.0.0.0/8 would be cut off"),
+            (&[WAY_IN, "198.51.100.7"], &[WAY_IN], "198.51.100.7/32 is not in `never_block`"),
+        ] {
+            let (action, never_block) = (isolate(control), networks(never_block));
+            let asked = Request { never_block: &never_block, approvals: 9, ..request(&action, None) };
+            let verdict = judge(&asked, &policies);
+            assert_eq!(verdict.decision, Decision::Deny, "{control:?}");
+            assert!(verdict.reasons[0].starts_with("K8: ") && verdict.reasons[0].contains(why), "{verdict:?}");
+        }
+    }
+    let many: Vec<String> = (0..=CONTROL_MAX).map(|number| format!("10.0.{number}.1")).collect();
+    let many = isolate(&many.iter().map(String::as_str).collect::<Vec<_>>());
+    let lasting = |lease_ns| Action::IsolateHost { control: networks(&[WAY_IN]), lease_ns };
+    for action in [lasting(0), lasting(86_401 * SECOND), lasting(u64::MAX), many] {
+        let verdict = judge(&Request { approvals: 9, ..request(&action, None) }, &policies());
+        assert!(verdict.decision == Decision::Deny && verdict.reasons[0].starts_with("K1"), "{verdict:?}");
     }
 }
 

@@ -171,6 +171,22 @@ impl System for Group {
         unreachable!()
     }
 
+    fn isolate(&mut self, _: &[thymus_engine::network::Network], _: Duration) -> Result<()> {
+        unreachable!()
+    }
+
+    fn isolated(&mut self, _: &[thymus_engine::network::Network]) -> Result<Option<Duration>> {
+        unreachable!()
+    }
+
+    fn rejoin(&mut self) -> Result<bool> {
+        unreachable!()
+    }
+
+    fn datagram(&mut self, _: std::net::IpAddr) -> Result<crate::system::Sent> {
+        unreachable!()
+    }
+
     fn measure(&mut self, _: &HostPath) -> Result<Option<FileState>> {
         unreachable!()
     }

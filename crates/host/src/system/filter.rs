@@ -9,11 +9,15 @@
 //! The rules look at addresses and flags, not at states: nothing makes the kernel track connections that did not before. So
 //! where all traffic is dropped, that of connections that exist is, too; and of calls only those of TCP are told from answers.
 
+mod isolation;
 mod needed;
 mod netlink;
 #[cfg(test)]
 mod tests;
 
+pub use isolation::Sent;
+pub(crate) use isolation::TABLE as ISOLATION_TABLE;
+pub(super) use isolation::datagram;
 pub(super) use needed::needed;
 
 use super::services::in_network;
@@ -125,22 +129,29 @@ fn failed(doing: &'static str) -> impl Fn(Errno) -> Error {
     move |errno| Error::Filter { doing, source: errno.into() }
 }
 
+/// Refused where the scope's processes live in the machine's own network and it is not the machine.
+fn own_network(acting: Acting<'_>) -> Result<()> {
+    let scope = acting.scope();
+    if scope.is_whole_host() {
+        return Ok(());
+    }
+    let refused = |why: &str| Error::Filter { doing: "go in", source: std::io::Error::other(why.to_owned()) };
+    let leader = scope.leader().ok_or_else(|| refused("the scope has no first process"))?;
+    let of = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net"));
+    match (of("self"), of(&leader.to_string())) {
+        (Ok(own), Ok(theirs)) if own != theirs => Ok(()),
+        (Ok(_), Ok(_)) => Err(refused("the scope has no network of its own: all of the machine would be blocked")),
+        (Err(source), _) | (_, Err(source)) => Err(Error::Filter { doing: "go in", source }),
+    }
+}
+
 impl Filter {
     /// Of the scope. Refused where its processes live in the machine's own network and it is not the machine.
     pub(super) fn open(acting: Acting<'_>) -> Result<Self> {
         let scope = acting.scope();
+        own_network(acting)?;
         if scope.is_whole_host() {
             return Self::here();
-        }
-        let refused = |why: &str| Error::Filter { doing: "go in", source: std::io::Error::other(why.to_owned()) };
-        let leader = scope.leader().ok_or_else(|| refused("the scope has no first process"))?;
-        let of = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net"));
-        match (of("self"), of(&leader.to_string())) {
-            (Ok(own), Ok(theirs)) if own != theirs => {}
-            (Ok(_), Ok(_)) => {
-                return Err(refused("the scope has no network of its own: all of the machine would be blocked"));
-            }
-            (Err(source), _) | (_, Err(source)) => return Err(Error::Filter { doing: "go in", source }),
         }
         // A socket belongs to the namespace that it was made in.
         in_network(scope, Self::here)?
@@ -371,17 +382,7 @@ fn whole(instead: bool, blocked: &[Blocked]) -> Messages {
             });
         }
         for (name, hook) in CHAINS {
-            messages.message(Verb::NewChain, ACKNOWLEDGE | CREATE, |chain| {
-                const ACCEPT: u32 = 1;
-                chain.text(1, TABLE);
-                chain.text(3, name);
-                chain.nest(4, |at| {
-                    at.number(1, hook);
-                    at.bytes(2, &PRIORITY.to_be_bytes());
-                });
-                chain.number(5, ACCEPT);
-                chain.text(7, "filter");
-            });
+            chain(messages, (TABLE, name), hook);
         }
         for (chain, side, extent) in DROPPED {
             for version in [Version::Four, Version::Six] {
@@ -400,6 +401,20 @@ fn whole(instead: bool, blocked: &[Blocked]) -> Messages {
     })
 }
 
+/// At a hook, with everything let through that no rule drops.
+fn chain(messages: &mut Messages, (table, name): (&str, &str), hook: u32) {
+    messages.message(Verb::NewChain, ACKNOWLEDGE | CREATE, |chain| {
+        chain.text(1, table);
+        chain.text(3, name);
+        chain.nest(4, |at| {
+            at.number(1, hook);
+            at.bytes(2, &PRIORITY.to_be_bytes());
+        });
+        chain.number(5, ACCEPT);
+        chain.text(7, "filter");
+    });
+}
+
 /// `meta nfproto VERSION, SIDE address @set counter drop`; of what this host begins only the first packet, by
 /// `tcp flags & (syn | ack) == syn`.
 fn drop_packets(expressions: &mut Attributes<'_>, version: Version, side: Side, extent: Extent) {
@@ -412,13 +427,7 @@ fn drop_packets(expressions: &mut Attributes<'_>, version: Version, side: Side, 
         const SYN_ACK: u8 = 0x12;
         meta_is(expressions, Meta::Transport, TCP);
         load(expressions, FLAGS);
-        expression(expressions, "bitwise", |bitwise| {
-            bitwise.number(1, REGISTER);
-            bitwise.number(2, REGISTER);
-            bitwise.number(3, 1);
-            bitwise.nest(4, |mask| mask.bytes(1, &[SYN_ACK]));
-            bitwise.nest(5, |flip| flip.bytes(1, &[0]));
-        });
+        mask(expressions, &[SYN_ACK]);
         is(expressions, SYN);
     }
     const NETWORK_HEADER: u32 = 1;
@@ -429,12 +438,7 @@ fn drop_packets(expressions: &mut Attributes<'_>, version: Version, side: Side, 
         lookup.number(2, REGISTER);
     });
     expression(expressions, "counter", |_| {});
-    expression(expressions, "immediate", |immediate| {
-        const VERDICT_REGISTER: u32 = 0;
-        const DROP: u32 = 0;
-        immediate.number(1, VERDICT_REGISTER);
-        immediate.nest(2, |data| data.nest(2, |verdict| verdict.number(1, DROP)));
-    });
+    verdict(expressions, DROP);
 }
 
 const REGISTER: u32 = 1;
@@ -442,6 +446,9 @@ const REGISTER: u32 = 1;
 #[derive(Clone, Copy)]
 #[repr(u32)]
 enum Meta {
+    /// Number of the interface that a packet came in by, or goes out by.
+    InputInterface = 4,
+    OutputInterface = 5,
     Version = 15,
     Transport = 16,
 }
@@ -462,11 +469,15 @@ fn expression(expressions: &mut Attributes<'_>, name: &str, data: impl FnOnce(&m
 }
 
 fn meta_is(expressions: &mut Attributes<'_>, key: Meta, value: u8) {
+    load_meta(expressions, key);
+    is(expressions, value);
+}
+
+fn load_meta(expressions: &mut Attributes<'_>, key: Meta) {
     expression(expressions, "meta", |meta| {
         meta.number(1, REGISTER);
         meta.number(2, key as u32);
     });
-    is(expressions, value);
 }
 
 fn load(expressions: &mut Attributes<'_>, load: Load) {
@@ -480,10 +491,44 @@ fn load(expressions: &mut Attributes<'_>, load: Load) {
 
 /// What was loaded last is this.
 fn is(expressions: &mut Attributes<'_>, value: u8) {
+    compare(expressions, Comparison::Equal, &[value]);
+}
+
+#[derive(Clone, Copy)]
+#[repr(u32)]
+enum Comparison {
+    Equal = 0,
+    AtMost = 3,
+    AtLeast = 5,
+}
+
+/// What was loaded last stands so to this.
+fn compare(expressions: &mut Attributes<'_>, how: Comparison, value: &[u8]) {
     expression(expressions, "cmp", |compare| {
-        const EQUAL: u32 = 0;
         compare.number(1, REGISTER);
-        compare.number(2, EQUAL);
-        compare.nest(3, |data| data.bytes(1, &[value]));
+        compare.number(2, how as u32);
+        compare.nest(3, |data| data.bytes(1, value));
+    });
+}
+
+/// Of what was loaded last only these bits.
+fn mask(expressions: &mut Attributes<'_>, bits: &[u8]) {
+    expression(expressions, "bitwise", |bitwise| {
+        bitwise.number(1, REGISTER);
+        bitwise.number(2, REGISTER);
+        bitwise.number(3, u32::try_from(bits.len()).unwrap_or(0));
+        bitwise.nest(4, |mask| mask.bytes(1, bits));
+        bitwise.nest(5, |flip| flip.bytes(1, &vec![0; bits.len()]));
+    });
+}
+
+const DROP: u32 = 0;
+const ACCEPT: u32 = 1;
+
+fn verdict(expressions: &mut Attributes<'_>, verdict: u32) {
+    expression(expressions, "immediate", |immediate| {
+        const VERDICT_REGISTER: u32 = 0;
+        immediate.number(1, VERDICT_REGISTER);
+        immediate.nest(2, |data| data.nest(2, |code| code.number(1, verdict)));
     });
 }

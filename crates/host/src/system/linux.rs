@@ -10,8 +10,8 @@ use super::keep::Keep;
 use super::supervise::Supervisor;
 use super::{
     AccountsHeld, Blocked, CONTENT_BYTES_MAX, Delivered, Digest, Error, FileState, Life, PROCESSES_MAX, Probe,
-    ProcessState, Ran, Result, Signal, System, TICK_NS, UnitState, UnitVerb, accounts, processes, room, same_process,
-    services, tree,
+    ProcessState, Ran, Result, Sent, Signal, System, TICK_NS, UnitState, UnitVerb, accounts, processes, room,
+    same_process, services, tree,
 };
 use crate::scope::Acting;
 use rustix::fd::OwnedFd;
@@ -22,6 +22,7 @@ use std::path::Path;
 use std::time::Duration;
 use thymus_engine::action::Extent;
 use thymus_engine::event::FileKind;
+use thymus_engine::network::Network;
 use thymus_engine::{HostPath, ProcessKey, Timestamp};
 
 /// Declared commands (a test, a renewal) end within this time.
@@ -316,6 +317,22 @@ impl System for Linux<'_> {
 
     fn needed(&mut self, address: IpAddr) -> Result<Option<String>> {
         filter::needed(self.acting.scope(), address)
+    }
+
+    fn isolate(&mut self, control: &[Network], time: Duration) -> Result<()> {
+        Filter::open(self.acting)?.isolate(control, time)
+    }
+
+    fn isolated(&mut self, control: &[Network]) -> Result<Option<Duration>> {
+        Filter::open(self.acting)?.isolated(control)
+    }
+
+    fn rejoin(&mut self) -> Result<bool> {
+        Filter::open(self.acting)?.rejoin()
+    }
+
+    fn datagram(&mut self, address: IpAddr) -> Result<Sent> {
+        filter::datagram(self.acting, address)
     }
 
     fn measure(&mut self, path: &HostPath) -> Result<Option<FileState>> {

@@ -3,7 +3,7 @@
 //!
 //! `systemctl` runs inside the scope's own namespaces, without a shell, with a clean environment, a deadline and bounded output.
 
-use super::{Error, FILTER_TABLE, Probe, Ran, Result, UnitState, UnitVerb};
+use super::{Error, OUR_TABLES, Probe, Ran, Result, UnitState, UnitVerb};
 use crate::scope::{Scope, enter};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::File;
@@ -162,15 +162,15 @@ pub(crate) fn packet_filter(scope: &Scope) -> Result<Option<String>> {
     }
 }
 
-/// Our own table comes and goes with what is blocked: it is no setting of the host's.
+/// Our own tables come and go with what is blocked: they are no setting of the host's.
 fn without_ours(output: String) -> String {
     let Ok(mut said) = serde_json::from_str::<serde_json::Value>(&output) else { return output };
     let Some(parts) = said.get_mut("nftables").and_then(serde_json::Value::as_array_mut) else { return output };
     let ours = |part: &serde_json::Value| {
         let of =
             |kind: &str, key: &str| part.get(kind).and_then(|found| found.get(key)).and_then(serde_json::Value::as_str);
-        let below = ["set", "chain", "rule"].iter().any(|kind| of(kind, "table") == Some(FILTER_TABLE));
-        below || of("table", "name") == Some(FILTER_TABLE)
+        let named = |kind, key| of(kind, key).is_some_and(|name| OUR_TABLES.contains(&name));
+        ["set", "chain", "rule"].iter().any(|kind| named(kind, "table")) || named("table", "name")
     };
     let before = parts.len();
     parts.retain(|part| !ours(part));

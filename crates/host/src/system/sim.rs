@@ -5,8 +5,8 @@
 //! `kill -9` would. Two worlds compare as a whole.
 
 use super::{
-    AccountsHeld, Blocked, Delivered, Digest, Error, FileState, Life, Probe, ProcessState, Ran, Result, Signal, System,
-    UnitState, UnitVerb, mend, same_process,
+    AccountsHeld, Blocked, Delivered, Digest, Error, FileState, Life, Probe, ProcessState, Ran, Result, Sent, Signal,
+    System, UnitState, UnitVerb, mend, same_process,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
@@ -14,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use thymus_engine::action::Extent;
 use thymus_engine::event::FileKind;
+use thymus_engine::network::Network;
 use thymus_engine::{HostPath, ProcessKey, Timestamp};
 
 /// How the chosen step goes wrong.
@@ -30,6 +31,21 @@ pub enum Fault {
 /// What every world needs.
 pub const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
+/// How a packet filter does other than it was told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Ether {
+    #[default]
+    AsTold,
+    /// An isolated host reaches everybody.
+    Leaks,
+    /// An isolated host reaches nobody at all.
+    Shut,
+    /// Somebody else's rules refuse everything, at all times.
+    Closed,
+    /// The host has no way to anybody.
+    Unplugged,
+}
+
 /// What a [`Fault::Crash`] unwinds with.
 #[derive(Clone, Copy, Debug)]
 pub struct Crashed;
@@ -44,6 +60,8 @@ pub struct State {
     pub rules: String,
     /// Addresses that are blocked, until when.
     pub filtered: BTreeMap<(IpAddr, Extent), Timestamp>,
+    /// Whom the host still talks to, and until when.
+    pub isolated: Option<(Vec<Network>, Timestamp)>,
 }
 
 #[derive(Debug, Default)]
@@ -56,6 +74,8 @@ struct World {
     untouchable: BTreeSet<u32>,
     /// Somebody else changes accounts.
     accounts_busy: bool,
+    /// What a datagram meets besides.
+    network: Ether,
     steps: usize,
     fault: Option<(usize, Fault)>,
 }
@@ -125,6 +145,17 @@ impl Sim {
     /// From now on somebody else changes accounts, or no longer.
     pub fn set_accounts_busy(&self, busy: bool) {
         self.world().accounts_busy = busy;
+    }
+
+    /// From now on packets go so.
+    pub fn set_network(&self, network: Ether) {
+        self.world().network = network;
+    }
+
+    /// The time that passes.
+    pub fn advance(&self, time: Duration) {
+        let mut world = self.world();
+        world.now.0 += u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     }
 
     pub fn never_touch(&self, pid: u32) {
@@ -462,6 +493,39 @@ impl System for Sim {
 
     fn needed(&mut self, address: IpAddr) -> Result<Option<String>> {
         self.step(|_| Ok((address == GATEWAY).then(|| "it is the way out".to_owned())))
+    }
+
+    fn isolate(&mut self, control: &[Network], time: Duration) -> Result<()> {
+        self.step(|world| {
+            let until = Timestamp(world.now.0 + u64::try_from(time.as_nanos()).unwrap_or(u64::MAX));
+            world.state.isolated = Some((control.to_vec(), until));
+            Ok(())
+        })
+    }
+
+    fn isolated(&mut self, control: &[Network]) -> Result<Option<Duration>> {
+        self.step(|world| {
+            let held = world.state.isolated.as_ref().filter(|(held, _)| held == control);
+            let left = held.map(|(_, until)| Duration::from_nanos(until.since_ns(world.now)));
+            Ok(left.filter(|left| !left.is_zero()))
+        })
+    }
+
+    fn rejoin(&mut self) -> Result<bool> {
+        self.step(|world| Ok(world.state.isolated.take().is_some()))
+    }
+
+    fn datagram(&mut self, address: IpAddr) -> Result<Sent> {
+        self.step(|world| {
+            let held = world.state.isolated.as_ref().filter(|(_, until)| world.now < *until);
+            let inside = |control: &[Network]| control.iter().any(|network| network.contains(address));
+            Ok(match (world.network, held) {
+                (Ether::Unplugged, _) => Sent::NoWay,
+                (Ether::Closed, _) | (Ether::Shut, Some(_)) => Sent::Refused,
+                (Ether::AsTold, Some((control, _))) if !inside(control) => Sent::Refused,
+                (Ether::AsTold | Ether::Leaks | Ether::Shut, _) => Sent::Yes,
+            })
+        })
     }
 
     fn measure(&mut self, path: &HostPath) -> Result<Option<FileState>> {

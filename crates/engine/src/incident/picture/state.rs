@@ -107,6 +107,7 @@ impl<'a> States<'a> {
                 self.file_is(path, came_of(record, State::Restored));
             }
             Action::LockAccount { .. }
+            | Action::IsolateHost { .. }
             | Action::RemoveUnit { .. }
             | Action::ReloadService { .. }
             | Action::RestartService { .. } => {}

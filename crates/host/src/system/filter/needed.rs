@@ -15,22 +15,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 const TABLE_BYTES_MAX: u64 = 8 << 20;
 
 pub(in crate::system) fn needed(scope: &Scope, address: IpAddr) -> Result<Option<String>> {
-    let process = if scope.is_whole_host() { None } else { scope.leader() };
-    let process = process.map_or_else(|| "self".to_owned(), |pid| pid.to_string());
-    let table = |name: &str| {
-        let path = format!("/proc/{process}/net/{name}");
-        let mut text = String::new();
-        let read = File::open(&path).and_then(|file| file.take(TABLE_BYTES_MAX).read_to_string(&mut text));
-        match read {
-            Ok(_) => Ok(text),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(text), // a kernel without that version of IP
-            Err(source) => Err(Error::Filter { doing: "read the addresses before something is blocked", source }),
-        }
-    };
     let is = |what: &str| Ok(Some(format!("it is {what}")));
     let (own, gateways) = match address {
-        IpAddr::V4(_) => (own4(&table("fib_trie")?), gateways4(&table("route")?)),
-        IpAddr::V6(_) => (own6(&table("if_inet6")?), gateways6(&table("ipv6_route")?)),
+        IpAddr::V4(_) => (own4(&table(scope, "fib_trie")?), gateways4(&table(scope, "route")?)),
+        IpAddr::V6(_) => (own6(&table(scope, "if_inet6")?), gateways6(&table(scope, "ipv6_route")?)),
     };
     if own.contains(&address) {
         return is("an address of this host");
@@ -42,6 +30,25 @@ pub(in crate::system) fn needed(scope: &Scope, address: IpAddr) -> Result<Option
         return is("a name server of this host");
     }
     Ok(None)
+}
+
+/// A table of the scope's network as text.
+fn table(scope: &Scope, name: &str) -> Result<String> {
+    let process = if scope.is_whole_host() { None } else { scope.leader() };
+    let process = process.map_or_else(|| "thread-self".to_owned(), |pid| pid.to_string());
+    let path = format!("/proc/{process}/net/{name}");
+    let mut text = String::new();
+    let read = File::open(&path).and_then(|file| file.take(TABLE_BYTES_MAX).read_to_string(&mut text));
+    match read {
+        Ok(_) => Ok(text),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(text), // a kernel without that version of IP
+        Err(source) => Err(Error::Filter { doing: "read the addresses before something is blocked", source }),
+    }
+}
+
+/// Addresses of the fourth version that the scope has, and those of broadcasts.
+pub(super) fn own(scope: &Scope) -> Result<Vec<IpAddr>> {
+    Ok(own4(&table(scope, "fib_trie")?))
 }
 
 /// Lines such as `|-- 10.0.0.1`, each followed by what it is: `/32 host LOCAL`.

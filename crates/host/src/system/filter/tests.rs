@@ -189,3 +189,195 @@ fn no_more_are_blocked_than_the_limit() {
         assert_eq!(filter.blocked().unwrap().len(), BLOCKED_MAX, "all of them are made anew");
     });
 }
+
+/// A host with a cable to another one, each in a network of its own: what the host sends, and what comes to it, is seen at the
+/// other's end.
+fn wired(test: impl FnOnce(&Filter, &Wire) + Send + 'static) {
+    let thread = std::thread::spawn(|| {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        let (orders, order) = std::sync::mpsc::channel::<Order>();
+        let (ready, named) = std::sync::mpsc::channel();
+        let far = std::thread::spawn(move || {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            ready.send(nix::unistd::gettid().as_raw()).unwrap();
+            while let Ok(Order(work)) = order.recv() {
+                work();
+            }
+        });
+        let wire = Wire { orders };
+        let far_thread: i32 = named.recv().unwrap();
+        sh(&format!(
+            "ip link set lo up; ip link add here type veth peer name there netns {far_thread}; ip link set here up"
+        ));
+        wire.there(|| {
+            sh("ip link set there up; for a in 7 8; do ip addr add 10.66.0.$a/24 dev there; ip -6 addr add fd00::$a/64 dev there nodad; done")
+        });
+        sh(
+            "ip addr add 10.66.0.1/24 dev here; ip -6 addr add fd00::1/64 dev here nodad; ip route add default via 10.66.0.8",
+        );
+        test(&Filter::here().unwrap(), &wire);
+        drop(wire);
+        far.join().unwrap();
+    });
+    thread.join().unwrap();
+}
+
+struct Order(Box<dyn FnOnce() + Send>);
+
+struct Wire {
+    orders: std::sync::mpsc::Sender<Order>,
+}
+
+impl Wire {
+    fn there<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        let (done, result) = std::sync::mpsc::channel();
+        self.orders.send(Order(Box::new(move || done.send(work()).unwrap()))).unwrap();
+        result.recv().unwrap()
+    }
+
+    /// Whether a packet of the host reaches this address of the other one, and one from there the host.
+    fn both_ways(&self, peer: IpAddr) -> (bool, bool) {
+        let host = if peer.is_ipv4() { HOST } else { SIX };
+        let hears = |at: IpAddr| {
+            move || {
+                let receiver = UdpSocket::bind((at, 0)).unwrap();
+                receiver.set_read_timeout(Some(SILENCE)).unwrap();
+                receiver
+            }
+        };
+        let says = |from: IpAddr, to: SocketAddr| {
+            move || {
+                let _ = UdpSocket::bind((from, 0)).unwrap().send_to(b"x", to);
+            }
+        };
+        let (near, far) = (hears(host)(), self.there(hears(peer)));
+        says(host, far.local_addr().unwrap())();
+        let out = self.there(move || far.recv(&mut [0; 8]).is_ok());
+        self.there(says(peer, near.local_addr().unwrap()));
+        (out, near.recv(&mut [0; 8]).is_ok())
+    }
+}
+
+fn control() -> Vec<thymus_engine::network::Network> {
+    ["10.66.0.7", "fd00::7", "127.0.0.0/8"].map(|text| text.parse().unwrap()).into()
+}
+
+#[test]
+fn an_isolated_host_talks_to_its_way_in_and_itself_and_to_nobody_else() {
+    wired(|filter, wire| {
+        let other_six = IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 8));
+        for peer in [PEER, OTHER, PEER_SIX, other_six] {
+            assert_eq!(wire.both_ways(peer), (true, true), "{peer} before");
+        }
+        filter.isolate(&control(), LONG).unwrap();
+        // Who was heard of on the link is asked for anew.
+        sh("ip neigh flush all; ip -6 neigh flush all");
+        wire.there(|| sh("ip neigh flush all; ip -6 neigh flush all"));
+        for (peer, open) in [(PEER, true), (OTHER, false), (PEER_SIX, true), (other_six, false)] {
+            assert_eq!(
+                wire.both_ways(peer),
+                (open, open),
+                "{peer} isolated:\n{}",
+                sh("nft list table inet thymus_isolation")
+            );
+        }
+        for own in [HOST, SIX, IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)] {
+            assert!(reaches(own, own), "{own}");
+        }
+        assert!(filter.rejoin().unwrap());
+        assert!(!filter.rejoin().unwrap(), "twice is once");
+        for peer in [PEER, OTHER, PEER_SIX, other_six] {
+            assert_eq!(wire.both_ways(peer), (true, true), "{peer} after");
+        }
+        assert_eq!(sh("nft list tables"), "");
+    });
+}
+
+#[test]
+fn an_isolation_ends_by_itself_when_whoever_made_it_is_gone_and_a_block_outlives_it() {
+    wired(|filter, wire| {
+        filter.block(OTHER, Extent::All, LONG).unwrap();
+        Filter::here().unwrap().isolate(&control()[..2], Duration::from_millis(300)).unwrap();
+        let began = Instant::now();
+        while filter.isolated(&control()[..2]).unwrap().is_some() {
+            assert!(began.elapsed() < Duration::from_secs(60), "it never ends");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let other_six = IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 8));
+        assert_eq!(wire.both_ways(other_six), (true, true));
+        assert_eq!(wire.both_ways(PEER), (true, true));
+        assert_eq!(wire.both_ways(OTHER), (false, false), "who is blocked stays so");
+        // What is left of it is no isolation, and a new one takes its place.
+        filter.isolate(&control(), LONG).unwrap();
+        assert_eq!(wire.both_ways(other_six), (false, false));
+        assert!(filter.unblock(OTHER, Extent::All).unwrap());
+        assert_eq!(wire.both_ways(OTHER), (false, false), "an end of a block is no end of the isolation");
+    });
+}
+
+#[test]
+fn a_datagram_tells_who_is_reached_who_is_refused_and_where_no_way_leads() {
+    wired(|filter, wire| {
+        let outside = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+        let link = IpAddr::V4(Ipv4Addr::new(224, 0, 0, 1));
+        let from = [IpAddr::V4(Ipv4Addr::UNSPECIFIED)];
+        let send = |from: &[IpAddr], to| isolation::from_any(from, to).unwrap();
+        let listener = wire.there(|| {
+            sh("ip addr add 192.0.2.1/32 dev there");
+            let listener = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 9)).unwrap();
+            listener.set_read_timeout(Some(SILENCE)).unwrap();
+            std::sync::Arc::new(listener)
+        });
+        let heard = || {
+            let listener = listener.clone();
+            wire.there(move || listener.recv(&mut []).is_ok())
+        };
+        for (from, to) in [(from, PEER), (from, outside), ([HOST], link)] {
+            assert_eq!((send(&from, to), heard()), (Sent::Yes, true), "{to}");
+        }
+        filter.isolate(&control(), LONG).unwrap();
+        assert_eq!(send(&from, outside), Sent::Refused);
+        assert_eq!(send(&[HOST], link), Sent::Refused);
+        assert!(!heard(), "something went out");
+        assert_eq!((send(&from, PEER), heard()), (Sent::Yes, true));
+        sh("ip route del default");
+        assert_eq!(send(&from, outside), Sent::NoWay);
+        assert_eq!(send(&[HOST], link), Sent::Refused, "the link needs no route");
+        sh("nft flush table inet thymus_isolation");
+        assert_eq!(filter.isolated(&control()).unwrap(), None, "its rules are gone");
+        assert_eq!(send(&[HOST], link), Sent::Yes);
+    });
+}
+
+/// The whole of the hand's work on a real packet filter, from within the network that is isolated.
+#[test]
+fn a_host_is_isolated_tried_and_taken_back_on_the_kernels_own_packet_filter() {
+    use crate::respond::isolate;
+    use crate::scope::Scope;
+    use crate::system::System;
+    use crate::system::linux::Linux;
+    use thymus_engine::action::{Expected, Outcome};
+    wired(|filter, wire| {
+        let lease_ns = u64::try_from(LONG.as_nanos()).unwrap();
+        let (scope, directory) = (Scope::this_host(true).unwrap(), tempfile::tempdir().unwrap());
+        let mut linux = Linux::new(scope.acting().unwrap(), &directory.path().join("keep"), &[]).unwrap();
+        for route in ["ip route show", "ip route del default"] {
+            sh(route);
+            assert_eq!(isolate::capture(&mut linux, &control()).unwrap().1.as_expected, Expected::Yes);
+            assert_eq!(isolate::apply(&mut linux, &control(), lease_ns).unwrap(), Outcome::Success, "{route}");
+            assert_eq!((wire.both_ways(PEER), wire.both_ways(OTHER)), ((true, true), (false, false)));
+            assert_eq!(isolate::settle_open(&mut linux, &control(), "killed").unwrap(), Outcome::Success);
+            assert_eq!(isolate::revert(&mut linux, false).unwrap(), Outcome::Undone);
+            assert_eq!(wire.both_ways(OTHER), (true, true));
+        }
+        // Who is never blocked is blocked by an isolation that was made of another list.
+        filter.isolate(&control()[1..2], LONG).unwrap();
+        assert_eq!(linux.datagram(PEER).unwrap(), Sent::Refused);
+        filter.rejoin().unwrap();
+        // Rules of somebody else's that refuse everything: nobody would get in, so nothing is done.
+        sh("nft 'add table inet other; add chain inet other out { type filter hook output priority 0; policy drop; }'");
+        let outcome = isolate::apply(&mut linux, &control()[..2], lease_ns).unwrap();
+        assert!(matches!(&outcome, Outcome::Reverted(why) if why.starts_with("nothing was done")), "{outcome:?}");
+        assert_eq!(sh("nft list tables"), "table inet other\n");
+    });
+}
