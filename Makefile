@@ -34,6 +34,7 @@ test: setup build
 	$(THYMUS) drill run web-shell brute-force --seed 100
 	$(THYMUS) drill run web-shell --seed 103 --respond-after attack-end
 	$(THYMUS) drill run log-tamper --seed 1 --respond-after attack-end
+	$(THYMUS) drill run mixed --seed 2
 	$(THYMUS) drill run evasion-uring --seed 2 --respond-after attack-end
 	$(THYMUS) drill run ransomware-in-place --seed 100 --runs 2
 	$(THYMUS) drill run ransomware-in-place --seed 102 --ordeal kill-often
