@@ -43,10 +43,15 @@ impl Log {
 
     /// A state that others have written to since. `Err`: what of it is theirs cannot be told; nothing was taken from it.
     pub fn grew(&mut self, state: Vec<u8>) -> Result<(), Merged> {
-        // The same line may have been logged before the cut and after it: only the place tells them apart.
-        if let Some(came) = state.strip_prefix(self.last.as_slice()) {
-            let lines = came.iter().filter(|byte| **byte == b'\n').count();
-            self.kept = self.kept.saturating_add(count(lines.max(usize::from(!came.is_empty()))));
+        let lines =
+            |came: &[u8]| count(came.iter().filter(|byte| **byte == b'\n').count().max(usize::from(!came.is_empty())));
+        if let Some(came) = state.strip_prefix(self.content.as_slice()) {
+            // All of it is there already: it was put back before, and whoever did so may not have lived to tell.
+            self.kept = self.kept.saturating_add(lines(came));
+            self.content.clone_from(&state);
+        } else if let Some(came) = state.strip_prefix(self.last.as_slice()) {
+            // The same line may have been logged before the cut and after it: only the place tells them apart.
+            self.kept = self.kept.saturating_add(lines(came));
             append(&mut self.content, came);
         } else {
             match append_only(&self.content, &state) {
@@ -255,19 +260,34 @@ mod tests {
         assert_eq!(log("1\n2\n3\n4\n", &[(true, "1\nx\n3\n4\n"), (false, "1\nx\n3\n4\n5\n")]), "1\n2\n3\n4\n5\n");
     }
 
+    #[test]
+    fn what_was_put_back_already_is_not_put_back_twice() {
+        assert_eq!(log("1\n2\n", &[(true, ""), (false, "1\n2\n3\n")]), "1\n2\n3\n");
+        assert_eq!(
+            log("1\nand ha", &[(false, "1\nand half\n2\n")]),
+            "1\nand half\n2\n",
+            "the end of a line that was begun"
+        );
+        assert_eq!(
+            log("1\n2\n", &[(true, "1\n"), (false, "1\n3\n"), (true, ""), (false, "1\n2\n3\n4\n")]),
+            "1\n2\n3\n4\n"
+        );
+    }
+
     proptest! {
         #[test]
         fn whatever_is_cut_how_often_nothing_that_was_logged_is_lost(
             rounds in proptest::collection::vec((0usize..12, proptest::collection::vec(0u32..4, 0..6)), 1..8),
         ) {
-            let lines = |kinds: &[u32]| kinds.iter().map(|kind| format!("line {kind}\n")).collect::<String>();
-            let mut all = lines(&[0, 1, 2, 3, 1, 1]);
+            // Lines of one round may be alike.
+            let lines = |kinds: &[u32], round: usize| kinds.iter().map(|kind| format!("{round} line {kind}\n")).collect::<String>();
+            let mut all = lines(&[0, 1, 2, 3, 1, 1], 0);
             let (mut now, mut log) = (all.clone(), Log::new(all.clone().into_bytes()));
-            for (keep, came) in rounds {
+            for (round, (keep, came)) in rounds.into_iter().enumerate() {
                 now = now.split_inclusive('\n').take(keep).collect();
                 log.cut(now.clone().into_bytes());
-                now.push_str(&lines(&came));
-                all.push_str(&lines(&came));
+                now.push_str(&lines(&came, round + 1));
+                all.push_str(&lines(&came, round + 1));
                 prop_assert!(log.grew(now.clone().into_bytes()).is_ok());
             }
             let Merged::Merged { content: Some(content), .. } = log.mended() else { panic!() };

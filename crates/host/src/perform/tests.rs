@@ -559,6 +559,23 @@ fn what_a_person_wants_from_before_the_attack_comes_back_whole_and_others_change
 }
 
 #[test]
+fn a_log_that_was_put_back_by_somebody_who_did_not_live_to_tell_stays_as_it_is() {
+    let case = Case::new("mend a log again", |sim, versions| {
+        let base = versions.add(Some(sim.write("/var/log/a", b"first\nsecond\n", 0o640)), b"first\nsecond\n");
+        sim.delete("/var/log/a");
+        let gone = versions.add(None, b"");
+        sim.write("/var/log/a", b"first\nsecond\nthird\n", 0o640);
+        restore("/var/log/a", base, &[(gone, true)], true)
+    });
+    let agent = Agent::new();
+    let mut hands = agent.start(&case);
+    let Input::Prepared { facts, .. } = prepare(&mut hands, ACTION, &case.what) else { panic!() };
+    assert_eq!(facts.as_expected, Expected::AlreadyDone);
+    commit(&mut hands, ACTION);
+    assert_eq!(case.sim.read("/var/log/a").unwrap(), b"first\nsecond\nthird\n");
+}
+
+#[test]
 fn an_undo_that_failed_is_not_taken_for_done() {
     let case = cases().into_iter().find(|case| case.name == "restore exactly").unwrap();
     let agent = Agent::new();
