@@ -95,6 +95,7 @@ pub(super) fn run(
     }
     while let Ok(order) = orders.recv() {
         let answered = order.is_answered();
+        // Changes nothing of the scope: done also where nothing may be.
         if let Order::Aside { incident, path, versions } = &order {
             for why in asides.lay(&VaultVersions::new(vault), *incident, path, versions) {
                 tracing::warn!(%incident, why, "a version was not laid aside");

@@ -83,6 +83,7 @@ pub(super) fn view(sources: &Sources<'_>) -> View {
         ("vault_permission_captures", vault.permission_captures),
         ("vault_permission_deadlines", vault.permission_deadlines),
         ("vault_dropped_early", vault.dropped_early),
+        ("vault_departed_left", vault.departed_left),
         ("vault_stored_bytes", vault.stored_bytes),
     ];
     view.counters.extend(more.map(|(name, count)| (name.to_owned(), count)));

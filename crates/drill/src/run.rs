@@ -22,6 +22,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 use thymus_engine::Incident;
 use thymus_engine::action::{Action, Outcome};
+use thymus_engine::guard::is_personal;
 use thymus_engine::incident::{ActionRecord, Decision};
 use thymus_engine::path::HostPath;
 
@@ -235,8 +236,7 @@ fn report(
     let actions: Vec<ActionLine> = actions.map(|record| line(record, undo_differs.as_deref())).collect();
     let shown = played.incidents.iter().flat_map(|incident| &incident.actions);
     let waits = |record: &&ActionRecord| record.verdict.decision != Decision::Permit && record.outcome.is_none();
-    let is_object =
-        |record: &&ActionRecord| !matches!(record.action, Action::LockAccount { .. } | Action::IsolateHost { .. });
+    let is_object = |record: &&ActionRecord| !is_personal(&record.action);
     let shown = shown.filter(waits).filter(is_object).count();
     let counter = |name: &str| played.counters.get(name).copied().unwrap_or(0);
     let mut why: Vec<String> = played.unsettled.into_iter().collect();

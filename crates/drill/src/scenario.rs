@@ -224,6 +224,11 @@ pub fn named(name: &str) -> Option<&'static Scenario> {
     SCENARIOS.iter().find(|scenario| scenario.name == name)
 }
 
+/// Units of the base that must go on, whatever happens.
+pub(crate) fn units() -> Vec<String> {
+    ["nginx", "ssh", "cron", "rsyslog"].map(str::to_owned).into()
+}
+
 pub(crate) fn step(actor: Actor, title: &str, script: impl Into<String>, paths: &[&str]) -> Step {
     Step {
         actor,

@@ -111,6 +111,11 @@ impl Desk<'_> {
         self.breaker.objection(incident).or_else(short)
     }
 
+    /// Whether a person may be asked more about this incident: in a storm nobody can answer that many questions.
+    pub(crate) fn may_ask(&self, incident: IncidentId) -> bool {
+        self.hold.is_none_or(|hold| self.now >= hold.until) && self.breaker.objection(incident).is_none()
+    }
+
     /// Permitted; what no person approved counts for the budget.
     pub(crate) fn commit(&mut self, action: ActionId, incident: IncidentId, step: &Step, verdict: &Verdict) {
         if step.approvals.is_empty() {
@@ -128,6 +133,11 @@ impl Desk<'_> {
 
 fn object_progress<'a>(objects: &'a BTreeMap<HostPath, ObjectState>, path: &HostPath) -> Option<&'a Progress> {
     objects.get(path).map(|object| &object.progress)
+}
+
+/// It concerns who is elsewhere, or may come: this host is healed without it.
+fn is_beside(action: &Action) -> bool {
+    matches!(action, Action::FilterTraffic { .. }) || guard::is_personal(action)
 }
 
 /// What a person wants to see of a path that nobody else can tell apart: of each side the last version.
@@ -174,10 +184,7 @@ impl Case {
         if self.search.is_some() || self.plan.is_any_busy(|action| matches!(action, Action::SuspendProcesses { .. })) {
             return;
         }
-        let beside = !self.plan.talked.is_empty()
-            || self.plan.is_any_busy(|what| {
-                matches!(what, Action::FilterTraffic { .. } | Action::LockAccount { .. } | Action::IsolateHost { .. })
-            });
+        let beside = !self.plan.talked.is_empty() || self.plan.is_any_busy(is_beside);
         let settled = self.order_files(desk) && self.order_services(desk) && self.end_subjects(desk) && !beside;
         if settled {
             self.conclude(desk);

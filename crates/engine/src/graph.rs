@@ -79,8 +79,7 @@ pub struct Graph {
     /// What logs say, until it is known whom it is about.
     hearing: heard::Hearing,
     /// Who wrote to the directories of database servers.
-    #[serde(default)]
-    databases: BTreeMap<usize, Vec<database::Writer>>,
+    databases: BTreeMap<usize, database::Server>,
     pub counters: Counters,
 }
 

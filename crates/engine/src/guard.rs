@@ -154,6 +154,12 @@ pub(crate) fn is_short(verdict: &Verdict) -> bool {
     verdict.decision == Decision::Ask && verdict.reasons.first().is_some_and(|reason| reason.starts_with("K4: "))
 }
 
+/// Only a person decides about it, whatever a policy permits.
+#[must_use]
+pub const fn is_personal(action: &Action) -> bool {
+    kernel::personal(action).is_some()
+}
+
 /// What is wanted is not known: a person has to say.
 #[must_use]
 pub fn is_contradiction(verdict: &Verdict) -> bool {

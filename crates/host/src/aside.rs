@@ -18,6 +18,8 @@ pub const DIRECTORY: &str = "aside";
 pub const INCIDENTS_MAX: usize = 32;
 /// LIMIT: copies of one incident; further ones are not made.
 pub const COPIES_MAX: usize = 192;
+/// LIMIT: bytes of all copies of one incident.
+pub const BYTES_MAX: u64 = 128 << 20;
 /// LIMIT: bytes of a name, so that the side still fits (`NAME_MAX` is 255).
 const NAME_BYTES_MAX: usize = 240;
 
@@ -99,12 +101,18 @@ fn name(path: &HostPath) -> String {
 
 fn write(directory: &Path, name: &str, content: &[u8]) -> io::Result<()> {
     let file = directory.join(name);
-    if !file.exists() && std::fs::read_dir(directory)?.count() >= COPIES_MAX {
-        return Err(io::Error::other(format!("there are {COPIES_MAX} copies of this incident already")));
-    }
     match std::fs::remove_file(&file) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
+    }
+    let sizes = std::fs::read_dir(directory)?.map(|entry| Ok(entry?.metadata()?.len()));
+    let sizes = sizes.collect::<io::Result<Vec<u64>>>()?;
+    if sizes.len() >= COPIES_MAX || sizes.iter().sum::<u64>() + content.len() as u64 > BYTES_MAX {
+        let full = format!(
+            "there are {} copies of this incident already, at most {COPIES_MAX} and {BYTES_MAX} bytes",
+            sizes.len()
+        );
+        return Err(io::Error::other(full));
     }
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file)?.write_all(content)
 }
@@ -129,6 +137,7 @@ mod tests {
 
         fn content(&self, version: VersionId) -> Result<Vec<u8>, String> {
             match version.0 {
+                5 => Ok(vec![0; usize::try_from(BYTES_MAX / 2).unwrap()]),
                 0..=9 => Ok(format!("version {version}").into_bytes()),
                 _ => Err(format!("no version {version}")),
             }
@@ -171,5 +180,7 @@ mod tests {
         }
         assert_eq!(std::fs::read_dir(state.path().join("aside/40")).unwrap().count(), COPIES_MAX);
         assert!(lay(&asides, 40, "/etc/more", &[(Side::Before, 1)])[0].contains("copies of this incident already"));
+        let large = lay(&asides, 41, "/var/large", &[(Side::Before, 5), (Side::Attack, 5), (Side::Others, 5)]);
+        assert!(large.len() == 1 && large[0].contains("others: there are 2 copies"), "{large:?}");
     }
 }

@@ -3,7 +3,7 @@
 //! the files is written by write(2), under its own name, or by a process whose parents are there.
 
 use super::persistence::{people, somewhere, weakness};
-use super::{Actor, Material, Names, Plan, Scenario, Step, pace, public_key, step};
+use super::{Actor, Material, Names, Plan, Scenario, Step, pace, public_key, step, units};
 use crate::random::Random;
 
 pub(super) const URING: Scenario = scenario(
@@ -48,7 +48,7 @@ const KNOWN: [&str; 4] = ["sshd", "systemd", "thymus", "[kworker/0:1]"];
 fn plan(random: &mut Random, _: Material<'_>, ways: &[&str]) -> Plan {
     let mut names = Names::new(random);
     let (weak, escalation) = weakness(random, &mut names, "alice");
-    let mut units = vec!["nginx".to_owned(), "ssh".to_owned(), "cron".to_owned(), "rsyslog".to_owned()];
+    let mut units = units();
     let benign = people(random, &mut names, &mut units);
     let mut attack_user = vec![step(Actor::Intruder, "the intruder looks around", "id; sudo -n -l", &[])];
     attack_user[0].technique = Some("T1082");

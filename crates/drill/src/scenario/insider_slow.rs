@@ -3,7 +3,7 @@
 //! gives a key of their own into bob's account, bit by bit; in between, alice and everybody else do their work.
 
 use super::persistence::{people, weakness};
-use super::{Actor, Knocks, Material, Names, Plan, Scenario, Step, pace, public_key, step};
+use super::{Actor, Knocks, Material, Names, Plan, Scenario, Step, pace, public_key, step, units};
 use crate::outside::host;
 use crate::random::Random;
 use std::time::Duration;
@@ -24,7 +24,7 @@ const ALICE: u32 = 1001;
 fn plan(random: &mut Random, _: Material<'_>) -> Plan {
     let mut names = Names::new(random);
     let (weak, escalation) = weakness(random, &mut names, "alice");
-    let mut units = vec!["nginx".to_owned(), "ssh".to_owned(), "cron".to_owned(), "rsyslog".to_owned()];
+    let mut units = units();
     let mut benign = people(random, &mut names, &mut units);
     pace(&mut benign, random, 1_200);
     let number = |random: &mut Random, from: u64, to: u64| u8::try_from(random.between(from, to)).unwrap_or(9);

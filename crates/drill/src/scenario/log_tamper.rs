@@ -3,7 +3,7 @@
 //! on writing to them: what was cut comes back, and what came meanwhile stays.
 
 use super::persistence::{people, somewhere, weakness};
-use super::{Actor, Material, Names, Plan, Scenario, Step, pace, public_key, step};
+use super::{Actor, Material, Names, Plan, Scenario, Step, pace, public_key, step, units};
 use crate::random::Random;
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -20,7 +20,7 @@ const LOGINS: &str = "/var/log/wtmp";
 fn plan(random: &mut Random, _: Material<'_>) -> Plan {
     let mut names = Names::new(random);
     let (weak, escalation) = weakness(random, &mut names, "alice");
-    let mut units = vec!["nginx".to_owned(), "ssh".to_owned(), "cron".to_owned(), "rsyslog".to_owned()];
+    let mut units = units();
     let mut benign = people(random, &mut names, &mut units);
     // Lines that nobody but the logs has, at every time of the attack.
     let mut lines = Vec::new();

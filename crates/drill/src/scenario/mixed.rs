@@ -3,7 +3,7 @@
 //! database that is written all the time, and in one that nobody else writes any more.
 
 use super::persistence::{people, somewhere, weakness};
-use super::{Actor, Material, Names, Plan, Scenario, Step, pace, public_key, step};
+use super::{Actor, Material, Names, Plan, Scenario, Step, pace, public_key, step, units};
 use crate::contest::Contest;
 use crate::random::Random;
 use std::time::Duration;
@@ -30,7 +30,7 @@ const ROWS: u32 = 100;
 fn plan(random: &mut Random, _: Material<'_>) -> Plan {
     let mut names = Names::new(random);
     let (weak, escalation) = weakness(random, &mut names, "alice");
-    let mut units = vec!["nginx".to_owned(), "ssh".to_owned(), "cron".to_owned(), "rsyslog".to_owned()];
+    let mut units = units();
     let [was, theirs, ours] = [(3, 9), (60, 99), (10, 19)].map(|(from, to)| random.between(from, to));
     let limits = format!("# what a customer may do\norders = 20\ndiscount = {was}\ncredit = 100\n");
     let tax = format!("rate = 19\nround = up\nreport = monthly\naccount = {}\n", random.word(16));

@@ -2,7 +2,7 @@
 //! An intruder with a stolen key becomes root through a careless sudo rule and plants every foothold there is, alters a page and a
 //! setting, and cuts the logs, while the administrator and two users work beside him, doing much the same things.
 
-use super::{Actor, Material, Names, Plan, Planted, Scenario, Step, pace, printed, public_key, step};
+use super::{Actor, Material, Names, Plan, Planted, Scenario, Step, pace, printed, public_key, step, units};
 use crate::random::Random;
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -16,7 +16,7 @@ pub(super) fn plan(random: &mut Random, material: Material<'_>) -> Plan {
     let mut names = Names::new(random);
     let (weak, escalation) = weakness(random, &mut names, "alice");
     let shared = if random.below(2) == 0 { Shared::Shop } else { Shared::Nginx };
-    let mut units = vec!["nginx".to_owned(), "ssh".to_owned(), "cron".to_owned(), "rsyslog".to_owned()];
+    let mut units = units();
     let benign = people_and_shared(random, &mut names, shared, &mut units);
     let (attack_user, attack_root) = intruder(random, &mut names, shared, material);
     Plan {

@@ -3,7 +3,7 @@
 //! in which that is done; the administrator and two users work beside him.
 
 use super::persistence::{people, somewhere, weakness};
-use super::{Actor, Material, Names, Plan, Scenario, Step, pace, step};
+use super::{Actor, Material, Names, Plan, Scenario, Step, pace, step, units};
 use crate::crowd::Crowd;
 use crate::random::Random;
 use std::time::Duration;
@@ -102,7 +102,7 @@ if ($style eq 'parallel') {
 fn plan(random: &mut Random, _: Material<'_>, style: Style, (files, bytes): (u32, (u64, u64))) -> Plan {
     let mut names = Names::new(random);
     let (weak, escalation) = weakness(random, &mut names, "alice");
-    let mut units = vec!["nginx".to_owned(), "ssh".to_owned(), "cron".to_owned(), "rsyslog".to_owned()];
+    let mut units = units();
     let benign = people(random, &mut names, &mut units);
     let mut trees = Crowd::trees();
     random.shuffle(&mut trees);

@@ -2,7 +2,7 @@
 //! Five hundred alarms at once and no attack: a rule that is wrong about a tool must not take the host down with it.
 
 use super::persistence::people;
-use super::{Material, Names, Plan, Scenario, pace};
+use super::{Material, Names, Plan, Scenario, pace, units};
 use crate::random::Random;
 use crate::storm::Storm;
 
@@ -15,7 +15,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
 
 fn plan(random: &mut Random, _: Material<'_>) -> Plan {
     let mut names = Names::new(random);
-    let mut units = vec!["nginx".to_owned(), "ssh".to_owned(), "cron".to_owned(), "rsyslog".to_owned()];
+    let mut units = units();
     let mut benign = people(random, &mut names, &mut units);
     random.shuffle(&mut benign);
     pace(&mut benign, random, 300);

@@ -4,7 +4,7 @@
 //! administrator edits too, and sends the host's secrets away; all by requests to a real nginx, while customers come.
 
 use super::persistence::{people, weakness};
-use super::{Actor, Material, Names, Plan, Scenario, Step, Web, pace, public_key, step};
+use super::{Actor, Material, Names, Plan, Scenario, Step, Web, pace, public_key, step, units};
 use crate::outside::host;
 use crate::random::Random;
 
@@ -41,7 +41,7 @@ const SHELL: &str =
 fn plan(random: &mut Random, _: Material<'_>) -> Plan {
     let mut names = Names::new(random);
     let (weak, escalation) = weakness(random, &mut names, "www-data");
-    let mut units = vec!["nginx".to_owned(), "ssh".to_owned(), "cron".to_owned(), "rsyslog".to_owned()];
+    let mut units = units();
     let mut benign = people(random, &mut names, &mut units);
     let settings = "/etc/shop/shop.conf";
     for expression in [

@@ -15,11 +15,7 @@ pub(crate) const SHADOW: &str = "/etc/shadow";
 
 impl Case {
     pub(super) fn lock_account(&mut self, desk: &mut Desk<'_>) {
-        let held = desk.hold.is_some_and(|hold| desk.now < hold.until);
-        if held || desk.breaker.objection(self.id).is_some() {
-            return; // in a storm nobody can answer that many questions
-        }
-        let Some(uid) = self.came_in_with(desk) else { return };
+        let Some(uid) = self.came_in_with(desk).filter(|_| desk.may_ask(self.id)) else { return };
         if self.plan.accounts.insert(uid) {
             self.propose(desk, Action::LockAccount { uid, path: HostPath::from(SHADOW) });
         }

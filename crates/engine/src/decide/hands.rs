@@ -10,6 +10,7 @@ use super::step::is_again;
 use super::{ATTEMPTS_MAX, Desk, JUDGEMENT_UNITS, Progressing, RETRY_NS, aside, net, place};
 use crate::action::{Action, Expected, Facts, Merge, Outcome, RestoreFile};
 use crate::diagnose::{Case, Net, Progress};
+use crate::guard;
 use crate::id::{ActionId, Timestamp, VersionId};
 use crate::incident::{Decision, Verdict};
 use crate::input::Effect;
@@ -127,7 +128,7 @@ impl Case {
     pub(crate) fn unprepared(&mut self, desk: &mut Desk<'_>, id: ActionId, why: &str) {
         self.dirty = true;
         let Some(step) = self.plan.steps.get(&id).filter(|step| step.state == Progressing::Preparing) else { return };
-        if let Action::LockAccount { .. } | Action::IsolateHost { .. } = step.action {
+        if guard::is_personal(&step.action) {
             // There is no such account, or no network of this host's own: a person who said yes once is not asked again.
             self.outcome(desk, id, Outcome::Failed(why.to_owned()));
         } else {

@@ -20,9 +20,8 @@ const DEPTH_MAX: usize = 64;
 
 impl Case {
     pub(super) fn isolate_host(&mut self, desk: &mut Desk<'_>) {
-        let held = desk.hold.is_some_and(|hold| desk.now < hold.until);
-        if self.plan.isolation || held || desk.breaker.objection(self.id).is_some() {
-            return; // in a storm nobody can answer that many questions
+        if self.plan.isolation || !desk.may_ask(self.id) {
+            return;
         }
         let control = &desk.configuration.never_block;
         let called = self.plan.filters.keys().any(|(_, extent)| *extent == Extent::Outbound);

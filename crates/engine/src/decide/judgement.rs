@@ -8,7 +8,7 @@
 use super::{Desk, Progressing, Step};
 use crate::action::{Action, Extent, Facts};
 use crate::diagnose::{Case, Progress};
-use crate::guard::{Attempts, Request};
+use crate::guard::{self, Attempts, Request};
 use crate::id::ActionId;
 use crate::incident::{Decision, InvocationKind, ObjectClass, Verdict};
 use crate::input::Effect;
@@ -59,10 +59,9 @@ impl Case {
     /// Where a request came from, others' may come from too: a proxy of ours, the address that a whole office has. An account
     /// is its owner's, and the network is everybody's.
     fn is_of_many(&self, action: &Action) -> bool {
-        if let Action::LockAccount { .. } | Action::IsolateHost { .. } = action {
-            return true;
-        }
-        let Action::FilterTraffic { address, extent: Extent::All, .. } = action else { return false };
+        let Action::FilterTraffic { address, extent: Extent::All, .. } = action else {
+            return guard::is_personal(action);
+        };
         let requests = self.roots.iter().map(|found| &found.root).filter(|root| root.kind == InvocationKind::Request);
         requests.filter_map(|root| root.src_endpoint.as_ref()).any(|peer| peer.ip.to_canonical() == *address)
     }

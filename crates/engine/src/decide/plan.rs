@@ -144,6 +144,7 @@ impl Plan {
         }
         self.accounts.extend(other.accounts);
         self.isolation |= other.isolation;
+        self.reopened.extend(other.reopened);
         self.queue.extend(other.queue);
         self.later.extend(other.later);
         self.pending.extend(other.pending);

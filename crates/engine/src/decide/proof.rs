@@ -6,7 +6,7 @@
 //! check is no proof.
 
 use super::step::processes_of;
-use super::{Desk, Progressing, Step, net, object_progress, place};
+use super::{Desk, Progressing, Step, is_beside, net, object_progress, place};
 use crate::action::{Action, Outcome};
 use crate::diagnose::{Case, Net, Progress};
 use crate::id::Timestamp;
@@ -111,13 +111,9 @@ impl Case {
     /// What stands in the way of healing, in words.
     pub(super) fn obstacle(&self, desk: &Desk<'_>) -> Option<String> {
         let moot = |step: &Step| {
-            // It holds off who is elsewhere: this host is healed without it.
-            if let Action::FilterTraffic { .. } | Action::LockAccount { .. } | Action::IsolateHost { .. } = step.action
-            {
-                return true;
-            }
             let processes = processes_of(&step.action);
-            !processes.is_empty() && processes.iter().all(|key| !self.plan.live.contains(key))
+            let gone = !processes.is_empty() && processes.iter().all(|key| !self.plan.live.contains(key));
+            gone || is_beside(&step.action)
         };
         let steps = || self.plan.unresolved.iter().filter_map(|id| Some((id, self.plan.steps.get(id)?)));
         let unresolved = || steps().filter(|(_, step)| !moot(step));

@@ -54,24 +54,23 @@ impl Net {
 
 pub(crate) fn classify(graph: &Graph, configuration: &Configuration, path: &HostPath, file: &FileNode) -> Net {
     let net = alone(graph, configuration, path, file);
-    let (base, later, why) = match &net {
-        Net::Created { expected } => {
-            let later = vec![Authored { version: *expected, attack: true }];
-            (VersionId::UNKNOWN, later, shared_database(graph, path))
+    let why = match &net {
+        Net::Created { .. } => shared_database(graph, path),
+        Net::Changed { class: ObjectClass::AttackOnly | ObjectClass::Mixed, .. } => {
+            shared_database(graph, path).or_else(|| shared_server(graph, path, file))
         }
-        Net::Changed { base, later, class: ObjectClass::AttackOnly | ObjectClass::Mixed } => {
-            let why = shared_database(graph, path).or_else(|| shared_server(graph, path, file));
-            (*base, later.clone(), why)
-        }
-        Net::Changed { .. }
-        | Net::Nothing
-        | Net::Pending
-        | Net::Unprotected
-        | Net::Entangled { .. }
-        | Net::Unknown(_) => return net,
+        _ => None,
     };
-    let Some(why) = why else { return net };
-    Net::Entangled { why: format!("{why}: a database is put back as a whole or not at all"), base, later }
+    let Some(why) = why.map(|why| format!("{why}: a database is put back as a whole or not at all")) else {
+        return net;
+    };
+    match net {
+        Net::Created { expected } => {
+            Net::Entangled { why, base: VersionId::UNKNOWN, later: vec![Authored { version: expected, attack: true }] }
+        }
+        Net::Changed { base, later, .. } => Net::Entangled { why, base, later },
+        other => other,
+    }
 }
 
 /// Why `path` is part of an SQLite database that others wrote too since the attack first wrote a file of it.
@@ -95,14 +94,17 @@ fn shared_database(graph: &Graph, path: &HostPath) -> Option<String> {
 fn shared_server(graph: &Graph, path: &HostPath, file: &FileNode) -> Option<String> {
     let is_of_attack = |write: &&Write| is_attack(graph, write.writer, write.invocation);
     let began = file.writes.iter().find(is_of_attack)?.since;
+    let server = graph.database_server(path)?;
     let alive = |key| graph.process(key).is_some_and(ProcessNode::alive);
-    let mut others =
-        graph.database_writers(path).iter().filter(|writer| writer.until >= began || alive(writer.process));
-    others.find(|writer| !is_attack(graph, writer.process, writer.invocation)).map(|writer| {
-        let program = graph.process(writer.process).and_then(|node| node.exe.as_ref());
-        let who = program.map_or_else(|| "others".to_owned(), |program| format!("`{program}`"));
-        format!("{who} writes to the same database")
-    })
+    let mut others = server.writers.iter().filter(|writer| writer.until >= began || alive(writer.process));
+    let other = others.find(|writer| !is_attack(graph, writer.process, writer.invocation));
+    let who = match other.map(|writer| graph.process(writer.process).and_then(|node| node.exe.as_ref())) {
+        Some(Some(program)) => format!("`{program}`"),
+        Some(None) => "others".to_owned(),
+        None if server.forgotten_until >= began => "whoever is forgotten".to_owned(),
+        None => return None,
+    };
+    Some(format!("{who} writes to the same database"))
 }
 
 fn alone(graph: &Graph, configuration: &Configuration, path: &HostPath, file: &FileNode) -> Net {

@@ -77,6 +77,7 @@ impl Engine {
             ("graph_processes_refused", graph.processes_refused),
             ("graph_files_refused", graph.files_refused),
             ("graph_writes_dropped", graph.writes_dropped),
+            ("graph_database_writers_forgotten", graph.database_writers_forgotten),
             ("graph_neighbours_forgotten", self.graph.neighbours_forgotten()),
         ];
         View {

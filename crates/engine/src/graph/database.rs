@@ -22,8 +22,18 @@ const SERVERS: [&[u8]; 8] = [
     b"/var/lib/elasticsearch",
     b"/var/lib/rabbitmq",
 ];
-/// LIMIT: writers remembered of one server's directory; of more, the one that wrote last the longest ago is forgotten.
+/// LIMIT: writers remembered of one server's directory; of more, the one that was told of the longest ago is forgotten, and what
+/// it may have written since counts as somebody's.
 const WRITERS_MAX: usize = 32;
+
+/// Who wrote to one server's directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Server {
+    /// Last told of last.
+    pub(crate) writers: Vec<Writer>,
+    /// Until when those that are forgotten may have written: for ever, where one still ran.
+    pub(crate) forgotten_until: Timestamp,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Writer {
@@ -53,16 +63,19 @@ impl Graph {
         until: Timestamp,
     ) {
         let Some(tree) = server(path) else { return };
-        let writers = self.databases.entry(tree).or_default();
-        writers.retain(|writer| writer.process != process);
-        if writers.len() >= WRITERS_MAX {
-            writers.remove(0);
+        let server = self.databases.entry(tree).or_default();
+        server.writers.retain(|writer| writer.process != process);
+        if server.writers.len() >= WRITERS_MAX {
+            let oldest = server.writers.remove(0);
+            let runs = self.processes.get(&oldest.process).is_some_and(super::ProcessNode::alive);
+            server.forgotten_until = server.forgotten_until.max(if runs { Timestamp(u64::MAX) } else { oldest.until });
+            self.counters.database_writers_forgotten += 1;
         }
-        writers.push(Writer { process, invocation, until });
+        server.writers.push(Writer { process, invocation, until });
     }
 
-    /// Who wrote to the database server's directory that `path` is in, last writer last.
-    pub(crate) fn database_writers(&self, path: &HostPath) -> &[Writer] {
-        server(path).and_then(|tree| self.databases.get(&tree)).map_or(&[], Vec::as_slice)
+    /// Who wrote to the database server's directory that `path` is in.
+    pub(crate) fn database_server(&self, path: &HostPath) -> Option<&Server> {
+        server(path).and_then(|tree| self.databases.get(&tree))
     }
 }

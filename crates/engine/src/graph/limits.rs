@@ -54,6 +54,8 @@ pub struct Counters {
     pub files_refused: u64,
     /// Oldest writes of one path forgotten.
     pub writes_dropped: u64,
+    /// Writers of a database server's directory forgotten.
+    pub database_writers_forgotten: u64,
 }
 
 impl Graph {

@@ -173,7 +173,6 @@ pub(super) struct Departed {
     pub(super) id: VersionId,
     pub(super) file: Arc<OwnedFd>,
     pub(super) since: Timestamp,
-    pub(super) bytes: u64,
 }
 
 #[derive(Debug, Default)]

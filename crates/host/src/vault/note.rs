@@ -421,7 +421,7 @@ impl Inner {
             unix_ns: noted.unix_ns,
             note: "log, before it was replaced or removed",
         });
-        let departed = Departed { id, file: Arc::clone(&file), since: noted.now, bytes: 0 };
+        let departed = Departed { id, file: Arc::clone(&file), since: noted.now };
         after.jobs.push(Job::Held { id, file });
         if index.departed.len() >= DEPARTED_MAX {
             index.departed.pop_front();

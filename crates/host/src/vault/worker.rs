@@ -595,28 +595,16 @@ impl Inner {
 
     /// When this version is of a log without a name to which more was written: the version has that too from now on.
     pub(super) fn follow(&self, id: VersionId) {
-        let found = self
-            .index()
-            .departed
-            .iter()
-            .find(|departed| departed.id == id)
-            .map(|departed| (Arc::clone(&departed.file), departed.bytes));
-        let Some((file, bytes)) = found else { return };
-        let grew = capture::statx(&file).is_ok_and(|found| found.stx_size > bytes);
-        let Some(mut version) = self.known(id).ok().filter(|_| grew) else { return };
+        let followed = self.index().departed.iter().find(|departed| departed.id == id).map(|one| Arc::clone(&one.file));
+        let Some((file, mut version)) = followed.zip(self.known(id).ok()) else { return };
+        let known = version.recorded.state().map(|state| state.size);
+        if known.is_none_or(|bytes| !capture::statx(&file).is_ok_and(|found| found.stx_size > bytes)) {
+            return;
+        }
         let _usage = self.usage();
         let Ok(captured) = self.read_open(file.as_fd()) else { return };
-        {
-            let mut index = self.index();
-            if let Some(departed) = index.departed.iter_mut().find(|departed| departed.id == id) {
-                departed.bytes = captured.state.size;
-            }
-            if version.recorded.state().is_some_and(|state| state.size >= captured.state.size) {
-                return;
-            }
-            version.recorded = Recorded::State(captured.state);
-            index.load(version.clone(), None);
-        }
+        version.recorded = Recorded::State(captured.state);
+        self.index().load(version.clone(), None);
         self.record(&Record::of_version(version).collect::<Vec<_>>());
     }
 
