@@ -43,10 +43,10 @@ fn place(peer: &Endpoint) -> (IpAddr, u16) {
 }
 
 impl Graph {
-    /// Lines that were not kept with what they are about.
+    /// Lines that were not kept with what they are about, and connections whose lines found no place to wait.
     #[must_use]
     pub fn hearsay_left_out(&self) -> u64 {
-        self.hearing.left_out
+        self.hearing.left_out + self.hearing.waiting.forgotten
     }
 
     /// Whether it could be about an invocation: others need not be recorded. Whoever asks a web server for files alone, however

@@ -462,6 +462,7 @@ fn lines_of_connections_that_never_become_a_session_are_forgotten() {
     says(&mut world, [192, 0, 2, 9], 40_000, let_in("alice"));
     let shell = world.login_from([192, 0, 2, 9], ALICE, None);
     assert_eq!(heard(&world, shell).len(), 1);
+    assert_eq!(world.engine.graph().hearsay_left_out(), 5_001 - 512);
     let bytes = postcard::to_stdvec(world.engine.graph()).unwrap().len();
     assert!(bytes < 200_000, "{bytes} bytes");
 }
