@@ -69,6 +69,7 @@ pub(crate) struct Config {
     pub(crate) baseline: Baseline,
     pub(crate) service: Vec<Service>,
     pub(crate) certificate: Vec<Certificate>,
+    pub(crate) login: Vec<Login>,
 }
 
 impl Default for Config {
@@ -91,6 +92,7 @@ impl Default for Config {
             baseline: Baseline::default(),
             service: Vec::new(),
             certificate: Vec::new(),
+            login: Vec::new(),
         }
     }
 }
@@ -318,4 +320,15 @@ pub(crate) struct Certificate {
     /// Program and arguments that renew the file; run once it has expired.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) renew: Vec<String>,
+}
+
+/// `[[login]]`: from where a user logs in by ssh. A login of theirs from elsewhere is shown as suspicious; in its session even
+/// an administrator may change nothing, and what it changes of the user's own counts as a stranger's work. Repeat for each.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Login {
+    /// A name of the guarded host's `/etc/passwd`, such as `root`.
+    pub(crate) user: UserName,
+    /// Addresses (`192.0.2.7`) and networks (`10.0.0.0/8`) that they come from; none, `[]`: nobody logs in as this user.
+    pub(crate) from: Vec<Network>,
 }

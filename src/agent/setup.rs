@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use thymus_engine::engine::Engine;
 use thymus_engine::event::Event;
-use thymus_engine::input::{Configuration, Mode};
+use thymus_engine::input::{Configuration, Login, Mode};
 use thymus_engine::{HostPath, ProcessKey};
 use thymus_host::aside::Asides;
 use thymus_host::decoy::Decoys;
@@ -264,6 +264,7 @@ impl House {
             mode: config.mode,
             scope_permits_action: self.scope.acting().is_some(),
             administrators: self.administrators(config),
+            logins: self.logins(config),
             protected: config.protect.trees.iter().map(|tree| tree.get().clone()).collect(),
             append_only: config.protect.append_only.iter().map(|glob| glob.get().clone()).collect(),
             change_tools: config.change.tools.iter().map(|tool| tool.get().clone()).collect(),
@@ -281,19 +282,33 @@ impl House {
     /// Names to numbers, by the guarded host's own users. A name that it does not know is nobody, and is said.
     fn administrators(&self, config: &Config) -> Vec<u32> {
         let users = self.read_beneath("etc/passwd").unwrap_or_default();
-        let mut found = Vec::new();
-        for name in &config.administrators {
-            match name.uid_in(&users) {
-                Some(uid) => found.push(uid),
-                None => self.problems.borrow_mut().push(Problem {
-                    path: PathBuf::from("/etc/passwd"),
-                    place: None,
-                    message: format!("found no user `{}`, expected one: it is in `administrators`", name.get()),
-                    instead: "nobody: that name authorises nothing".to_owned(),
-                }),
-            }
+        let names = config.administrators.iter();
+        names
+            .filter_map(|name| self.uid(name, &users, "`administrators`", "nobody: that name authorises nothing"))
+            .collect()
+    }
+
+    /// The same of those whose ways in are named.
+    fn logins(&self, config: &Config) -> Vec<Login> {
+        let users = self.read_beneath("etc/passwd").unwrap_or_default();
+        let number = |login: &crate::config::Login| {
+            let uid = self.uid(&login.user, &users, "`[[login]]`", "nobody: no login is compared with it")?;
+            Some(Login { uid, from: login.from.clone() })
+        };
+        config.login.iter().filter_map(number).collect()
+    }
+
+    fn uid(&self, name: &crate::config::UserName, users: &str, place: &str, instead: &str) -> Option<u32> {
+        let uid = name.uid_in(users);
+        if uid.is_none() {
+            self.problems.borrow_mut().push(Problem {
+                path: PathBuf::from("/etc/passwd"),
+                place: None,
+                message: format!("found no user `{}`, expected one: it is in {place}", name.get()),
+                instead: instead.to_owned(),
+            });
         }
-        found
+        uid
     }
 
     /// Users of the machine that the agent runs on. A name that it does not know is nobody, and is said.

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
 use super::{Desk, show};
+use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 use std::process::ExitCode;
 use std::time::Duration;
-use thymus_drill::{AgentChoice, Options, Ordeal, RespondAfter};
+use thymus_drill::atomic::technique::Which;
+use thymus_drill::summary::{self, Summary};
+use thymus_drill::{AgentChoice, Options, Ordeal, Report, RespondAfter};
 
 /// Attack a disposable twin of a host and report what is left of the attack, and of everybody else's work.
 ///
@@ -24,6 +27,54 @@ enum What {
     Base,
     /// Run drills; exits with 1 when a report does not hold.
     Run(Run),
+    /// Run the Linux tests of technique files of Atomic Red Team, as they are published, in twins without a network; exits
+    /// with 1 when a report does not hold.
+    ///
+    /// Each runs once with nobody watching (what it changes is the truth), once with an agent and people at work, and, where
+    /// it was found, once by the administrator, which must raise nothing. What a twin cannot run is named with the reason.
+    Atomic(Atomic),
+    /// Sum up reports that were printed with `--json`: what was detected, restored exactly, lost or wrongly touched.
+    Report(Summarise),
+}
+
+#[derive(Debug, Args)]
+struct Summarise {
+    /// Files with a report a line.
+    #[arg(value_name = "REPORTS", required = true)]
+    files: Vec<std::path::PathBuf>,
+    /// Reports of an earlier run: what is otherwise since is told.
+    #[arg(long, value_name = "REPORTS")]
+    against: Option<std::path::PathBuf>,
+    /// Write a page for a browser, which needs nothing else.
+    #[arg(long, value_name = "FILE")]
+    html: Option<std::path::PathBuf>,
+}
+
+#[derive(Debug, Args)]
+struct Atomic {
+    /// Technique files, such as T1053.003.yaml.
+    #[arg(value_name = "FILE", required = true)]
+    files: Vec<std::path::PathBuf>,
+    /// One test of them: its GUID, or its number in the file.
+    #[arg(long, value_name = "GUID|N", required_unless_present = "all")]
+    test: Option<String>,
+    /// Every test for Linux.
+    #[arg(long, conflicts_with = "test")]
+    all: bool,
+    /// What the other people's order and times are drawn from.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    seed: u64,
+    /// `none` shows what the tests do by themselves.
+    #[arg(long, value_name = "WHERE", default_value = "outside")]
+    agent: Beside,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Beside {
+    /// On this machine, guarding the twin as a host guards its containers: commands of others never share its namespaces.
+    Outside,
+    /// Nowhere.
+    None,
 }
 
 #[derive(Debug, Args)]
@@ -102,8 +153,78 @@ impl Drill {
                 Ok(ExitCode::SUCCESS)
             }
             What::Run(run) => run.run(desk),
+            What::Atomic(atomic) => atomic.run(desk),
+            What::Report(report) => report.run(desk),
         }
     }
+}
+
+impl Summarise {
+    fn run(&self, desk: &Desk) -> anyhow::Result<ExitCode> {
+        let mut lines = Vec::new();
+        for path in &self.files {
+            lines.append(&mut summary::read(path)?);
+        }
+        let summary = Summary::of(&lines);
+        let earlier = self.against.as_deref().map(summary::read).transpose()?;
+        let changes = earlier.map(|earlier| Summary::against(&lines, &earlier)).unwrap_or_default();
+        if let Some(path) = &self.html {
+            let page = thymus_drill::page::page(&summary, &changes);
+            std::fs::write(path, page).with_context(|| format!("cannot write `{}`", path.display()))?;
+        }
+        let told = serde_json::json!({ "summary": summary, "changes": changes });
+        desk.tell(&told, |_| {
+            let rows = changes.iter().map(|(what, was, now)| format!("\n  {what}: {was} -> {now}")).collect::<String>();
+            let changed = if rows.is_empty() { String::new() } else { format!("\n\notherwise than before{rows}") };
+            format!("{summary}{changed}\n")
+        })?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Atomic {
+    fn run(&self, desk: &Desk) -> anyhow::Result<ExitCode> {
+        thymus_drill::interrupt::listen();
+        let which = match self.test.as_deref() {
+            None => Which::All,
+            Some(test) => test.parse().map_or_else(|_| Which::Guid(test.to_owned()), Which::Number),
+        };
+        let options = thymus_drill::atomic::Options {
+            files: self.files.clone(),
+            which,
+            seed: self.seed,
+            agent: self.agent == Beside::Outside,
+            thymus: std::env::current_exe()?,
+            cache: thymus_drill::base::cache(),
+        };
+        tell_all(desk, |narrate, done| thymus_drill::atomic::run(&options, narrate, done))
+    }
+}
+
+/// Narrates a run and prints its reports; fails when one does not hold.
+fn tell_all(
+    desk: &Desk,
+    run: impl FnOnce(thymus_drill::run::Tell<'_>, &mut dyn FnMut(&Report)) -> thymus_drill::Result<()>,
+) -> anyhow::Result<ExitCode> {
+    let narrate = |line: &str| {
+        if !desk.json {
+            super::warn(&format!("{}\n", show::plain(line)));
+        }
+    };
+    let (mut runs, mut hold) = (0, 0);
+    let mut told = Ok(());
+    run(&narrate, &mut |report| {
+        runs += 1;
+        hold += usize::from(report.holds());
+        if told.is_ok() {
+            told = desk.tell(report, |report| format!("{report}\n"));
+        }
+    })?;
+    told?;
+    if !desk.json && runs > 1 {
+        super::print(&format!("{hold} of {runs} runs hold\n"))?;
+    }
+    Ok(super::exit(hold == runs))
 }
 
 impl Run {
@@ -134,24 +255,6 @@ impl Run {
             thymus: std::env::current_exe()?,
             cache: thymus_drill::base::cache(),
         };
-        let narrate = |line: &str| {
-            if !desk.json {
-                super::warn(&format!("{}\n", show::plain(line)));
-            }
-        };
-        let (mut runs, mut hold) = (0, 0);
-        let mut told = Ok(());
-        thymus_drill::run(&options, &narrate, |report| {
-            runs += 1;
-            hold += usize::from(report.holds());
-            if told.is_ok() {
-                told = desk.tell(report, |report| format!("{report}\n"));
-            }
-        })?;
-        told?;
-        if !desk.json && runs > 1 {
-            super::print(&format!("{hold} of {runs} runs hold\n"))?;
-        }
-        Ok(super::exit(hold == runs))
+        tell_all(desk, |narrate, done| thymus_drill::run(&options, narrate, done))
     }
 }

@@ -391,6 +391,7 @@ pub(super) mod tests {
             mode: input::Mode::Autonomous,
             scope_permits_action: true,
             administrators: vec![1000],
+            logins: Vec::new(),
             protected: vec!["/etc".into()],
             append_only: Vec::new(),
             change_tools: Vec::new(),

@@ -86,10 +86,12 @@ struct Tree {
 
 fn configuration(inside: bool, policies: &str, plan: &Plan) -> String {
     let (decoys, more) = (plan.decoys, more(plan.fault.as_ref()));
+    let logins: String =
+        plan.logins.iter().map(|(user, from)| format!("[[login]]\nuser = \"{user}\"\nfrom = {from:?}\n\n")).collect();
     format!(
         "mode = \"autonomous\"\nthis_host = {inside}\nadministrators = [\"ops\"]\npolicies = \"{policies}\"\n\n\
          [decoys]\nenabled = {decoys}\n\n{more}\n\
-         [[service]]\nunit = \"nginx.service\"\ntcp = 80\nurl = \"http://127.0.0.1/health\"\n\n\
+         {logins}[[service]]\nunit = \"nginx.service\"\ntcp = 80\nurl = \"http://127.0.0.1/health\"\n\n\
          [[service]]\nunit = \"ssh.service\"\ntcp = 22\n"
     )
 }
@@ -392,5 +394,39 @@ impl<'a> Agent<'a> {
     /// An incident undone, as a person would; what the agent said about it.
     pub fn undo(&self, incident: IncidentId) -> Result<Vec<serde_json::Value>> {
         self.ask(&["undo", &incident.to_string()])
+    }
+
+    /// For whoever looks into a report that does not hold: `THYMUS_DRILL_KEEP=DIR` keeps what the agent told, its log and
+    /// its journal and what it laid beside, in a directory of that name.
+    pub(crate) fn keep(&self, name: &str, incidents: &[Incident]) {
+        let Some(directory) = std::env::var_os("THYMUS_DRILL_KEEP") else { return };
+        let directory = PathBuf::from(directory).join(name);
+        let kept = || -> std::io::Result<()> {
+            std::fs::create_dir_all(&directory)?;
+            std::fs::write(directory.join("incidents.json"), serde_json::to_vec_pretty(incidents)?)?;
+            for incident in incidents.iter().filter(|incident| incident.confirmed) {
+                std::fs::write(directory.join(format!("explain-{}.txt", incident.id)), self.explain(incident.id))?;
+            }
+            std::fs::write(directory.join("log"), self.log())?;
+            let copy = |from: &str, to: &Path| -> std::io::Result<()> {
+                std::fs::create_dir_all(to)?;
+                for entry in std::fs::read_dir(self.state().join(from))? {
+                    let entry = entry?;
+                    std::fs::copy(entry.path(), to.join(entry.file_name()))?;
+                }
+                Ok(())
+            };
+            copy("journal", &directory.join("journal"))?;
+            for incident in incidents {
+                let laid = format!("aside/{}", incident.id);
+                if self.state().join(&laid).is_dir() {
+                    copy(&laid, &directory.join(&laid))?;
+                }
+            }
+            Ok(())
+        };
+        if let Err(error) = kept() {
+            tracing::warn!(%error, "what the agent told could not be kept whole");
+        }
     }
 }

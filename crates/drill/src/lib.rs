@@ -13,6 +13,7 @@
 mod account;
 pub mod agent;
 mod archive;
+pub mod atomic;
 mod attached;
 pub mod base;
 mod cast;
@@ -26,6 +27,7 @@ mod look;
 pub mod oracle;
 mod ordeal;
 pub mod outside;
+pub mod page;
 mod play;
 pub mod random;
 pub mod report;
@@ -34,6 +36,7 @@ pub mod scenario;
 pub mod session;
 pub mod snapshot;
 pub mod storm;
+pub mod summary;
 pub mod twin;
 
 use std::io;
@@ -74,6 +77,10 @@ pub enum Error {
     SessionEnded { user: String, why: String },
     #[error("a benign step did not succeed: {step}: {why}")]
     Benign { step: String, why: String },
+    #[error("technique file `{path}`: {why}")]
+    Atomic { path: PathBuf, why: String },
+    #[error("reports `{path}`, line {line}: {why}")]
+    Reports { path: PathBuf, line: usize, why: String },
     #[error("the agent's answer to `{command}` cannot be understood: {why}")]
     Agent { command: String, why: String },
 }

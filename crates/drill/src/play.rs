@@ -22,7 +22,7 @@ use crate::twin::{Confinement, Twin};
 use crate::{Error, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -165,7 +165,7 @@ pub(crate) fn play(place: Place<'_>, cast: Cast<'_>) -> Result<Played> {
     let told = if played.unsettled.is_some() { told.unwrap_or_default() } else { told? };
     if let (Some(agent), Some(incidents)) = (&agent, told) {
         played.incidents = incidents;
-        keep(agent, cast, &played.incidents);
+        agent.keep(&cast.seed.to_string(), &played.incidents);
         played.decoys = agent.decoys();
         played.counters = agent.status()?.counters;
         played.cost = agent.cost();
@@ -581,38 +581,4 @@ fn undo(agent: &Agent<'_>, cast: Cast<'_>, incidents: &[Incident]) -> Result<()>
         agent.undo(incident.id)?;
     }
     Ok(())
-}
-
-/// For whoever looks into a report that does not hold: `THYMUS_DRILL_KEEP=DIR` keeps what the agent told, its log and
-/// its journal and what it laid beside, in a directory for each seed.
-fn keep(agent: &Agent<'_>, cast: Cast<'_>, incidents: &[Incident]) {
-    let Some(directory) = std::env::var_os("THYMUS_DRILL_KEEP") else { return };
-    let directory = PathBuf::from(directory).join(cast.seed.to_string());
-    let kept = || -> std::io::Result<()> {
-        std::fs::create_dir_all(&directory)?;
-        std::fs::write(directory.join("incidents.json"), serde_json::to_vec_pretty(incidents)?)?;
-        for incident in incidents.iter().filter(|incident| incident.confirmed) {
-            std::fs::write(directory.join(format!("explain-{}.txt", incident.id)), agent.explain(incident.id))?;
-        }
-        std::fs::write(directory.join("log"), agent.log())?;
-        let copy = |from: &str, to: &Path| -> std::io::Result<()> {
-            std::fs::create_dir_all(to)?;
-            for entry in std::fs::read_dir(agent.state().join(from))? {
-                let entry = entry?;
-                std::fs::copy(entry.path(), to.join(entry.file_name()))?;
-            }
-            Ok(())
-        };
-        copy("journal", &directory.join("journal"))?;
-        for incident in incidents {
-            let laid = format!("aside/{}", incident.id);
-            if agent.state().join(&laid).is_dir() {
-                copy(&laid, &directory.join(&laid))?;
-            }
-        }
-        Ok(())
-    };
-    if let Err(error) = kept() {
-        tracing::warn!(%error, "what the agent told could not be kept whole");
-    }
 }

@@ -2,13 +2,13 @@
 //! What a drill found: one JSON object a run, or a page for a person.
 
 use crate::storm::Stormed;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
 use thymus_engine::path::HostPath;
 
 /// Where the agent stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Placement {
     /// On the machine, guarding the twin as a host guards its containers.
@@ -16,13 +16,15 @@ pub enum Placement {
     /// In the twin, as the host itself, where a root attacker can reach it.
     Inside,
     /// No agent: the attack runs unhindered (how the drill tests itself).
+    #[default]
     None,
 }
 
 /// How far the agent came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Default, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
+    #[default]
     Undetected,
     Open,
     Contained,
@@ -35,7 +37,7 @@ pub enum Stage {
 }
 
 /// One run of one drill. Times are milliseconds, `None` when that never came; all counts are of distinct paths or processes.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
     pub scenario: String,
     /// Something failed, and nobody attacked.
@@ -117,13 +119,46 @@ pub struct Report {
     pub noise: Vec<HostPath>,
     /// Noise below a protected tree: then the references prove nothing.
     pub noise_forbidden: Vec<HostPath>,
+    /// Of a test of Atomic Red Team.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub atomic: Option<AtomicLine>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// What is said of a test of Atomic Red Team besides.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct AtomicLine {
+    pub guid: String,
+    pub name: String,
+    /// How the test ended where nobody watched; `None`: its session was over before.
+    pub status: Option<i32>,
+    /// Paths that it changes and that outlast a boot.
+    pub lasting: Vec<HostPath>,
+    /// Of those, what is not as it was.
+    pub lasting_left: Vec<HostPath>,
+    /// Units that it stops.
+    pub stopped: Vec<String>,
+    /// A finding names its technique, or a parent of that.
+    pub right_technique: bool,
+    /// And belongs to an incident that the attacker's session is a root of.
+    pub right_process: bool,
+    /// Whether the named administrator, doing the same, raised anything of it; `None`: not tried.
+    pub raised_by_administrator: Option<bool>,
+}
+
+impl AtomicLine {
+    /// By the right technique and process, and not when the administrator does the same.
+    #[must_use]
+    pub fn is_detected(&self) -> bool {
+        self.right_technique && self.right_process && self.raised_by_administrator != Some(true)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CleanupOracle {
     Agrees,
     Differs,
+    #[default]
     None,
 }
 
@@ -152,6 +187,9 @@ impl Report {
             && self.noise.len() <= crate::oracle::NOISE_MAX
             && (self.killed_before.is_empty() || self.done_twice.is_empty())
             && self.undo_differs.as_ref().is_none_or(Vec::is_empty);
+        if let Some(atomic) = &self.atomic {
+            return self.atomic_holds(atomic);
+        }
         let finished = if let Some(storm) = &self.storm {
             storm.holds()
         } else if self.objects_in_scope == 0 && !self.failure {
@@ -166,10 +204,73 @@ impl Report {
         };
         clean && finished
     }
+
+    /// Nobody else's work is touched, and what outlasts the test is found and gone. Without an agent there is nothing to hold.
+    fn atomic_holds(&self, atomic: &AtomicLine) -> bool {
+        let harmless = self.benign_changes_lost.is_empty()
+            && self.benign_processes_harmed == 0
+            && self.attached_elsewhere.is_empty()
+            && self.noise_forbidden.is_empty()
+            && atomic.raised_by_administrator != Some(true);
+        let healed = self.stage == Stage::Healed && atomic.lasting_left.is_empty();
+        self.stage == Stage::NotApplicable
+            || self.agent == Placement::None
+            || harmless && (atomic.lasting.is_empty() || atomic.is_detected() && healed)
+    }
+
+    fn write_atomic(&self, f: &mut fmt::Formatter<'_>, atomic: &AtomicLine) -> fmt::Result {
+        let verdict = if self.holds() { "holds" } else { "DOES NOT HOLD" };
+        write!(f, "{:<14} {:<15} {verdict:<14} {}", self.scenario, lower(&self.stage), atomic.name)?;
+        if let Some(why) = &self.why {
+            write!(f, "\n  why              {why}")?;
+        }
+        if self.stage == Stage::NotApplicable {
+            return Ok(());
+        }
+        let raised = match atomic.raised_by_administrator {
+            None => "",
+            Some(false) => "; not when the administrator does the same",
+            Some(true) => "; BUT ALSO WHEN THE ADMINISTRATOR DOES THE SAME",
+        };
+        let found = match (atomic.right_technique, atomic.right_process) {
+            (true, true) => "by technique and process",
+            (true, false) => "by technique, not by process",
+            (false, _) if self.detected => "by another technique",
+            (false, _) => "not at all",
+        };
+        write!(f, "\n  found            {found}{raised} ({})", self.techniques_found.join(", "))?;
+        write!(
+            f,
+            "\n  objects          {} changed, {} of them lasting; {} restored exactly, {} lasting ones left; {} shown; its cleanup {}",
+            self.objects_tampered,
+            atomic.lasting.len(),
+            self.objects_restored_exactly,
+            atomic.lasting_left.len(),
+            self.objects_shown,
+            lower(&self.cleanup_oracle)
+        )?;
+        for path in atomic.lasting_left.iter().take(PATHS_SHOWN_MAX) {
+            write!(f, "\n    left {path}")?;
+        }
+        write!(
+            f,
+            "\n  others' work     {} changes, {} lost; {} harmed",
+            self.benign_changes,
+            self.benign_changes_lost.len(),
+            self.benign_processes_harmed
+        )?;
+        for path in self.benign_changes_lost.iter().take(PATHS_SHOWN_MAX) {
+            write!(f, "\n    lost {path}")?;
+        }
+        Ok(())
+    }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(atomic) = &self.atomic {
+            return self.write_atomic(f, atomic);
+        }
         let ms = |time: Option<u64>| time.map_or_else(|| "never".to_owned(), |time| format!("{time} ms"));
         let verdict = if self.holds() { "holds" } else { "DOES NOT HOLD" };
         writeln!(

@@ -169,7 +169,7 @@ fn undo_differs(root: &Path, attacked: &Path, played: &Played) -> Result<Vec<Hos
 }
 
 /// What people will change, with the content before anybody does anything.
-fn benign_paths(plan: &Plan, root: &Path) -> BTreeMap<HostPath, Vec<u8>> {
+pub(crate) fn benign_paths(plan: &Plan, root: &Path) -> BTreeMap<HostPath, Vec<u8>> {
     let paths = plan.benign.iter().flat_map(|step| &step.paths).map(|path| HostPath::from(path.as_str()));
     paths.map(|path| (path.clone(), snapshot::read(root, &path).unwrap_or_default())).collect()
 }
@@ -264,7 +264,7 @@ fn report(
         techniques: techniques.into_iter().map(str::to_owned).collect(),
         seed,
         agent: placement,
-        stage: stage(scenario, &played.incidents, &confirmed, actions.is_empty()),
+        stage: stage(scenario.benign && actions.is_empty(), &played.incidents, &confirmed),
         why: (!why.is_empty()).then(|| why.join("; ")),
         detected: !played.incidents.is_empty(),
         detected_by: unique(all_findings().map(|finding| finding.analytic.clone())),
@@ -310,6 +310,7 @@ fn report(
         events_lost: counter("events_lost"),
         noise: findings.noise.into_iter().collect(),
         noise_forbidden: findings.noise_forbidden.into_iter().collect(),
+        atomic: None,
     }
 }
 
@@ -334,8 +335,8 @@ fn done_twice(incidents: &[Incident]) -> Vec<HostPath> {
     count.into_iter().filter(|(_, times)| *times > 1).map(|(path, _)| path).collect()
 }
 
-/// The least that any confirmed incident has come to.
-fn stage(scenario: &Scenario, incidents: &[Incident], confirmed: &[&Incident], idle: bool) -> Stage {
+/// The least that any confirmed incident has come to. `quiet`: nothing to find is what is wanted, and nothing was done.
+pub(crate) fn stage(quiet: bool, incidents: &[Incident], confirmed: &[&Incident]) -> Stage {
     let of = |incident: &&Incident| match incident.stage {
         thymus_engine::Stage::Open => Stage::Open,
         thymus_engine::Stage::Contained => Stage::Contained,
@@ -348,7 +349,7 @@ fn stage(scenario: &Scenario, incidents: &[Incident], confirmed: &[&Incident], i
     }
     match confirmed.iter().map(of).min() {
         Some(stage) => stage,
-        None if scenario.benign && idle => Stage::Quiet,
+        None if quiet => Stage::Quiet,
         None if incidents.is_empty() => Stage::Undetected,
         None => Stage::Open,
     }
@@ -363,7 +364,7 @@ fn ratio(part: usize, whole: usize) -> Option<f64> {
     (whole > 0).then(|| part as f64 / whole as f64)
 }
 
-fn line(record: &ActionRecord, undo_differs: Option<&[HostPath]>) -> ActionLine {
+pub(crate) fn line(record: &ActionRecord, undo_differs: Option<&[HostPath]>) -> ActionLine {
     let done = record.outcome == Some(Outcome::Success);
     let undone_ok = record.action.path().zip(undo_differs).filter(|_| done);
     let undone_ok = undone_ok.map(|(path, differs)| !differs.contains(path));

@@ -80,6 +80,8 @@ pub struct Plan {
     pub archived: Vec<String>,
     /// Files of people and services, planted too.
     pub crowd: Option<Crowd>,
+    /// From where people log in, as the agent is told: users, and networks.
+    pub logins: Vec<(String, Vec<String>)>,
     /// Whether the agent lays decoys: without them it must see what becomes of the contents.
     pub decoys: bool,
     /// A file on no disk to which a program of the intruder's writes what it touches, where its output goes to no session.

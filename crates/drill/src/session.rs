@@ -27,7 +27,7 @@ impl Keys {
     pub fn make(directory: &Path) -> Result<Self> {
         std::fs::create_dir_all(directory).doing("make the directory", directory)?;
         let keys = Self { directory: directory.to_owned() };
-        for (user, _) in USERS {
+        for user in USERS.map(|(user, _)| user).into_iter().chain(["root"]) {
             let private = keys.private(user);
             output(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", user, "-f"]).arg(&private))?;
         }
@@ -36,6 +36,13 @@ impl Keys {
 
     pub(crate) fn private(&self, user: &str) -> PathBuf {
         self.directory.join(user)
+    }
+
+    /// Lets root in with a key, as where somebody has left one.
+    pub(crate) fn plant_for_root(&self, twin: &Twin) -> Result<()> {
+        let public = self.directory.join("root.pub");
+        let text = std::fs::read(&public).doing("read", public)?;
+        twin.plant("/root/.ssh/authorized_keys", &text, 0o600, 0)
     }
 
     /// Lets each user in with their own key.

@@ -4,7 +4,7 @@
 
 use crate::{Doing, Result, interrupt};
 use rustix::fs::{AtFlags, CWD};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -27,9 +27,51 @@ pub struct Entry {
 
 pub type Snapshot = BTreeMap<HostPath, Entry>;
 
+/// Contents of one disk, by which those of its copies need not be read again: a file with the inode, the size and the time
+/// of change (ctime, which nobody sets) that it had there has the content that it had there.
+#[derive(Debug, Default)]
+pub struct Known(HashMap<u64, (u64, i64, i64, Vec<u8>)>);
+
+impl Known {
+    /// Of everything below `root`.
+    pub fn of(root: &Path) -> Result<Self> {
+        let mut known = Self::default();
+        walk(root, &|_| false, None, &mut |_, metadata, entry| {
+            if metadata.is_file() {
+                let stamp = (metadata.len(), metadata.ctime(), metadata.ctime_nsec(), entry.content);
+                known.0.insert(metadata.ino(), stamp);
+            }
+        })?;
+        Ok(known)
+    }
+
+    fn content(&self, metadata: &std::fs::Metadata) -> Option<&Vec<u8>> {
+        let (size, seconds, nanoseconds, content) = self.0.get(&metadata.ino())?;
+        let same = (*size, *seconds, *nanoseconds) == (metadata.len(), metadata.ctime(), metadata.ctime_nsec());
+        same.then_some(content)
+    }
+}
+
 /// Reads everything below `root`, on its own file system. `skip` names paths (with all below) that are nobody's business.
 pub fn take(root: &Path, skip: &dyn Fn(&HostPath) -> bool) -> Result<Snapshot> {
     let mut found = Snapshot::new();
+    walk(root, skip, None, &mut |name, _, entry| drop(found.insert(name, entry)))?;
+    Ok(found)
+}
+
+/// The same of a copy of a disk whose contents are known.
+pub fn take_knowing(root: &Path, skip: &dyn Fn(&HostPath) -> bool, known: &Known) -> Result<Snapshot> {
+    let mut found = Snapshot::new();
+    walk(root, skip, Some(known), &mut |name, _, entry| drop(found.insert(name, entry)))?;
+    Ok(found)
+}
+
+fn walk(
+    root: &Path,
+    skip: &dyn Fn(&HostPath) -> bool,
+    known: Option<&Known>,
+    each: &mut dyn FnMut(HostPath, &std::fs::Metadata, Entry),
+) -> Result<()> {
     let device = std::fs::symlink_metadata(root).doing("look at", root)?.dev();
     let mut pending = vec![root.to_owned()];
     while let Some(directory) = pending.pop() {
@@ -46,14 +88,18 @@ pub fn take(root: &Path, skip: &dyn Fn(&HostPath) -> bool) -> Result<Snapshot> {
             if metadata.is_dir() {
                 pending.push(path.clone());
             }
-            found.insert(name, look(&path, &metadata)?);
+            let entry = look(&path, &metadata, known)?;
+            each(name, &metadata, entry);
         }
     }
-    Ok(found)
+    Ok(())
 }
 
-fn look(path: &Path, metadata: &std::fs::Metadata) -> Result<Entry> {
-    let content = if metadata.is_file() {
+fn look(path: &Path, metadata: &std::fs::Metadata, known: Option<&Known>) -> Result<Entry> {
+    let content = if let Some(content) = known.and_then(|known| known.content(metadata)).filter(|_| metadata.is_file())
+    {
+        content.clone()
+    } else if metadata.is_file() {
         let mut hasher = blake3::Hasher::new();
         let mut file = std::fs::File::open(path).doing("open", path)?;
         std::io::copy(&mut file, &mut hasher).doing("read", path)?;

@@ -62,12 +62,17 @@ pub struct Twin {
 impl Twin {
     /// Copies and mounts the image; nothing runs yet. `tag` makes the name unique within this process.
     pub fn new(disk: &Disk, tag: &str) -> Result<Self> {
+        Self::like(disk, tag, disk.image())
+    }
+
+    /// The same, of another image than the base: a photograph of another twin's disk.
+    pub fn like(disk: &Disk, tag: &str, image: &Path) -> Result<Self> {
         let name = format!("{}{}-{tag}", prefix(disk.cache()), std::process::id());
         let directory = disk.runs().join(&name);
         let twin = Self { name, directory, nspawn: None, leader: 0 };
         let root = twin.root();
         std::fs::create_dir_all(&root).doing("make the directory", &root)?;
-        clone(disk.image(), &twin.image())?;
+        clone(image, &twin.image())?;
         mount(&twin.image(), &root)?;
         std::fs::create_dir_all(twin.tools()).doing("make the cgroup", twin.tools())?;
         Ok(twin)
@@ -89,12 +94,18 @@ impl Twin {
         let root = self.root();
         let held = std::fs::File::open(&root).doing("open", &root)?;
         rustix::fs::syncfs(&held).doing("write out", &root)?;
-        let image = self.directory.join(format!("image-{name}"));
+        let image = self.photographed(name);
         clone(&self.image(), &image)?;
         let copy = self.directory.join(format!("root-{name}"));
         std::fs::create_dir_all(&copy).doing("make the directory", &copy)?;
         mount(&image, &copy)?;
         Ok(copy)
+    }
+
+    /// The image of that photograph.
+    #[must_use]
+    pub fn photographed(&self, name: &str) -> PathBuf {
+        self.directory.join(format!("image-{name}"))
     }
 
     /// As when the power goes: every process is gone at once, and so is what had not reached the disk. It can boot again.

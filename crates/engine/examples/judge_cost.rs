@@ -70,6 +70,7 @@ fn look() {
         mode: Mode::Autonomous,
         scope_permits_action: true,
         administrators: Vec::new(),
+        logins: Vec::new(),
         protected: Vec::new(),
         append_only: ["/var/log/*.log", "/var/log/*/*.log", "/var/log/wtmp", "/var/log/syslog"]
             .map(str::to_owned)

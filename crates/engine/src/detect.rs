@@ -20,6 +20,7 @@ use crate::incident::InvocationKind;
 use crate::input::Configuration;
 use crate::path::HostPath;
 use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
 
 /// What a detector may ask about the past. The graph answers. Must be cheap: a detector asks on the hot path.
 pub trait Lineage {
@@ -51,6 +52,18 @@ pub struct Invocation<'a> {
     pub login: Option<u32>,
     /// The file that made it run: a crontab, a unit.
     pub origin: Option<&'a HostPath>,
+    /// Where whoever logged in came from.
+    pub source: Option<IpAddr>,
+}
+
+impl Invocation<'_> {
+    /// Somebody logged in from where that user does not, by the configuration.
+    #[must_use]
+    pub fn is_strange(&self, configuration: &Configuration) -> bool {
+        let Some((login, source)) = self.login.zip(self.source) else { return false };
+        *self.kind == InvocationKind::Session
+            && configuration.logins.iter().any(|expected| expected.is_strange(login, source))
+    }
 }
 
 /// What the configuration and the people say at this instant.
@@ -172,6 +185,7 @@ detectors! {
     listener: listener::Listener,
     scan: scan::Scan,
     brute_force: brute_force::BruteForce,
+    stranger: stranger::Stranger,
     secret: secret::Secret,
     beacon: beacon::Beacon,
     volume: volume::Volume,
@@ -272,6 +286,9 @@ pub fn authority(process: ProcessKey, lineage: &dyn Lineage, context: &Context<'
         return Authority::ChangeWindow;
     }
     let invocation = lineage.invocation(process);
+    if invocation.is_some_and(|found| found.is_strange(context.configuration)) {
+        return Authority::Nobody;
+    }
     let login = invocation.and_then(|found| found.login);
     let people = invocation.is_some_and(|found| match found.kind {
         InvocationKind::Session => true,

@@ -126,6 +126,7 @@ fn configuration() -> Configuration {
         mode: Mode::Autonomous,
         scope_permits_action: true,
         administrators: vec![1000],
+        logins: Vec::new(),
         protected: ["/etc", "/usr", "/root", "/home", "/var"].map(HostPath::from).into(),
         append_only: vec!["/var/log/*.log".to_owned()],
         change_tools: vec![HostPath::from("/usr/bin/dpkg")],

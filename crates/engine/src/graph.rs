@@ -248,7 +248,13 @@ impl crate::detect::Lineage for Graph {
     fn invocation(&self, key: ProcessKey) -> Option<crate::detect::Invocation<'_>> {
         let found = self.invocation_of(key)?;
         let origin = found.origin.as_ref().map(|origin| &origin.path);
-        Some(crate::detect::Invocation { kind: &found.kind, leader: found.leader, login: found.login_uid, origin })
+        Some(crate::detect::Invocation {
+            kind: &found.kind,
+            leader: found.leader,
+            login: found.login_uid,
+            origin,
+            source: found.src_endpoint.as_ref().map(|endpoint| endpoint.ip),
+        })
     }
 
     fn is_suspect(&self, key: ProcessKey) -> bool {

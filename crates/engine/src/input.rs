@@ -126,6 +126,9 @@ pub struct Configuration {
     pub scope_permits_action: bool,
     /// Users whose interactive sessions may change the host; as numbers, resolved at load.
     pub administrators: Vec<u32>,
+    /// From where users log in; of others nothing is said.
+    #[serde(default)]
+    pub logins: Vec<Login>,
     /// Trees that the vault keeps versions of.
     pub protected: Vec<HostPath>,
     /// Files that daemons only append to; globs with `*` within one component.
@@ -152,6 +155,22 @@ pub struct Configuration {
     /// How long a question waits for an answer before the action is refused.
     #[serde(default = "answer_ns")]
     pub answer_ns: u64,
+}
+
+/// From where a user logs in.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Login {
+    pub uid: u32,
+    /// Empty: nobody logs in as this user from another host.
+    pub from: Vec<Network>,
+}
+
+impl Login {
+    /// A login of `uid` from there is none of theirs.
+    #[must_use]
+    pub fn is_strange(&self, uid: u32, address: std::net::IpAddr) -> bool {
+        self.uid == uid && !self.from.iter().any(|network| network.contains(address))
+    }
 }
 
 /// A day, in nanoseconds: somebody comes to work within it.

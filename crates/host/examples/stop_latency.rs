@@ -212,6 +212,7 @@ impl Brain {
             mode: Mode::Autonomous,
             scope_permits_action: true,
             administrators: Vec::new(),
+            logins: Vec::new(),
             protected: Vec::new(),
             append_only: Vec::new(),
             change_tools: Vec::new(),

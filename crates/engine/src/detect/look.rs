@@ -148,10 +148,10 @@ impl<'a> Look<'a> {
     }
 
     /// The actor changes what belongs to the account it works for: its own files, or with root's power those of the
-    /// ordinary user who logged in.
+    /// ordinary user who logged in. Nothing is a stranger's own.
     #[must_use]
     pub fn is_own(&self) -> bool {
-        let Some(seen) = self.seen() else { return false };
+        let Some(seen) = self.seen().filter(|_| !self.is_strange()) else { return false };
         let owner = self.file().and_then(|file| file.mode).map(|mode| mode.uid);
         if seen.user.euid != 0 {
             // Without root's power one changes little but one's own.
@@ -177,6 +177,12 @@ impl<'a> Look<'a> {
     #[must_use]
     pub fn started_by(&self) -> Option<ProcessKey> {
         Some(self.lineage.process(self.invocation()?.leader)?.parent)
+    }
+
+    /// It works in a session of somebody who logged in from where that user does not.
+    #[must_use]
+    pub fn is_strange(&self) -> bool {
+        self.invocation().is_some_and(|found| found.is_strange(self.context.configuration))
     }
 
     /// Root's power in the session of an ordinary user.

@@ -44,7 +44,7 @@ const SYSTEM: [&[u8]; 11] = [
     b"/etc/skel",
     b"/etc/update-motd.d",
 ];
-const HOME: [&[u8]; 13] = [
+const HOME: [&[u8]; 15] = [
     b".profile",
     b".bashrc",
     b".bash_profile",
@@ -55,6 +55,8 @@ const HOME: [&[u8]; 13] = [
     b".zshenv",
     b".zprofile",
     b".zlogin",
+    b".zlogout",
+    b".shrc",
     b".kshrc",
     b".pam_environment",
     b".config/fish/config.fish",

@@ -22,6 +22,8 @@ const UNSET: u32 = u32::MAX;
 struct World {
     processes: BTreeMap<u32, (u32, HostPath, User)>,
     invocations: BTreeMap<u32, (InvocationKind, u32, Option<u32>)>,
+    /// Where the people of an invocation came from, by a process of it.
+    sources: BTreeMap<u32, IpAddr>,
     suspects: Vec<u32>,
     /// Processes that run what a request wrote.
     planted: BTreeMap<u32, HostPath>,
@@ -39,7 +41,8 @@ impl Lineage for World {
     }
     fn invocation(&self, key: ProcessKey) -> Option<Invocation<'_>> {
         let (kind, leader, login) = self.invocations.get(&key.pid)?;
-        Some(Invocation { kind, leader: super::tests::key(*leader), login: *login, origin: None })
+        let source = self.sources.get(&key.pid).copied();
+        Some(Invocation { kind, leader: super::tests::key(*leader), login: *login, origin: None, source })
     }
     fn is_suspect(&self, key: ProcessKey) -> bool {
         self.suspects.contains(&key.pid)
@@ -99,6 +102,7 @@ fn configuration() -> Configuration {
         mode: Mode::Autonomous,
         scope_permits_action: true,
         administrators: vec![OPS],
+        logins: Vec::new(),
         protected: vec!["/etc".into()],
         append_only: vec!["/var/log/*.log".to_owned(), "/var/log/wtmp".to_owned(), "/var/log/*/*.log".to_owned()],
         change_tools: vec!["/usr/bin/dpkg".into(), "/usr/bin/apt-get".into()],

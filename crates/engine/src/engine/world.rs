@@ -22,6 +22,7 @@ pub(crate) fn configuration(mode: Mode) -> Configuration {
         mode,
         scope_permits_action: true,
         administrators: vec![OPS],
+        logins: Vec::new(),
         protected: ["/etc", "/usr", "/home", "/var", "/root"].map(HostPath::from).into(),
         append_only: vec!["/var/log/*".into(), "/var/log/*/*".into()],
         change_tools: ["/usr/bin/dpkg", "/usr/bin/apt"].map(HostPath::from).into(),

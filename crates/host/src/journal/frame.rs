@@ -9,7 +9,7 @@ use std::io::Read;
 
 pub(super) const MAGIC: [u8; 8] = *b"THYMUSJ\x01";
 /// Changes when the meaning of a payload does.
-pub(super) const FORMAT: u32 = 4;
+pub(super) const FORMAT: u32 = 5;
 pub(super) const HEADER_BYTES: usize = 64;
 /// Length, kind and time.
 pub(super) const PREFIX_BYTES: usize = 13;
