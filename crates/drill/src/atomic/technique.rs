@@ -251,15 +251,15 @@ atomic_tests:
     empty: { description: nothing, type: string, default: null }
   dependency_executor_name: bash
   dependencies:
-  - description: The file #{file}
-    prereq_command: test -f #{file}
-    get_prereq_command: touch #{file}
+  - description: 'The file #{file}'
+    prereq_command: 'test -f #{file}'
+    get_prereq_command: 'touch #{file}'
   executor:
     name: sh
     elevation_required: true
     command: |
       for i in $(seq #{times}); do echo "${i}#{empty}" >#{file}; done
-    cleanup_command: rm #{file}
+    cleanup_command: 'rm #{file}'
 - name: by hand
   supported_platforms: [linux]
   executor: { name: manual, steps: '1. do it' }
@@ -285,7 +285,7 @@ atomic_tests:
     fn a_broken_file_is_refused_with_its_line_and_what_was_expected() {
         let refused = |from: &str, to: &str| parse(&TEXT.replacen(from, to, 1), Path::new("/")).unwrap_err();
         let error = refused("elevation_required: true", "elevation_required: perhaps");
-        assert!(error.contains("line 29") && error.contains("bool"), "{error}");
+        assert!(error.contains("line 25 column 25: invalid boolean"), "{error}");
         let error = refused("#{times}", "#{often}");
         assert_eq!(error, "test 2, `a job`: `#{often}` is not among its `input_arguments`");
         let error = refused("T1053.003\n", "../../etc\n");
