@@ -520,6 +520,7 @@ impl Ailment {
         let attempts = self.attempts(&step.action);
         let authorised_change = cure::takes_back_an_authorised_change(desk, &step.action);
         let restraint = desk.restraint(self.id, &step.action);
+        let doubted = desk.doubted(facts);
         let request = Request {
             now: desk.now,
             action: &step.action,
@@ -539,6 +540,7 @@ impl Ailment {
             never_touch_paths: &desk.configuration.never_touch_paths,
             never_block: &desk.configuration.never_block,
             spared: None,
+            doubted: &doubted,
         };
         desk.judge(id, self.id, &request)
     }

@@ -42,7 +42,7 @@ pub(crate) use service::Service;
 pub(crate) use step::{Progressing, Step, records};
 pub use subjects::TARGETS_MAX;
 
-use crate::action::{Action, Authored};
+use crate::action::{Action, Authored, Facts};
 use crate::diagnose::{Case, Net, ObjectState, Progress, classify};
 use crate::event::IncidentFinding;
 use crate::graph::Graph;
@@ -51,7 +51,7 @@ use crate::id::{ActionId, IncidentId, Timestamp, VersionId};
 use crate::incident::{Decision, Milestone, Stage, Verdict};
 use crate::input::{Configuration, Effect, Side};
 use crate::path::HostPath;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use step::processes_of;
 
 /// LIMIT: plans made for one object before it is shown to a person.
@@ -109,6 +109,17 @@ impl Desk<'_> {
         let stop = matches!(action, Action::SuspendProcesses { .. });
         let short = || self.budget.objection(self.now, incident, limit).filter(|_| !stop);
         self.breaker.objection(incident).or_else(short)
+    }
+
+    /// Of the records that vouch for files, those that an attack wrote.
+    pub(crate) fn doubted(&self, facts: Option<&Facts>) -> Vec<HostPath> {
+        let records = facts.into_iter().flat_map(|facts| &facts.genuine).map(|genuine| &genuine.record);
+        let records: BTreeSet<&HostPath> = records.collect();
+        let written = |record: &&HostPath| {
+            self.graph.file(record).is_some_and(|file| file.incident.is_some())
+                || !self.graph.incidents_of(record).is_empty()
+        };
+        records.into_iter().filter(written).cloned().collect()
     }
 
     /// Whether a person may be asked more about this incident: in a storm nobody can answer that many questions.

@@ -63,6 +63,8 @@ pub struct Request<'a> {
     /// Who else needs the address that is to be blocked, or whose account it is that is to be locked, in words; `None`: nobody
     /// that is known of.
     pub spared: Option<&'a str>,
+    /// Records of packages that an attack wrote: they vouch for nothing.
+    pub doubted: &'a [HostPath],
 }
 
 /// No automation reverts it.

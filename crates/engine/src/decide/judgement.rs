@@ -32,6 +32,7 @@ impl Case {
             _ => None,
         };
         let restraint = desk.restraint(self.id, &step.action);
+        let doubted = desk.doubted(facts);
         let request = Request {
             now: desk.now,
             action: &step.action,
@@ -52,6 +53,7 @@ impl Case {
             never_touch_paths: &desk.configuration.never_touch_paths,
             never_block: &desk.configuration.never_block,
             spared: spared.as_deref(),
+            doubted: &doubted,
         };
         desk.judge(id, self.id, &request)
     }

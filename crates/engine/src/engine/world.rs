@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A host made of events, and hands that do what they are told: for scenario tests and benches of the engine.
 
-use crate::action::{Action, Expected, Facts, Merge, Outcome};
+use crate::action::{Action, Expected, Facts, Genuine, Merge, Outcome};
 use crate::engine::{Engine, Work};
 use crate::event::{
     Activity, Change, Confidence, Endpoint, Event, File, FileActivity, FileActivityId, FileKind, Finding,
@@ -72,6 +72,8 @@ pub(crate) struct World {
     pub(crate) misfits: BTreeSet<HostPath>,
     /// So many actions on many files end after half of them.
     pub(crate) cut_short: usize,
+    /// Files that are as their packages ship them, by path, or by unit.
+    pub(crate) genuine: BTreeMap<HostPath, Genuine>,
     /// Processes that the hands find in a session beyond those named, once.
     pub(crate) joining: usize,
     pub(crate) listener: ProcessKey,
@@ -106,6 +108,7 @@ impl World {
             returned: BTreeSet::new(),
             misfits: BTreeSet::new(),
             cut_short: 0,
+            genuine: BTreeMap::new(),
             joining: 0,
             listener: ProcessKey::default(),
             cron: ProcessKey::default(),
@@ -402,6 +405,12 @@ impl World {
                     }
                     _ => Vec::new(),
                 };
+                let unit = match &what {
+                    Some(Action::RemoveUnit { unit }) => Some(HostPath::from(unit.as_str())),
+                    _ => None,
+                };
+                let named = what.iter().flat_map(Action::paths).chain(&unit);
+                let genuine = named.filter_map(|path| self.genuine.get(path)).cloned().collect();
                 let joined = match &what {
                     Some(Action::EndSession { .. }) => std::mem::take(&mut self.joining),
                     _ => 0,
@@ -416,6 +425,7 @@ impl World {
                     left_out,
                     needed: None,
                     holders: path.and_then(|path| self.holders.get(path)).cloned().unwrap_or_default(),
+                    genuine,
                 };
                 self.input(Input::Prepared { action, facts });
             }

@@ -132,6 +132,7 @@ fn good() -> Facts {
         left_out: Vec::new(),
         needed: None,
         holders: Vec::new(),
+        genuine: Vec::new(),
     }
 }
 
@@ -158,6 +159,7 @@ fn request<'a>(action: &'a Action, facts: Option<&'a Facts>) -> Request<'a> {
             _ => &[],
         },
         spared: None,
+        doubted: &[],
     }
 }
 

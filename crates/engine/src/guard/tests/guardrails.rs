@@ -6,6 +6,7 @@
 //! and leases in the crate `host`.
 
 use super::*;
+use crate::action::Genuine;
 use crate::engine::Engine;
 use crate::engine::world::{ALICE, World, configuration};
 use crate::event::Confidence;
@@ -143,6 +144,112 @@ fn guardrail_6_what_the_host_and_its_guard_live_from_is_never_touched() {
         let verdict = judge(&asked, &policies());
         assert_eq!(verdict.decision, Decision::Deny, "{action:?}");
         assert!(verdict.reasons[0].starts_with("K9"), "{action:?}: {:?}", verdict.reasons);
+    }
+}
+
+const RECORD: &str = "/var/lib/dpkg/info/tool.md5sums";
+
+fn genuine(path: &str) -> Genuine {
+    Genuine { path: path.into(), package: "tool 1.2-3".to_owned(), record: RECORD.into() }
+}
+
+/// An update of virus signatures took genuine files of the system for malware and put hundreds of them in quarantine (Webroot,
+/// April 2017); another one took svchost.exe, and machines did not start any more (McAfee, 2010).
+#[test]
+fn guardrail_6_a_file_that_is_as_its_package_ships_it_is_not_taken_away_whoever_takes_it_for_malware() {
+    let policies = policies();
+    let facts = Facts { genuine: vec![genuine("/usr/bin/tool")], ..good() };
+    let many = match restore("/usr/bin/tool") {
+        Action::RestoreFile(file) => Action::RestoreFiles { files: vec![file].into() },
+        other => other,
+    };
+    for action in [
+        restore("/usr/bin/tool"),
+        many,
+        Action::QuarantineFile { path: "/usr/bin/tool".into(), expected: VersionId(1) },
+        Action::FreeSpace { paths: vec!["/usr/bin/tool".into()] },
+        Action::RemoveUnit { unit: "tool.service".to_owned() },
+    ] {
+        let asked = Request { approvals: 9, ..request(&action, Some(&facts)) };
+        let verdict = judge(&asked, &policies);
+        assert_eq!(verdict.decision, Decision::Deny, "{action:?}");
+        assert!(verdict.reasons[0].starts_with("K9: `/usr/bin/tool` is exactly what tool 1.2-3 ships"), "{verdict:?}");
+        // What the attack itself wrote down vouches for nothing.
+        let own = [HostPath::from(RECORD)];
+        assert_eq!(judge(&Request { doubted: &own, ..asked }, &policies).decision, Decision::Permit, "{action:?}");
+    }
+    // The detector is wrong about a service that renews a tool, and about a cron job that it has put there beside it.
+    for attack_wrote_the_record in [false, true] {
+        let mut world = World::new(Mode::Autonomous);
+        world.genuine.insert("/usr/bin/tool".into(), genuine("/usr/bin/tool"));
+        let updater = world.there(world.init, "/usr/bin/updater", Some("updater.service"));
+        let child = world.fork(updater);
+        world.write(child, "/usr/bin/tool");
+        world.write(child, "/etc/cron.d/tool");
+        if attack_wrote_the_record {
+            world.write(child, RECORD);
+        }
+        world.find(child, "foothold/cron", Confidence::High);
+        world.settle();
+        let (incident, orders) = (attacked(&world), world.orders_given());
+        let done = |what: &str| {
+            let record = incident.actions.iter().find(|record| record.action.path() == Some(&what.into())).unwrap();
+            record.outcome.is_some()
+        };
+        assert!(done("/etc/cron.d/tool"), "{orders:?}");
+        assert_eq!(done("/usr/bin/tool"), attack_wrote_the_record, "{orders:?}");
+        let expected = if attack_wrote_the_record { Stage::Healed } else { Stage::Stuck };
+        assert_eq!(incident.stage, expected, "{}", incident.why);
+        if !attack_wrote_the_record {
+            assert!(incident.why.contains("K9: `/usr/bin/tool` is exactly what"), "{}", incident.why);
+        }
+    }
+}
+
+/// Of a hundred files of an attack two are the host's own: they alone stay.
+#[test]
+fn guardrail_6_genuine_files_among_many_are_left_and_the_others_are_put_in_order_together() {
+    let mut world = World::new(Mode::Autonomous);
+    let shell = world.login(ALICE, None);
+    let paths: Vec<String> = (0..100).map(|number| format!("/usr/share/tool/{number}")).collect();
+    for path in &paths {
+        world.write(shell, path);
+    }
+    for path in &paths[..2] {
+        world.genuine.insert(path.as_str().into(), genuine(path));
+    }
+    world.find(shell, "impact/encryption", Confidence::High);
+    world.settle();
+    let refused: Vec<String> = attacked(&world)
+        .actions
+        .iter()
+        .filter(|record| record.verdict.decision == Decision::Deny)
+        .filter_map(|record| record.action.path().map(ToString::to_string))
+        .collect();
+    assert_eq!(refused, paths[..2]);
+    let orders = world.orders_given();
+    assert!(orders.contains(&"restore 98 files".to_owned()), "{orders:?}");
+}
+
+/// An attack laid a unit of its own over one that a package ships: the service is not stopped for good with it.
+#[test]
+fn guardrail_6_a_unit_that_a_package_ships_is_read_again_and_not_removed() {
+    for shipped in [false, true] {
+        let mut world = World::new(Mode::Autonomous);
+        if shipped {
+            world.genuine.insert("tool.service".into(), genuine("/usr/lib/systemd/system/tool.service"));
+        }
+        let shell = world.login(ALICE, None);
+        world.write(shell, "/etc/systemd/system/tool.service");
+        world.find(shell, "foothold/systemd-unit", Confidence::High);
+        world.settle();
+        let removed = world.effects.iter().any(|effect| {
+            matches!(effect, Effect::Commit { action, .. } if attacked(&world).actions.iter().any(|record|
+                record.id == *action && matches!(record.action, Action::RemoveUnit { .. })))
+        });
+        let orders = world.orders_given();
+        assert_eq!((removed, orders.contains(&"reload tool.service".to_owned())), (!shipped, shipped), "{orders:?}");
+        assert_eq!(attacked(&world).stage, Stage::Healed, "{}", attacked(&world).why);
     }
 }
 
