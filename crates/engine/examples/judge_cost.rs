@@ -38,6 +38,7 @@ fn main() {
         left_out: Vec::new(),
         needed: None,
         holders: Vec::new(),
+        interrupts: false,
         genuine: Vec::new(),
     };
     for mode in [Mode::Observe, Mode::Guarded, Mode::Autonomous] {

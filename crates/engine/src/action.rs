@@ -307,6 +307,9 @@ pub struct Facts {
     /// Of a log that was replaced: services that still write to what stood there, by their units.
     #[serde(default)]
     pub holders: Vec<String>,
+    /// Its service runs, and does not while this is done.
+    #[serde(default)]
+    pub interrupts: bool,
     /// What the action would take away although it is, as it is now, exactly what an installed package ships.
     #[serde(default)]
     pub genuine: Vec<Genuine>,
@@ -339,6 +342,7 @@ impl Facts {
             left_out: Vec::new(),
             needed: None,
             holders: Vec::new(),
+            interrupts: false,
             genuine: Vec::new(),
         }
     }

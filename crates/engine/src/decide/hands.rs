@@ -94,7 +94,7 @@ impl Case {
         let state = match verdict.decision {
             Decision::Permit => {
                 if let Some(step) = self.plan.steps.get(&id) {
-                    desk.commit(id, self.id, step, &verdict);
+                    desk.commit(id, self.id, step, (&verdict, facts));
                 }
                 Progressing::Committed
             }

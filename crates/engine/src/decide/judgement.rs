@@ -31,7 +31,7 @@ impl Case {
             }
             _ => None,
         };
-        let restraint = desk.restraint(self.id, &step.action);
+        let restraint = desk.restraint(self.id, &step.action, facts);
         let doubted = desk.doubted(facts);
         let request = Request {
             now: desk.now,
@@ -121,6 +121,7 @@ impl Case {
         let state = match verdict.decision {
             Decision::Permit => {
                 if let Action::SuspendProcesses { processes } = what {
+                    desk.capacity.take(desk.now, &desk.taking(&step.action, None), true);
                     desk.out.push(Effect::Reflex { action: id, incident, processes });
                     Progressing::Committed
                 } else {

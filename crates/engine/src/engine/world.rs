@@ -74,6 +74,8 @@ pub(crate) struct World {
     pub(crate) cut_short: usize,
     /// Files that are as their packages ship them, by path, or by unit.
     pub(crate) genuine: BTreeMap<HostPath, Genuine>,
+    /// Units whose processes run when they are to be started again.
+    pub(crate) running: BTreeSet<String>,
     /// Processes that the hands find in a session beyond those named, once.
     pub(crate) joining: usize,
     pub(crate) listener: ProcessKey,
@@ -109,6 +111,7 @@ impl World {
             misfits: BTreeSet::new(),
             cut_short: 0,
             genuine: BTreeMap::new(),
+            running: BTreeSet::new(),
             joining: 0,
             listener: ProcessKey::default(),
             cron: ProcessKey::default(),
@@ -411,6 +414,12 @@ impl World {
                 };
                 let named = what.iter().flat_map(Action::paths).chain(&unit);
                 let genuine = named.filter_map(|path| self.genuine.get(path)).cloned().collect();
+                let interrupts = match &what {
+                    Some(Action::RestartService { unit } | Action::ReloadService { unit }) => {
+                        self.running.contains(unit)
+                    }
+                    _ => false,
+                };
                 let joined = match &what {
                     Some(Action::EndSession { .. }) => std::mem::take(&mut self.joining),
                     _ => 0,
@@ -425,6 +434,7 @@ impl World {
                     left_out,
                     needed: None,
                     holders: path.and_then(|path| self.holders.get(path)).cloned().unwrap_or_default(),
+                    interrupts,
                     genuine,
                 };
                 self.input(Input::Prepared { action, facts });

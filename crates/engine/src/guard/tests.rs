@@ -132,6 +132,7 @@ fn good() -> Facts {
         left_out: Vec::new(),
         needed: None,
         holders: Vec::new(),
+        interrupts: false,
         genuine: Vec::new(),
     }
 }

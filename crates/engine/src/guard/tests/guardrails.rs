@@ -11,9 +11,11 @@ use crate::engine::Engine;
 use crate::engine::world::{ALICE, World, configuration};
 use crate::event::Confidence;
 use crate::guard::Budget;
+use crate::health::{Health, Service};
 use crate::id::IncidentId;
 use crate::incident::{Incident, Stage};
-use crate::input::{Command, Configuration, Effect, Input};
+use crate::input::{Check, Command, Configuration, Effect, Input};
+use std::collections::BTreeSet;
 
 /// An attack with one file, as far as it was found.
 fn attack(world: &mut World) -> ProcessKey {
@@ -93,6 +95,64 @@ fn guardrail_3_sixteen_seconds_are_not_enough_to_take_everything_away() {
     };
     let count = (0..4_000).take_while(acted).count();
     assert_eq!(count, 132, "of 4000 actions in 16 seconds: 128, and the 4 of the largest");
+}
+
+/// The probes say that these are well, and stay with it: they are slower than we are.
+fn say_well(world: &mut World, units: &[String]) {
+    for unit in units {
+        let probes = vec![Check { name: "tcp 80".to_owned(), holds: true, detail: "answers".to_owned() }];
+        let (active, sub) = ("active".to_owned(), "running".to_owned());
+        let service = Service { unit: unit.clone(), active, sub, probes, ..Service::default() };
+        world.input(Input::Health(Health::Service(Box::new(service))));
+    }
+}
+
+/// The same, in which each server is a service of this host: nine detectors' findings say within 16 seconds that it is the
+/// attack's. What the intruder runs in them is stopped at once; of the servers, six stay, until a person says otherwise.
+#[test]
+fn guardrail_3_two_thirds_of_the_services_are_left_however_sure_the_findings_about_them_are() {
+    let mut world = World::new(Mode::Autonomous);
+    let units: Vec<String> = (0..9).map(|number| format!("app{number}.service")).collect();
+    let mains: Vec<ProcessKey> =
+        units.iter().map(|unit| world.there(world.init, "/usr/bin/app", Some(unit.as_str()))).collect();
+    (0..3).for_each(|_| say_well(&mut world, &units));
+    let mut shells = Vec::new();
+    for main in &mains {
+        world.write(*main, &format!("/etc/cron.d/job{}", main.pid));
+        let shell = world.fork(*main);
+        world.exec(shell, &["/usr/bin/sh"]);
+        world.find(*main, "foothold/cron", Confidence::High);
+        shells.push(shell);
+        for _ in 0..17 {
+            world.answer_all();
+            world.tick();
+        }
+        say_well(&mut world, &units);
+    }
+    let stopped = |world: &World, of: &[ProcessKey]| {
+        let processes = |effect: &Effect| match effect {
+            Effect::Reflex { processes, .. } => processes.clone(),
+            _ => Vec::new(),
+        };
+        let all: BTreeSet<ProcessKey> = world.effects.iter().flat_map(processes).collect();
+        of.iter().filter(|key| all.contains(key)).count()
+    };
+    assert_eq!((stopped(&world, &shells), stopped(&world, &mains)), (9, 3));
+    // Nor are they ended, by whatever other action.
+    let alive = |world: &World| mains.iter().filter(|key| world.engine.graph().process(**key).unwrap().alive()).count();
+    assert!(alive(&world) >= 6, "{}", alive(&world));
+    let questions: Vec<_> = world
+        .incidents()
+        .into_iter()
+        .flat_map(|incident| incident.actions)
+        .filter(|record| matches!(record.action, Action::SuspendProcesses { .. }) && record.outcome.is_none())
+        .collect();
+    assert_eq!(questions.len(), 6);
+    let why = "K4, capacity: 5 of 9 services would be left healthy, and at least 6 have to be";
+    assert!(questions.iter().all(|record| record.verdict.reasons[0] == why), "{:?}", questions[0].verdict);
+    world.input(Input::Command(Command::Approve { action: questions[0].id }));
+    world.answer_all();
+    assert_eq!(stopped(&world, &mains), 4);
 }
 
 /// Content with 21 fields met code with 20 (CrowdStrike, 19 July 2024).
