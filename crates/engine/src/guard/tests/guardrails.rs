@@ -107,6 +107,16 @@ fn say_well(world: &mut World, units: &[String]) {
     }
 }
 
+/// How many of these were stopped.
+fn stopped(world: &World, of: &[ProcessKey]) -> usize {
+    let processes = |effect: &Effect| match effect {
+        Effect::Reflex { processes, .. } => processes.clone(),
+        _ => Vec::new(),
+    };
+    let all: BTreeSet<ProcessKey> = world.effects.iter().flat_map(processes).collect();
+    of.iter().filter(|key| all.contains(key)).count()
+}
+
 /// The same, in which each server is a service of this host: nine detectors' findings say within 16 seconds that it is the
 /// attack's. What the intruder runs in them is stopped at once; of the servers, six stay, until a person says otherwise.
 #[test]
@@ -129,18 +139,11 @@ fn guardrail_3_two_thirds_of_the_services_are_left_however_sure_the_findings_abo
         }
         say_well(&mut world, &units);
     }
-    let stopped = |world: &World, of: &[ProcessKey]| {
-        let processes = |effect: &Effect| match effect {
-            Effect::Reflex { processes, .. } => processes.clone(),
-            _ => Vec::new(),
-        };
-        let all: BTreeSet<ProcessKey> = world.effects.iter().flat_map(processes).collect();
-        of.iter().filter(|key| all.contains(key)).count()
-    };
     assert_eq!((stopped(&world, &shells), stopped(&world, &mains)), (9, 3));
-    // Nor are they ended, by whatever other action.
-    let alive = |world: &World| mains.iter().filter(|key| world.engine.graph().process(**key).unwrap().alive()).count();
-    assert!(alive(&world) >= 6, "{}", alive(&world));
+    // What was the intruder's is ended, too, and those six are not.
+    let alive =
+        |of: &[ProcessKey]| of.iter().filter(|key| world.engine.graph().process(**key).unwrap().alive()).count();
+    assert_eq!((alive(&shells), alive(&mains)), (0, 6));
     let questions: Vec<_> = world
         .incidents()
         .into_iter()
@@ -153,6 +156,26 @@ fn guardrail_3_two_thirds_of_the_services_are_left_however_sure_the_findings_abo
     world.input(Input::Command(Command::Approve { action: questions[0].id }));
     world.answer_all();
     assert_eq!(stopped(&world, &mains), 4);
+}
+
+/// A stopped server's port is answered by the kernel: that makes no room for the next one, however long it lasts.
+#[test]
+fn guardrail_3_a_service_that_is_kept_stopped_counts_as_down_whatever_answers_in_its_place() {
+    let mut world = World::new(Mode::Guarded);
+    let units = ["a.service", "b.service", "c.service"].map(ToOwned::to_owned);
+    let mains: Vec<ProcessKey> =
+        units.iter().map(|unit| world.there(world.init, "/usr/bin/app", Some(unit.as_str()))).collect();
+    say_well(&mut world, &units);
+    for main in &mains[..2] {
+        world.write(*main, &format!("/etc/cron.d/job{}", main.pid));
+        world.find(*main, "foothold/cron", Confidence::High);
+        for _ in 0..2_000 {
+            world.answer_all();
+            world.tick();
+        }
+        say_well(&mut world, &units);
+    }
+    assert_eq!(stopped(&world, &mains), 1);
 }
 
 /// Content with 21 fields met code with 20 (CrowdStrike, 19 July 2024).
