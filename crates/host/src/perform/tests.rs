@@ -395,6 +395,26 @@ fn what_cannot_be_compared_with_its_packages_record_is_not_prepared() {
     assert!(why.contains("too large to be compared"), "{why}");
 }
 
+#[test]
+fn it_is_told_whether_a_service_runs_that_would_not_while_it_is_started_again() {
+    let interrupts = |what: &dyn Fn(String) -> Action, state: UnitState| {
+        let case = Case::new("service", |sim, _| {
+            sim.set_unit("x.service", state);
+            what("x.service".to_owned())
+        });
+        let Input::Prepared { facts, .. } = prepare(&mut Agent::new().start(&case), ACTION, &case.what) else {
+            panic!();
+        };
+        facts.interrupts
+    };
+    let failed = || UnitState { active: "failed".into(), ..active() };
+    let rigid = || UnitState { can_reload: false, ..active() };
+    let (restart, reload) = (|unit| Action::RestartService { unit }, |unit| Action::ReloadService { unit });
+    assert_eq!((interrupts(&restart, active()), interrupts(&restart, failed())), (true, false));
+    let told = [active(), rigid(), failed()].map(|state| interrupts(&reload, state));
+    assert_eq!(told, [false, true, false], "a reload keeps it running where it knows how");
+}
+
 fn active() -> UnitState {
     UnitState { load: "loaded".into(), active: "active".into(), file: "static".into(), main_pid: 0, can_reload: true }
 }
