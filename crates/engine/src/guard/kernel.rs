@@ -5,8 +5,8 @@
 //! set read as "everything" (K1), automation that reverted a person's hold (K2), a repair that looped (K5), a stale plan
 //! applied late (K6), a change that could not be taken back (K7), a block that hit a bystander or the administrator's own
 //! way in (K8), a guard that shot its own host (K9). Two more only take away from what happens by itself, and a person may
-//! decide about each action all the same; they are in `breaker.rs`: a fault of the observer that was taken for many patients
-//! (K3), and more done in a minute than anybody could look at (K4).
+//! decide about each action all the same; they are in `breaker.rs` and `capacity.rs`: a fault of the observer that was taken for
+//! many patients (K3), and more done in a minute than anybody could look at, or than the other services could stand in for (K4).
 
 use super::{Attempts, Request};
 use crate::action::{Action, Expected, Facts, Genuine};
