@@ -59,6 +59,8 @@ use step::processes_of;
 pub const ATTEMPTS_MAX: u32 = 5;
 /// What changed under our hands is planned again after so many nanoseconds.
 pub const RETRY_NS: u64 = 250_000_000;
+/// LIMIT: directories above a package's record that are looked at; dpkg's lie four deep.
+const RECORD_DEPTH_MAX: usize = 16;
 /// LIMIT: actions begun in one step; each is judged once, which is most of its cost.
 pub const BEGUN_PER_STEP_MAX: u32 = 16;
 
@@ -116,15 +118,19 @@ impl Desk<'_> {
         self.breaker.objection(incident).or_else(low).or_else(short)
     }
 
-    /// Of the records that vouch for files, those that an attack wrote.
+    /// Of the records that vouch for files, those that an attack wrote, or put a directory of its own above.
     pub(crate) fn doubted(&self, facts: Option<&Facts>) -> Vec<HostPath> {
         let records = facts.into_iter().flat_map(|facts| &facts.genuine).map(|genuine| &genuine.record);
         let records: BTreeSet<&HostPath> = records.collect();
-        let written = |record: &&HostPath| {
-            self.graph.file(record).is_some_and(|file| file.incident.is_some())
-                || !self.graph.incidents_of(record).is_empty()
+        let written = |path: &HostPath| {
+            self.graph.file(path).is_some_and(|file| file.incident.is_some())
+                || !self.graph.incidents_of(path).is_empty()
         };
-        records.into_iter().filter(written).cloned().collect()
+        let above = |path: &HostPath| Some(HostPath::new(path.parent())).filter(|parent| parent.as_bytes().len() > 1);
+        let doubtful = |record: &&HostPath| {
+            std::iter::successors(Some((*record).clone()), above).take(RECORD_DEPTH_MAX).any(|path| written(&path))
+        };
+        records.into_iter().filter(doubtful).cloned().collect()
     }
 
     /// Whether a person may be asked more about this incident: in a storm nobody can answer that many questions.

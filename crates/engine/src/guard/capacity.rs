@@ -21,6 +21,9 @@ pub const RETURN_NS: u64 = 60_000_000_000;
 /// So many good answers in a row: it is back.
 const ANSWERS: u32 = 2;
 
+/// LIMIT: incidents that wait because of this; of more, the oldest waits for a person.
+const SHORT_MAX: usize = 256;
+
 /// How its objections begin.
 pub(super) const CAPACITY: &str = "K4, capacity: ";
 
@@ -157,6 +160,9 @@ impl Capacity {
     /// An action of it has to wait.
     pub(crate) fn refuse(&mut self, incident: IncidentId, taking: Taking) {
         self.short.entry(incident).or_default().insert(taking);
+        if self.short.len() > SHORT_MAX {
+            self.short.pop_first();
+        }
     }
 
     /// Who may go on, because there is room now.

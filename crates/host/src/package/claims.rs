@@ -54,8 +54,9 @@ impl Claims {
         if self.read.is_some_and(|(known, at)| known == mark || at.elapsed() < FRESH) {
             return;
         }
+        self.read = Some((mark, Instant::now()));
         let Some(records) = Records::read(below) else { return };
-        *self = Self { merged: Merged::read(below), read: Some((mark, Instant::now())), ..Self::default() };
+        *self = Self { merged: Merged::read(below), read: self.read, ..Self::default() };
         let mut omitted = 0_usize;
         for package in records.installed() {
             let Ok(place) = u32::try_from(self.packages.len()) else { break };

@@ -9,7 +9,7 @@ use super::*;
 use crate::action::Genuine;
 use crate::engine::Engine;
 use crate::engine::world::{ALICE, World, configuration};
-use crate::event::Confidence;
+use crate::event::{Confidence, FileKind};
 use crate::guard::Budget;
 use crate::health::{Health, Service};
 use crate::id::IncidentId;
@@ -262,15 +262,17 @@ fn guardrail_6_a_file_that_is_as_its_package_ships_it_is_not_taken_away_whoever_
         assert_eq!(judge(&Request { doubted: &own, ..asked }, &policies).decision, Decision::Permit, "{action:?}");
     }
     // The detector is wrong about a service that renews a tool, and about a cron job that it has put there beside it.
-    for attack_wrote_the_record in [false, true] {
+    for forgery in [None, Some(RECORD), Some("/var/lib/dpkg/info")] {
+        let attack_wrote_the_record = forgery.is_some();
         let mut world = World::new(Mode::Autonomous);
         world.genuine.insert("/usr/bin/tool".into(), genuine("/usr/bin/tool"));
         let updater = world.there(world.init, "/usr/bin/updater", Some("updater.service"));
         let child = world.fork(updater);
         world.write(child, "/usr/bin/tool");
         world.write(child, "/etc/cron.d/tool");
-        if attack_wrote_the_record {
-            world.write(child, RECORD);
+        if let Some(path) = forgery {
+            world.create(child, "/tmp/forged", FileKind::Regular);
+            world.rename(child, "/tmp/forged", path);
         }
         world.find(child, "foothold/cron", Confidence::High);
         world.settle();
