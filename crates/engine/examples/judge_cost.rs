@@ -38,6 +38,8 @@ fn main() {
         left_out: Vec::new(),
         needed: None,
         holders: Vec::new(),
+        interrupts: false,
+        genuine: Vec::new(),
     };
     for mode in [Mode::Observe, Mode::Guarded, Mode::Autonomous] {
         let request = Request {
@@ -59,6 +61,7 @@ fn main() {
             never_touch_paths: &[],
             never_block: &[],
             spared: None,
+            doubted: &[],
         };
         report(&format!("a verdict, {mode:?}"), || drop(std::hint::black_box(judge(&request, &policies))));
     }

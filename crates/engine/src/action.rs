@@ -307,6 +307,25 @@ pub struct Facts {
     /// Of a log that was replaced: services that still write to what stood there, by their units.
     #[serde(default)]
     pub holders: Vec<String>,
+    /// Its service runs, and does not while this is done.
+    #[serde(default)]
+    pub interrupts: bool,
+    /// What the action would take away although it is, as it is now, exactly what an installed package ships.
+    #[serde(default)]
+    pub genuine: Vec<Genuine>,
+}
+
+/// A file whose content an installed package's record vouches for.
+///
+/// Not a conffile, whose digest dpkg keeps elsewhere: what it should be is its administrator's word, not the package's. An
+/// attack that puts the shipped settings in the place of stricter ones is taken back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Genuine {
+    pub path: HostPath,
+    /// Its name and version, as they are told to people.
+    pub package: String,
+    /// The file that says so.
+    pub record: HostPath,
 }
 
 impl Facts {
@@ -323,7 +342,14 @@ impl Facts {
             left_out: Vec::new(),
             needed: None,
             holders: Vec::new(),
+            interrupts: false,
+            genuine: Vec::new(),
         }
+    }
+
+    /// Of what is genuine, all but for what only `doubted` records say.
+    pub fn vouched_for(&self, doubted: &[HostPath]) -> impl Iterator<Item = &Genuine> {
+        self.genuine.iter().filter(|genuine| !doubted.contains(&genuine.record))
     }
 }
 

@@ -120,6 +120,11 @@ impl Ward {
         self.patients.entry(name).or_default().hear(health, now)
     }
 
+    /// `None`: it was never well, was stopped on purpose, or is no service.
+    pub(crate) fn answer_of(&self, unit: &str) -> Option<guard::Answer> {
+        self.patients.get(unit)?.answer()
+    }
+
     /// At most [`PATIENTS_MAX`] times [`WATCHES_MAX`] paths.
     pub(crate) fn made_of(&self) -> BTreeSet<HostPath> {
         let watches = |patient: &Patient| patient.service().map(|service| service.watches.clone()).unwrap_or_default();
@@ -213,13 +218,13 @@ impl Ward {
         }
     }
 
-    /// The next minute began: what waited for that is judged again.
-    pub(crate) fn reconsider_short(&mut self, incident: IncidentId) {
-        let short = |ailment: &&mut Ailment| {
+    /// The next minute began, or services are back: what waited for that is judged again.
+    pub(crate) fn reconsider_held(&mut self, incident: IncidentId, held: fn(&Verdict) -> bool) {
+        let waits = |ailment: &&mut Ailment| {
             let step = ailment.current.and_then(|id| ailment.steps.get(&id));
-            step.is_some_and(|step| guard::is_short(&step.verdict))
+            step.is_some_and(|step| held(&step.verdict))
         };
-        if let Some(ailment) = self.ailments.get_mut(&incident).filter(short) {
+        if let Some(ailment) = self.ailments.get_mut(&incident).filter(waits) {
             ailment.reconsider();
         }
     }
@@ -467,6 +472,12 @@ impl Ailment {
                         self.touch(&file.path, VersionId::UNKNOWN, why.clone());
                     }
                 }
+                if let Action::RestartService { unit } = &action
+                    && let Some(why) = desk.capacity.awaited(desk.now, unit)
+                {
+                    self.why = format!("{words}; {why}");
+                    return;
+                }
                 self.propose(desk, action);
             }
             Next::Nothing(why) => self.pass(desk, Milestone::Obstructed, format!("{words}; {why}")),
@@ -519,7 +530,8 @@ impl Ailment {
     fn judge(&self, desk: &mut Desk<'_>, (id, step): (ActionId, &Step), facts: Option<&Facts>) -> Verdict {
         let attempts = self.attempts(&step.action);
         let authorised_change = cure::takes_back_an_authorised_change(desk, &step.action);
-        let restraint = desk.restraint(self.id, &step.action);
+        let restraint = desk.restraint(self.id, &step.action, facts);
+        let doubted = desk.doubted(facts);
         let request = Request {
             now: desk.now,
             action: &step.action,
@@ -539,6 +551,7 @@ impl Ailment {
             never_touch_paths: &desk.configuration.never_touch_paths,
             never_block: &desk.configuration.never_block,
             spared: None,
+            doubted: &doubted,
         };
         desk.judge(id, self.id, &request)
     }
@@ -572,6 +585,9 @@ impl Ailment {
         let (asked_before, what) = (step.state == Progressing::Asked, step.action.clone());
         let state = match verdict.decision {
             Decision::Permit => {
+                if let Action::RestartService { unit } = &what {
+                    desk.capacity.reserve(desk.now, unit);
+                }
                 desk.out.push(Effect::Prepare { action: id, incident: self.id, what });
                 Progressing::Preparing
             }
@@ -589,6 +605,9 @@ impl Ailment {
     fn decided(&mut self, desk: &mut Desk<'_>, id: ActionId, state: Progressing, verdict: Verdict) {
         let reasons = verdict.reasons.join("; ");
         let Some(step) = self.steps.get_mut(&id) else { return };
+        if let (Action::RestartService { unit }, true) = (&step.action, state != Progressing::Preparing) {
+            desk.capacity.release(unit); // it counts by what was done, or waits
+        }
         let before = step.state;
         (step.state, step.verdict, step.decided) = (state, verdict, desk.now);
         step.note_question(before);
@@ -650,7 +669,7 @@ impl Ailment {
         }
         let state = match verdict.decision {
             Decision::Permit => {
-                desk.commit(id, self.id, step, &verdict);
+                desk.commit(id, self.id, step, (&verdict, facts));
                 Progressing::Committed
             }
             Decision::Ask => {
@@ -690,6 +709,9 @@ impl Ailment {
         let worked = matches!(outcome, Outcome::Success | Outcome::DoesNotExist);
         (step.state, step.settled, step.outcome) = (Progressing::Settled, Some(desk.now), Some(outcome));
         let (action, decided) = (step.action.clone(), step.decided);
+        if let Action::RestartService { unit } = &action {
+            desk.capacity.release(unit);
+        }
         self.current = self.current.filter(|current| *current != id);
         self.cured = desk.now;
         self.cures += 1;

@@ -10,6 +10,7 @@
 //! restored path is compared with what was taken out, and restored again where that is certain (docs/decisions, 8).
 
 mod account;
+mod capacity;
 mod crowd;
 mod files;
 mod filter;
@@ -42,22 +43,24 @@ pub(crate) use service::Service;
 pub(crate) use step::{Progressing, Step, records};
 pub use subjects::TARGETS_MAX;
 
-use crate::action::{Action, Authored};
+use crate::action::{Action, Authored, Facts};
 use crate::diagnose::{Case, Net, ObjectState, Progress, classify};
 use crate::event::IncidentFinding;
 use crate::graph::Graph;
-use crate::guard::{self, Breaker, Budget, Hold, Judged, Policies, Request};
+use crate::guard::{self, Breaker, Budget, Capacity, Hold, Judged, Policies, Request};
 use crate::id::{ActionId, IncidentId, Timestamp, VersionId};
 use crate::incident::{Decision, Milestone, Stage, Verdict};
 use crate::input::{Configuration, Effect, Side};
 use crate::path::HostPath;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use step::processes_of;
 
 /// LIMIT: plans made for one object before it is shown to a person.
 pub const ATTEMPTS_MAX: u32 = 5;
 /// What changed under our hands is planned again after so many nanoseconds.
 pub const RETRY_NS: u64 = 250_000_000;
+/// LIMIT: directories above a package's record that are looked at; dpkg's lie four deep.
+const RECORD_DEPTH_MAX: usize = 16;
 /// LIMIT: actions begun in one step; each is judged once, which is most of its cost.
 pub const BEGUN_PER_STEP_MAX: u32 = 16;
 
@@ -72,6 +75,7 @@ pub(crate) struct Desk<'a> {
     pub(crate) hold: Option<&'a Hold>,
     pub(crate) breaker: &'a Breaker,
     pub(crate) budget: &'a mut Budget,
+    pub(crate) capacity: &'a mut Capacity,
     /// A person said that changes are under way.
     pub(crate) change_window: bool,
     pub(crate) actions_begun: &'a mut u64,
@@ -96,6 +100,8 @@ impl Desk<'_> {
         let verdict = guard::judge(request, policies);
         if guard::is_short(&verdict) {
             self.budget.refuse(incident);
+        } else if guard::is_low(&verdict) {
+            self.capacity.refuse(incident, self.taking(request.action, request.facts));
         }
         if let Some(judged) = self.judged.as_mut() {
             judged.push(Judged::new(action, incident, request, &verdict));
@@ -104,11 +110,27 @@ impl Desk<'_> {
     }
 
     /// Why nothing more is done by itself about this incident; first stops never wait for the budget.
-    pub(crate) fn restraint(&self, incident: IncidentId, action: &Action) -> Option<String> {
+    pub(crate) fn restraint(&self, incident: IncidentId, action: &Action, facts: Option<&Facts>) -> Option<String> {
         let limit = self.configuration.actions_per_minute;
         let stop = matches!(action, Action::SuspendProcesses { .. });
         let short = || self.budget.objection(self.now, incident, limit).filter(|_| !stop);
-        self.breaker.objection(incident).or_else(short)
+        let low = || self.capacity.objection(self.now, &self.taking(action, facts));
+        self.breaker.objection(incident).or_else(low).or_else(short)
+    }
+
+    /// Of the records that vouch for files, those that an attack wrote, or put a directory of its own above.
+    pub(crate) fn doubted(&self, facts: Option<&Facts>) -> Vec<HostPath> {
+        let records = facts.into_iter().flat_map(|facts| &facts.genuine).map(|genuine| &genuine.record);
+        let records: BTreeSet<&HostPath> = records.collect();
+        let written = |path: &HostPath| {
+            self.graph.file(path).is_some_and(|file| file.incident.is_some())
+                || !self.graph.incidents_of(path).is_empty()
+        };
+        let above = |path: &HostPath| Some(HostPath::new(path.parent())).filter(|parent| parent.as_bytes().len() > 1);
+        let doubtful = |record: &&HostPath| {
+            std::iter::successors(Some((*record).clone()), above).take(RECORD_DEPTH_MAX).any(|path| written(&path))
+        };
+        records.into_iter().filter(doubtful).cloned().collect()
     }
 
     /// Whether a person may be asked more about this incident: in a storm nobody can answer that many questions.
@@ -117,10 +139,18 @@ impl Desk<'_> {
     }
 
     /// Permitted; what no person approved counts for the budget.
-    pub(crate) fn commit(&mut self, action: ActionId, incident: IncidentId, step: &Step, verdict: &Verdict) {
+    pub(crate) fn commit(&mut self, action: ActionId, incident: IncidentId, step: &Step, judged: (&Verdict, &Facts)) {
+        let (verdict, facts) = judged;
         if step.approvals.is_empty() {
             self.budget.spend(self.now, incident);
         }
+        if let Action::TerminateProcesses { processes } = &step.action {
+            processes
+                .iter()
+                .filter_map(|key| self.graph.main_of(*key))
+                .for_each(|unit| self.capacity.end(self.now, unit));
+        }
+        self.capacity.take(self.now, &self.taking(&step.action, Some(facts)), false);
         self.out.push(Effect::Commit { action, verdict: verdict.clone() });
     }
 
@@ -242,6 +272,7 @@ impl Case {
             let held = step.map(|step| processes_of(&step.action)).unwrap_or_default();
             if held.iter().any(|key| self.plan.live.contains(key)) {
                 desk.out.push(Effect::Renew { action: *id });
+                desk.stay_down(held);
                 desk.units += 1;
             }
         }

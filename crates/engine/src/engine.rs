@@ -19,9 +19,9 @@ use crate::detect::{self, Context, Detectors};
 use crate::diagnose::{Anchor, Case, Met, incident_of, roots};
 use crate::event::{Activity, Confidence, Event, Finding, Loss, NetworkActivityId, ProcessActivityId};
 use crate::graph::{Graph, Limits};
-use crate::guard::{Breaker, Budget, Hold, Judged, Policies};
+use crate::guard::{self, Breaker, Budget, Capacity, Hold, Judged, Policies};
 use crate::id::{ActionId, IncidentId, ProcessKey, Timestamp};
-use crate::incident::{InvocationKind, Stage};
+use crate::incident::{InvocationKind, Stage, Verdict};
 use crate::input::{Command, Configuration, Effect, Input};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -80,6 +80,7 @@ macro_rules! desk {
             hold: $engine.hold.as_ref(),
             breaker: &$engine.breaker,
             budget: &mut $engine.budget,
+            capacity: &mut $engine.capacity,
             change_window: $engine.change.is_some(),
             actions_begun: &mut $engine.actions_begun,
             owners: &mut $engine.owners,
@@ -113,6 +114,8 @@ pub struct Engine {
     breaker: Breaker,
     #[serde(default)]
     budget: Budget,
+    #[serde(default)]
+    capacity: Capacity,
     change: Option<ChangeWindow>,
     graph: Graph,
     detectors: Detectors,
@@ -211,9 +214,11 @@ impl Engine {
             Input::Command(command) => units += self.command(command, out),
             Input::Restarted { settled } => units += self.restarted(settled, out),
             Input::Health(health) => {
+                let name = health.name();
                 if self.ward.hear(health, self.now) {
                     self.graph.look_after(self.ward.made_of());
                 }
+                self.capacity.hear(&name, self.ward.answer_of(&name));
                 units += self.look_after(out);
             }
         }
@@ -249,6 +254,14 @@ impl Engine {
                 case.reconsider();
             }
         }
+    }
+
+    /// There is room again for what waited for it.
+    fn reconsider_held(&mut self, incident: IncidentId, held: fn(&Verdict) -> bool) {
+        if let Some(case) = self.cases.get_mut(&incident) {
+            case.reconsider_held(held);
+        }
+        self.ward.reconsider_held(incident, held);
     }
 
     fn observe(&mut self, event: &Event, out: &mut Vec<Effect>) -> u32 {
@@ -470,10 +483,10 @@ impl Engine {
             self.reconsider();
         }
         for id in self.budget.pass(now) {
-            if let Some(case) = self.cases.get_mut(&id) {
-                case.reconsider_short();
-            }
-            self.ward.reconsider_short(id);
+            self.reconsider_held(id, guard::is_short);
+        }
+        for id in self.capacity.pass(now) {
+            self.reconsider_held(id, guard::is_low);
         }
         for id in self.active.clone() {
             units += self.with(id, out, |case, desk| case.renew(desk)).unwrap_or(0);
@@ -709,6 +722,7 @@ impl Engine {
         let Some(gone) = self.cases.remove(&other) else { return };
         self.breaker.unite(into, other);
         self.budget.unite(into, other);
+        self.capacity.unite(into, other);
         self.active.remove(&other);
         for action in gone.plan.steps.keys() {
             self.owners.insert(*action, into);

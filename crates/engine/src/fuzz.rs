@@ -195,6 +195,8 @@ pub fn answer(effect: Effect) -> Option<Input> {
                 left_out: Vec::new(),
                 needed: None,
                 holders: Vec::new(),
+                interrupts: false,
+                genuine: Vec::new(),
             };
             Some(Input::Prepared { action, facts })
         }

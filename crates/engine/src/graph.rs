@@ -147,6 +147,16 @@ impl Graph {
         self.file(path).map(|file| file.writes.iter().filter_map(of).collect()).unwrap_or_default()
     }
 
+    /// The unit whose service lives in this process: of those of its start that live, it has been there longest. Whoever an
+    /// attacker leaves behind in a service's cgroup is younger, whoever its parents were.
+    pub(crate) fn main_of(&self, key: ProcessKey) -> Option<&str> {
+        let invocation = self.invocation_of(key).filter(|invocation| invocation.alive().first() == Some(&key))?;
+        match &invocation.kind {
+            InvocationKind::Unit(unit) => Some(unit),
+            InvocationKind::Session | InvocationKind::Cron | InvocationKind::Request | InvocationKind::Other => None,
+        }
+    }
+
     /// Entries now: processes, files, invocations.
     #[must_use]
     pub fn sizes(&self) -> (usize, usize, usize) {

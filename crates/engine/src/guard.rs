@@ -5,6 +5,7 @@
 //! `permit`; a policy that errors counts as deny.
 
 mod breaker;
+mod capacity;
 mod compare;
 mod judged;
 mod kernel;
@@ -20,6 +21,8 @@ use crate::network::Network;
 use crate::path::HostPath;
 pub use breaker::{ACTIONS_PER_MINUTE, LARGEST_TIMES, STORM_INCIDENTS_HOUR_MAX, STORM_INCIDENTS_MAX, Storm};
 pub(crate) use breaker::{Breaker, Budget};
+pub(crate) use capacity::{Answer, Capacity, Taking};
+pub use capacity::{FLOOR, RETURN_NS, SERVICES_MIN};
 pub use compare::{Comparison, Difference, QUESTIONS_MAX, Relation, compare};
 pub use judged::Judged;
 pub use kernel::{ATTEMPTS_MAX, CONTROL_MAX, COOL_DOWN_NS, TARGETS_MAX};
@@ -63,6 +66,8 @@ pub struct Request<'a> {
     /// Who else needs the address that is to be blocked, or whose account it is that is to be locked, in words; `None`: nobody
     /// that is known of.
     pub spared: Option<&'a str>,
+    /// Records of packages that an attack wrote: they vouch for nothing.
+    pub doubted: &'a [HostPath],
 }
 
 /// No automation reverts it.
@@ -152,6 +157,12 @@ pub(crate) fn is_of_kernel(reason: &str) -> bool {
 /// It would have been permitted, but for the budget of the minute.
 pub(crate) fn is_short(verdict: &Verdict) -> bool {
     verdict.decision == Decision::Ask && verdict.reasons.first().is_some_and(|reason| reason.starts_with("K4: "))
+}
+
+/// It would have been permitted, but for the services that must be left.
+pub(crate) fn is_low(verdict: &Verdict) -> bool {
+    let first = verdict.reasons.first();
+    verdict.decision == Decision::Ask && first.is_some_and(|reason| reason.starts_with(capacity::CAPACITY))
 }
 
 /// Only a person decides about it, whatever a policy permits.

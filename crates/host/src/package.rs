@@ -7,9 +7,10 @@
 //! the MD5 of the record. Mode, owner and where a link leads are the archive's word.
 
 pub(crate) mod archive;
+mod claims;
 pub(crate) mod records;
 
-use crate::inventory::below::{Below, join};
+use crate::inventory::below::{Below, join, mark};
 use crate::scope::Scope;
 use crate::sense::resolved;
 use records::{Package, Records, Shipped};
@@ -74,6 +75,19 @@ pub struct Original {
 pub trait Packages: std::fmt::Debug + Send {
     /// Each as it was shipped, in their order; or why that is not known, in words.
     fn originals(&self, files: &[Packaged]) -> Result<Vec<Original>, String>;
+    /// What the record of the package that ships this file says of it now; `None`: no package ships it.
+    fn claim(&mut self, path: &HostPath) -> Result<Option<Claim>, String>;
+}
+
+/// A package's word on one of its files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Its name and version.
+    pub package: String,
+    /// Where it says so.
+    pub record: HostPath,
+    /// MD5 of the content, as [`digest_of`] writes it.
+    pub digest: String,
 }
 
 /// Nothing is known of packages.
@@ -84,6 +98,10 @@ impl Packages for NoPackages {
     fn originals(&self, _: &[Packaged]) -> Result<Vec<Original>, String> {
         Err("no archives of packages are looked for".to_owned())
     }
+
+    fn claim(&mut self, _: &HostPath) -> Result<Option<Claim>, String> {
+        Ok(None)
+    }
 }
 
 /// dpkg's records of a scope, and directories below its root in which archives may lie.
@@ -91,6 +109,7 @@ impl Packages for NoPackages {
 pub struct Dpkg<'a> {
     scope: &'a Scope,
     directories: Vec<HostPath>,
+    claims: claims::Claims,
 }
 
 /// MD5 of content, as dpkg writes it.
@@ -106,7 +125,7 @@ pub(crate) struct Remembered(BTreeMap<HostPath, ([i128; 4], String)>);
 impl<'a> Dpkg<'a> {
     #[must_use]
     pub fn new(scope: &'a Scope, directories: Vec<HostPath>) -> Self {
-        Self { scope, directories }
+        Self { scope, directories, claims: claims::Claims::default() }
     }
 
     /// What of the packages that ship `paths` (files or trees) is not as it was shipped, and of which an archive is there;
@@ -166,12 +185,7 @@ impl<'a> Dpkg<'a> {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return None;
         }
-        let mark = [
-            i128::from(stat.st_size),
-            i128::from(stat.st_ino),
-            i128::from(stat.st_mtime) << 32 | i128::from(stat.st_mtime_nsec),
-            i128::from(stat.st_ctime) << 32 | i128::from(stat.st_ctime_nsec),
-        ];
+        let mark = mark(&stat);
         let known = remembered.0.get(path).filter(|(known, _)| *known == mark).map(|(_, digest)| digest.clone());
         let digest = match known {
             Some(digest) => digest,
@@ -326,6 +340,10 @@ impl Packages for Dpkg<'_> {
         let each =
             |file: &Packaged| found.get(&file.path).cloned().ok_or_else(|| format!("`{}` is not known", file.path));
         files.iter().map(each).collect()
+    }
+
+    fn claim(&mut self, path: &HostPath) -> Result<Option<Claim>, String> {
+        self.claim_of(path)
     }
 }
 

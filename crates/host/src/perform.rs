@@ -10,6 +10,7 @@ pub use versions::{VaultContents, VaultVersions};
 
 use crate::journal::{self, Intent, Journal, Story};
 use crate::package::{NoPackages, Packages};
+use crate::recover::genuine;
 use crate::recover::remedy::{self, Remedies};
 use crate::recover::{self, Watch};
 use crate::respond;
@@ -212,10 +213,9 @@ impl<'a> Hands<'a> {
     fn capture(&mut self, what: &Action) -> system::Result<(Before, Facts)> {
         let (system, leases) = (&mut *self.system, &self.leases);
         let of_processes = |(before, facts)| (Before::Processes(before), facts);
-        let of_file = |(before, facts)| (Before::File(before), facts);
         let of_unit = |(before, facts)| (Before::Unit(before), facts);
         let of_remedy = |(before, facts)| (Before::Remedy(before), facts);
-        let remedies = &self.remedies;
+        let (remedies, packages) = (&self.remedies, &mut *self.packages);
         match what {
             Action::SuspendProcesses { processes } => {
                 respond::suspend::capture(system, leases, processes).map(of_processes)
@@ -229,22 +229,35 @@ impl<'a> Hands<'a> {
             Action::FilterTraffic { address, extent, .. } => respond::filter::capture(system, (*address, *extent))
                 .map(|(until, facts)| (Before::Filter(until), facts)),
             Action::RestoreFile(restore) => {
-                recover::file::capture_restore(system, &*self.versions, restore).map(of_file)
+                let (before, mut facts) = recover::file::capture_restore(system, &*self.versions, restore)?;
+                genuine::look(system, packages, [(&restore.path, &before)], &mut facts)?;
+                Ok((Before::File(before), facts))
             }
             Action::RestoreFiles { files } => {
-                let (before, facts) = recover::many::capture(system, &*self.versions, files);
+                let (before, mut facts) = recover::many::capture(system, &*self.versions, files);
+                genuine::look(system, packages, before.iter().map(|(path, before)| (path, before)), &mut facts)?;
                 Ok((Before::Files(before), facts))
             }
             Action::QuarantineFile { path, expected } => {
-                recover::file::capture_quarantine(system, &*self.versions, path, *expected).map(of_file)
+                let (before, mut facts) = recover::file::capture_quarantine(system, &*self.versions, path, *expected)?;
+                genuine::look(system, packages, [(path, &before)], &mut facts)?;
+                Ok((Before::File(before), facts))
             }
-            Action::RemoveUnit { unit } => recover::unit::capture_removal(system, unit).map(of_unit),
+            Action::RemoveUnit { unit } => {
+                let (before, mut facts) = recover::unit::capture_removal(system, unit)?;
+                genuine::look_at_unit(system, packages, unit, &mut facts)?;
+                Ok((Before::Unit(before), facts))
+            }
             Action::ReloadService { unit } => recover::unit::capture_reload(system, unit).map(of_unit),
             Action::RestartService { unit } => remedy::capture_restart(system, remedies, unit).map(of_unit),
-            Action::FreeSpace { paths } => remedy::capture_freeing(system, remedies, paths).map(of_remedy),
+            Action::FreeSpace { paths } => {
+                let (before, mut facts) = remedy::capture_freeing(system, remedies, paths)?;
+                genuine::look_anew(system, packages, paths, &mut facts)?;
+                Ok((Before::Remedy(before), facts))
+            }
             Action::LoadFirewall { path } => remedy::capture_firewall(system, path).map(of_remedy),
             Action::RenewCertificate { path } => remedy::capture_renewal(system, remedies, path).map(of_remedy),
-            Action::RestorePackaged { files } => recover::packaged::capture(system, &*self.packages, files)
+            Action::RestorePackaged { files } => recover::packaged::capture(system, packages, files)
                 .map(|(before, facts)| (Before::Files(before), facts)),
             Action::IsolateHost { control, .. } => {
                 let (already, facts) = respond::isolate::capture(system, control)?;

@@ -2,6 +2,7 @@
 //! Restore and harden: files, units, services; and the proof that it holds. One kind of object a file.
 
 pub mod file;
+pub mod genuine;
 pub mod many;
 pub mod packaged;
 pub mod proof;

@@ -6,6 +6,7 @@ use crate::action::{Authored, RestoreFile};
 use crate::diagnose::named;
 use crate::event::Endpoint;
 use crate::graph::Graph;
+use crate::guard::Answer;
 use crate::health::{Health, Service};
 use crate::id::{ProcessKey, Timestamp, VersionId};
 use crate::incident::InvocationKind;
@@ -116,6 +117,17 @@ impl Patient {
 
     pub(super) fn stopped(&self) -> bool {
         self.health.as_ref().is_some_and(|health| matches!(self.sign(health), Sign::Stopped))
+    }
+
+    /// `None`: it was never well, was stopped on purpose, or is no service.
+    pub(super) fn answer(&self) -> Option<Answer> {
+        let service = self.service().filter(|_| self.known_well)?;
+        let well = match self.of_service(service) {
+            Sign::Well => true,
+            Sign::Unsure | Sign::Ill(..) => false,
+            Sign::Stopped => return None,
+        };
+        Some(Answer { well, turn: service.turn })
     }
 
     /// True: what it is made of is otherwise than before.

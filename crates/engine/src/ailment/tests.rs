@@ -40,9 +40,12 @@ fn silent() -> Service {
 
 /// Half a second after half a second, with an answer of the probes each time.
 fn pass(world: &mut World, seconds: u32, health: impl Fn(&[String]) -> Vec<Health>) {
+    play(world, seconds, |world| health(&world.orders_given()));
+}
+
+fn play(world: &mut World, seconds: u32, health: impl Fn(&World) -> Vec<Health>) {
     for _ in 0..seconds * 2 {
-        let given = world.orders_given();
-        for health in health(&given) {
+        for health in health(world) {
             world.input(Input::Health(health));
         }
         for _ in 0..5 {
@@ -413,6 +416,87 @@ fn services_that_fail_together_are_not_touched() {
     assert_eq!(world.orders_given(), [] as [String; 0]);
     assert!(world.incidents().iter().all(|incident| incident.stage == Stage::Stuck));
     assert!(world.incidents()[0].why.contains("3 services fail together"), "{}", world.incidents()[0].why);
+}
+
+/// So many services, of which these are as `broken` until they were started again; but for `hopeless`.
+fn fleet(world: &World, count: usize, ill: &[usize], broken: &Service, hopeless: &[usize]) -> Vec<Health> {
+    let actions = world.incidents().into_iter().flat_map(|incident| incident.actions);
+    let started: BTreeSet<String> = actions
+        .filter(|record| record.outcome.is_some())
+        .filter_map(|record| match record.action {
+            Action::RestartService { unit } => Some(unit),
+            _ => None,
+        })
+        .collect();
+    let one = |number: usize| {
+        let unit = format!("{number}.service");
+        let turn = if started.contains(&unit) { 3 } else { 1 };
+        let is_ill = ill.contains(&number) && (turn == 1 || hopeless.contains(&number));
+        let service = if is_ill { broken.clone() } else { well() };
+        Health::Service(Box::new(Service { unit, turn, ..service }))
+    };
+    (0..count).map(one).collect()
+}
+
+/// When each of these was begun, in seconds since the first.
+fn seconds(world: &World, orders: &[&str]) -> Vec<u64> {
+    let begun = world.incidents().into_iter().flat_map(|incident| incident.actions);
+    let begun: Vec<(String, u64)> = begun
+        .filter_map(|record| match &record.action {
+            Action::RestartService { unit } => Some((format!("restart {unit}"), record.decided.0)),
+            _ => None,
+        })
+        .collect();
+    let at = |order: &&str| begun.iter().find(|(name, _)| name == order).unwrap().1;
+    orders.iter().map(|order| (at(order) - at(&orders[0])) / 1_000_000_000).collect()
+}
+
+#[test]
+fn services_that_hang_are_started_one_at_a_time_and_the_next_one_when_the_last_one_answers() {
+    let mut world = World::new(Mode::Autonomous);
+    world.running = ["1.service".to_owned(), "4.service".to_owned()].into();
+    play(&mut world, 5, |world| fleet(world, 9, &[], &well(), &[]));
+    play(&mut world, 60, |world| fleet(world, 9, &[1, 4], &silent(), &[]));
+    let orders: Vec<String> = world.orders_given().into_iter().filter(|order| order != "verify").collect();
+    assert_eq!(orders, ["restart 1.service", "restart 4.service"], "nobody is asked about a wait");
+    assert!(world.incidents().iter().all(|incident| incident.stage == Stage::Healed));
+    let begun = seconds(&world, &["restart 1.service", "restart 4.service"]);
+    assert!((1..10).contains(&begun[1]), "{begun:?}: after two answers of the first");
+    // One that does not answer after its start keeps the other waiting for a minute.
+    let mut world = World::new(Mode::Autonomous);
+    play(&mut world, 5, |world| fleet(world, 9, &[], &well(), &[]));
+    play(&mut world, 300, |world| fleet(world, 9, &[1, 4], &silent(), &[1]));
+    let begun = seconds(&world, &["restart 1.service", "restart 4.service"]);
+    assert!(begun[1] >= 60, "{begun:?}");
+}
+
+#[test]
+fn where_few_services_are_left_one_that_runs_is_not_started_again_before_a_person_says_so() {
+    for (ill, asked) in [(&[0, 1][..], false), (&[0, 1, 2], true)] {
+        let mut world = World::new(Mode::Autonomous);
+        world.running = (0..7).map(|number| format!("{number}.service")).collect();
+        play(&mut world, 5, |world| fleet(world, 7, &[], &well(), &[]));
+        play(&mut world, 20, |world| fleet(world, 7, ill, &silent(), &[]));
+        let orders = world.orders_given();
+        assert_eq!(orders.iter().any(|order| order.starts_with("ask")), asked, "{orders:?}");
+        if asked {
+            let incident = world.incidents().remove(0);
+            assert!(incident.why.contains("4 of 7 services would be left healthy"), "{}", incident.why);
+            // The probes were wrong: what was asked goes on by itself, for then there is room, and heals by itself.
+            play(&mut world, 20, |world| fleet(world, 7, &[], &well(), &[]));
+            assert!(
+                world.incidents().iter().all(|incident| incident.stage == Stage::Healed),
+                "{:?}",
+                world.incidents()
+            );
+            assert!(!world.effects.iter().any(|effect| matches!(effect, Effect::Commit { .. })));
+        }
+    }
+    // Who has no process to lose is started whatever the others do: that only adds.
+    let mut world = World::new(Mode::Autonomous);
+    play(&mut world, 5, |world| fleet(world, 7, &[], &well(), &[]));
+    play(&mut world, 60, |world| fleet(world, 7, &[0, 1, 2], &failed(), &[]));
+    assert!(world.incidents().iter().all(|incident| incident.stage == Stage::Healed), "{:?}", world.orders_given());
 }
 
 #[test]

@@ -7,7 +7,7 @@
 
 use super::service::service_of;
 use super::{Desk, Progressing, RETRY_NS, net, place};
-use crate::action::{Action, Authored, FILES_MAX, RestoreFile};
+use crate::action::{Action, Authored, FILES_MAX, Facts, RestoreFile};
 use crate::diagnose::{Case, Net, Progress};
 use crate::event::FileKind;
 use crate::guard::{self, Policies};
@@ -116,6 +116,28 @@ impl Case {
             }
         }
         self.dirty = true;
+    }
+
+    /// What is as its package ships it is judged by itself, and the others without it. True: there was some.
+    pub(super) fn leave_genuine(&mut self, desk: &mut Desk<'_>, id: ActionId, facts: &Facts) -> bool {
+        let doubted = desk.doubted(Some(facts));
+        let spared: BTreeSet<&HostPath> = facts.vouched_for(&doubted).map(|genuine| &genuine.path).collect();
+        let Some(Action::RestoreFiles { files }) = self.plan.steps.get(&id).map(|step| step.action.clone()) else {
+            return false;
+        };
+        if spared.is_empty() {
+            return false;
+        }
+        desk.deny(id, "some of the files are as their packages ship them");
+        self.forget(desk, id);
+        for file in files.iter() {
+            if spared.contains(&file.path) {
+                self.alone(desk, &file.path, Timestamp(0));
+            } else {
+                self.once_more(desk, &file.path, Timestamp(0));
+            }
+        }
+        true
     }
 
     /// Files that do not fit the plan are planned by themselves; true when none is left.

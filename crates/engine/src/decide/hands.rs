@@ -38,7 +38,7 @@ impl Case {
             desk.deny(id, "none of the files is as the plan expects it");
             return;
         }
-        if self.somebody_joined(desk, id, facts) {
+        if self.somebody_joined(desk, id, facts) || self.leave_genuine(desk, id, facts) {
             return;
         }
         let Some(step) = self.plan.steps.get(&id) else { return };
@@ -85,10 +85,16 @@ impl Case {
             self.let_reopen(desk, id, path, &facts.holders);
             return;
         }
+        if let (Action::RemoveUnit { unit }, Decision::Deny, Some(_)) =
+            (&what, verdict.decision, facts.vouched_for(&desk.doubted(Some(facts))).next())
+        {
+            self.read_anew(desk, id, unit.clone());
+            return;
+        }
         let state = match verdict.decision {
             Decision::Permit => {
                 if let Some(step) = self.plan.steps.get(&id) {
-                    desk.commit(id, self.id, step, &verdict);
+                    desk.commit(id, self.id, step, (&verdict, facts));
                 }
                 Progressing::Committed
             }

@@ -31,7 +31,8 @@ impl Case {
             }
             _ => None,
         };
-        let restraint = desk.restraint(self.id, &step.action);
+        let restraint = desk.restraint(self.id, &step.action, facts);
+        let doubted = desk.doubted(facts);
         let request = Request {
             now: desk.now,
             action: &step.action,
@@ -52,6 +53,7 @@ impl Case {
             never_touch_paths: &desk.configuration.never_touch_paths,
             never_block: &desk.configuration.never_block,
             spared: spared.as_deref(),
+            doubted: &doubted,
         };
         desk.judge(id, self.id, &request)
     }
@@ -119,6 +121,7 @@ impl Case {
         let state = match verdict.decision {
             Decision::Permit => {
                 if let Action::SuspendProcesses { processes } = what {
+                    desk.capacity.take(desk.now, &desk.taking(&step.action, None), true);
                     desk.out.push(Effect::Reflex { action: id, incident, processes });
                     Progressing::Committed
                 } else {

@@ -10,8 +10,8 @@ use super::step::{ends_processes, is_again, processes_of};
 use super::{ATTEMPTS_MAX, Desk, Progressing, RETRY_NS, Step, net, place};
 use crate::action::{Action, Outcome};
 use crate::diagnose::{Case, Progress};
-use crate::guard;
 use crate::id::{ActionId, ProcessKey, Timestamp};
+use crate::incident::Verdict;
 use crate::input::Effect;
 use crate::path::HostPath;
 
@@ -99,9 +99,9 @@ impl Case {
         self.reconsider_those(|_| true);
     }
 
-    /// The next minute began: so is what waited for that.
-    pub(crate) fn reconsider_short(&mut self) {
-        self.reconsider_those(|step| guard::is_short(&step.verdict));
+    /// The next minute began, or services are back: so is what waited for that.
+    pub(crate) fn reconsider_held(&mut self, held: fn(&Verdict) -> bool) {
+        self.reconsider_those(|step| held(&step.verdict));
     }
 
     fn reconsider_those(&mut self, which: impl Fn(&Step) -> bool) {

@@ -7,6 +7,7 @@
 use super::Desk;
 use crate::action::Action;
 use crate::diagnose::Case;
+use crate::id::ActionId;
 use crate::path::HostPath;
 use serde::{Deserialize, Serialize};
 
@@ -59,6 +60,14 @@ pub(super) fn service_of(path: &HostPath, created: bool) -> Option<Service> {
 }
 
 impl Case {
+    /// A unit of the attack lay over one that a package ships: that one is not removed, its manager reads it again.
+    pub(super) fn read_anew(&mut self, desk: &mut Desk<'_>, id: ActionId, unit: String) {
+        desk.deny(id, "a package ships this unit: it is read again and stays");
+        self.forget(desk, id);
+        self.plan.services.retain(|service, _| !matches!(service, Service::Remove(_, removed) if *removed == unit));
+        self.plan.services.entry(Service::Reload(unit)).or_insert(None);
+    }
+
     pub(super) fn order_services(&mut self, desk: &mut Desk<'_>) -> bool {
         let todo: Vec<Service> =
             self.plan.services.iter().filter(|(_, id)| id.is_none()).map(|(service, _)| service.clone()).collect();

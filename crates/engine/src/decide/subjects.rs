@@ -39,11 +39,13 @@ impl Case {
             if processes.is_empty() {
                 continue;
             }
-            let targets = processes.clone();
-            let id = self.propose(desk, Action::SuspendProcesses { processes });
-            for key in targets {
-                if let Some(subject) = self.subjects.get_mut(&key) {
-                    subject.stop = Some(id);
+            for processes in desk.by_service(processes) {
+                let targets = processes.clone();
+                let id = self.propose(desk, Action::SuspendProcesses { processes });
+                for key in targets {
+                    if let Some(subject) = self.subjects.get_mut(&key) {
+                        subject.stop = Some(id);
+                    }
                 }
             }
         }
@@ -78,7 +80,8 @@ impl Case {
             let leader = session.map(|(leader, _)| leader).unwrap_or_default();
             plans.push(Action::EndSession { leader, processes: chunk.to_vec() });
         }
-        plans.extend(others.chunks(TARGETS_MAX).map(|chunk| Action::TerminateProcesses { processes: chunk.to_vec() }));
+        let others = others.chunks(TARGETS_MAX).flat_map(|chunk| desk.by_service(chunk.to_vec()));
+        plans.extend(others.map(|processes| Action::TerminateProcesses { processes }));
         for action in plans {
             let processes = processes_of(&action).to_vec();
             let id = self.propose(desk, action);

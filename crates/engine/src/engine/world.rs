@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A host made of events, and hands that do what they are told: for scenario tests and benches of the engine.
 
-use crate::action::{Action, Expected, Facts, Merge, Outcome};
+use crate::action::{Action, Expected, Facts, Genuine, Merge, Outcome};
 use crate::engine::{Engine, Work};
 use crate::event::{
     Activity, Change, Confidence, Endpoint, Event, File, FileActivity, FileActivityId, FileKind, Finding,
@@ -73,6 +73,10 @@ pub(crate) struct World {
     pub(crate) misfits: BTreeSet<HostPath>,
     /// So many actions on many files end after half of them.
     pub(crate) cut_short: usize,
+    /// Files that are as their packages ship them, by path, or by unit.
+    pub(crate) genuine: BTreeMap<HostPath, Genuine>,
+    /// Units whose processes run when they are to be started again.
+    pub(crate) running: BTreeSet<String>,
     /// Processes that the hands find in a session beyond those named, once.
     pub(crate) joining: usize,
     pub(crate) listener: ProcessKey,
@@ -107,6 +111,8 @@ impl World {
             returned: BTreeSet::new(),
             misfits: BTreeSet::new(),
             cut_short: 0,
+            genuine: BTreeMap::new(),
+            running: BTreeSet::new(),
             joining: 0,
             listener: ProcessKey::default(),
             cron: ProcessKey::default(),
@@ -403,6 +409,18 @@ impl World {
                     }
                     _ => Vec::new(),
                 };
+                let unit = match &what {
+                    Some(Action::RemoveUnit { unit }) => Some(HostPath::from(unit.as_str())),
+                    _ => None,
+                };
+                let named = what.iter().flat_map(Action::paths).chain(&unit);
+                let genuine = named.filter_map(|path| self.genuine.get(path)).cloned().collect();
+                let interrupts = match &what {
+                    Some(Action::RestartService { unit } | Action::ReloadService { unit }) => {
+                        self.running.contains(unit)
+                    }
+                    _ => false,
+                };
                 let joined = match &what {
                     Some(Action::EndSession { .. }) => std::mem::take(&mut self.joining),
                     _ => 0,
@@ -417,6 +435,8 @@ impl World {
                     left_out,
                     needed: None,
                     holders: path.and_then(|path| self.holders.get(path)).cloned().unwrap_or_default(),
+                    interrupts,
+                    genuine,
                 };
                 self.input(Input::Prepared { action, facts });
             }

@@ -32,6 +32,7 @@ pub struct Judged {
     never_touch_paths: Vec<HostPath>,
     never_block: Vec<Network>,
     spared: Option<String>,
+    doubted: Vec<HostPath>,
 }
 
 impl Judged {
@@ -58,6 +59,7 @@ impl Judged {
             never_touch_paths: request.never_touch_paths.to_vec(),
             never_block: request.never_block.to_vec(),
             spared: request.spared.map(ToOwned::to_owned),
+            doubted: request.doubted.to_vec(),
         }
     }
 
@@ -83,6 +85,7 @@ impl Judged {
             never_touch_paths: &self.never_touch_paths,
             never_block: &self.never_block,
             spared: self.spared.as_deref(),
+            doubted: &self.doubted,
         }
     }
 }

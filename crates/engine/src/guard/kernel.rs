@@ -5,11 +5,11 @@
 //! set read as "everything" (K1), automation that reverted a person's hold (K2), a repair that looped (K5), a stale plan
 //! applied late (K6), a change that could not be taken back (K7), a block that hit a bystander or the administrator's own
 //! way in (K8), a guard that shot its own host (K9). Two more only take away from what happens by itself, and a person may
-//! decide about each action all the same; they are in `breaker.rs`: a fault of the observer that was taken for many patients
-//! (K3), and more done in a minute than anybody could look at (K4).
+//! decide about each action all the same; they are in `breaker.rs` and `capacity.rs`: a fault of the observer that was taken for
+//! many patients (K3), and more done in a minute than anybody could look at, or than the other services could stand in for (K4).
 
 use super::{Attempts, Request};
-use crate::action::{Action, Expected, Facts};
+use crate::action::{Action, Expected, Facts, Genuine};
 use crate::decide::is_elsewhere;
 use crate::id::{ProcessKey, Timestamp};
 use crate::network::Network;
@@ -38,8 +38,8 @@ impl Attempts {
 
 /// Every objection of the kernel; none: the policies are asked.
 pub(super) fn objections(request: &Request<'_>) -> Vec<String> {
-    let rules: [fn(&Request<'_>) -> Option<String>; 9] =
-        [scope, targets, count_as_predicted, hold, attempts, fresh, undo, control_path, never_touch];
+    let rules: [fn(&Request<'_>) -> Option<String>; 10] =
+        [scope, targets, count_as_predicted, hold, attempts, fresh, undo, control_path, never_touch, genuine];
     rules.iter().filter_map(|rule| rule(request)).collect()
 }
 
@@ -154,6 +154,33 @@ fn never_touch(request: &Request<'_>) -> Option<String> {
     (touched || request.facts.is_some_and(|facts| facts.never_touch)).then(|| {
         "K9: init, the kernel, root's account, the agent and its warden, and their files are never touched".to_owned()
     })
+}
+
+/// What the host's own packages ship, and is as they ship it, is no attack's, whoever took it for one. A record that an attack
+/// wrote says nothing.
+fn genuine(request: &Request<'_>) -> Option<String> {
+    let takes_away = match request.action {
+        Action::RestoreFile(_)
+        | Action::RestoreFiles { .. }
+        | Action::QuarantineFile { .. }
+        | Action::FreeSpace { .. }
+        | Action::RemoveUnit { .. } => true,
+        // What a package ships is what this one puts there.
+        Action::RestorePackaged { .. }
+        | Action::SuspendProcesses { .. }
+        | Action::TerminateProcesses { .. }
+        | Action::EndSession { .. }
+        | Action::FilterTraffic { .. }
+        | Action::ReloadService { .. }
+        | Action::RestartService { .. }
+        | Action::LoadFirewall { .. }
+        | Action::RenewCertificate { .. }
+        | Action::LockAccount { .. }
+        | Action::IsolateHost { .. } => false,
+    };
+    let genuine = request.facts.filter(|_| takes_away)?.vouched_for(request.doubted).next()?;
+    let Genuine { path, package, .. } = genuine;
+    Some(format!("K9: `{path}` is exactly what {package} ships: a genuine file of the system is not taken away"))
 }
 
 /// Nobody's way in or out is cut who is no part of the attack: neither the people's nor the host's own.

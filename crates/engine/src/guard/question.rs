@@ -128,6 +128,7 @@ impl Question {
                 _ => &[],
             },
             spared: None,
+            doubted: &[],
         })
     }
 

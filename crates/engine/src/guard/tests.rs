@@ -132,6 +132,8 @@ fn good() -> Facts {
         left_out: Vec::new(),
         needed: None,
         holders: Vec::new(),
+        interrupts: false,
+        genuine: Vec::new(),
     }
 }
 
@@ -158,6 +160,7 @@ fn request<'a>(action: &'a Action, facts: Option<&'a Facts>) -> Request<'a> {
             _ => &[],
         },
         spared: None,
+        doubted: &[],
     }
 }
 

@@ -62,6 +62,12 @@ impl<'a> Below<'a> {
         Ok(Some(bytes))
     }
 
+    /// Size, inode and times: what differs when a file was written or replaced. `None`: there is none.
+    pub(crate) fn mark(&self, path: &[u8]) -> Result<Option<[i128; 4]>> {
+        let Some(node) = self.open(path, OFlags::PATH)? else { return Ok(None) };
+        Ok(Some(mark(&rustix::fs::fstat(&node).map_err(failed(path))?)))
+    }
+
     /// The last bytes of a regular file; `None`: there is none.
     pub(crate) fn tail(&self, path: &[u8], bytes: u64) -> Result<Option<Vec<u8>>> {
         use std::io::{Seek, SeekFrom};
@@ -129,6 +135,16 @@ impl<'a> Below<'a> {
         }
         Ok(Some(File::from(file)))
     }
+}
+
+/// Size, inode and times.
+pub(crate) fn mark(stat: &rustix::fs::Stat) -> [i128; 4] {
+    [
+        i128::from(stat.st_size),
+        i128::from(stat.st_ino),
+        i128::from(stat.st_mtime) << 32 | i128::from(stat.st_mtime_nsec),
+        i128::from(stat.st_ctime) << 32 | i128::from(stat.st_ctime_nsec),
+    ]
 }
 
 fn failed(path: &[u8]) -> impl Fn(Errno) -> Error {

@@ -13,13 +13,13 @@ use thymus_engine::HostPath;
 /// LIMIT: bytes of `status`; 5,000 packages need about 10 MB.
 const STATUS_BYTES_MAX: u64 = 64 << 20;
 /// LIMIT: bytes of the list or the digests of one package.
-const LIST_BYTES_MAX: u64 = 16 << 20;
+pub(super) const LIST_BYTES_MAX: u64 = 16 << 20;
 /// LIMIT: installed packages.
 const PACKAGES_MAX: usize = 16_384;
 /// LIMIT: packages that one needs which are looked at with it.
 const NEEDED_MAX: usize = 64;
 
-const STATUS: &[u8] = b"/var/lib/dpkg/status";
+pub(super) const STATUS: &[u8] = b"/var/lib/dpkg/status";
 const DIVERSIONS: &[u8] = b"/var/lib/dpkg/diversions";
 const OVERRIDES: &[u8] = b"/var/lib/dpkg/statoverride";
 
@@ -65,6 +65,24 @@ impl<'b, 'r> Records<'b, 'r> {
 
     pub(super) fn package(&self, name: &str, architecture: &str) -> Option<&Package> {
         self.packages.iter().find(|package| package.name == name && package.architecture == architecture)
+    }
+
+    pub(super) fn installed(&self) -> &[Package] {
+        &self.packages
+    }
+
+    pub(super) fn into_diverted(self) -> BTreeSet<HostPath> {
+        self.diverted
+    }
+
+    /// The file with the digests of what the package ships.
+    pub(super) fn record_of(&self, package: &Package) -> HostPath {
+        named(package, "md5sums")
+    }
+
+    /// It ships this to be edited; `name` has no slash at its beginning.
+    pub(super) fn is_conffile(package: &Package, name: &[u8]) -> bool {
+        !package.conffiles.is_empty() && package.conffiles.contains_key(&HostPath::new(&[b"/", name].concat()))
     }
 
     /// Who shipped these, as far as anybody did.
@@ -114,17 +132,25 @@ impl<'b, 'r> Records<'b, 'r> {
 
     /// A record that cannot be read says nothing.
     fn info(&self, package: &Package, kind: &str) -> Vec<u8> {
-        let arch = if package.same { format!(":{}", package.architecture) } else { String::new() };
-        let path = format!("/var/lib/dpkg/info/{}{arch}.{kind}", package.name);
-        self.below.read(path.as_bytes(), LIST_BYTES_MAX).ok().flatten().unwrap_or_default()
+        self.below.read(named(package, kind).as_bytes(), LIST_BYTES_MAX).ok().flatten().unwrap_or_default()
     }
 }
 
+/// Where dpkg keeps what it knows of a package.
+fn named(package: &Package, kind: &str) -> HostPath {
+    let arch = if package.same { format!(":{}", package.architecture) } else { String::new() };
+    HostPath::from(format!("/var/lib/dpkg/info/{}{arch}.{kind}", package.name).as_str())
+}
+
 /// `MD5  usr/bin/x`.
-fn digest(line: &[u8]) -> Option<(HostPath, String)> {
-    let (digest, path) = line.split_at_checked(32)?;
-    let path = path.strip_prefix(b"  ")?;
+pub(super) fn digest(line: &[u8]) -> Option<(HostPath, String)> {
+    let (digest, path) = (line.get(..32)?, path_of(line)?);
     Some((HostPath::new(&[b"/", path].concat()), is_digest(digest)?))
+}
+
+/// Of such a line, without the slash at its beginning.
+pub(super) fn path_of(line: &[u8]) -> Option<&[u8]> {
+    line.get(32..)?.strip_prefix(b"  ")
 }
 
 fn is_digest(digest: &[u8]) -> Option<String> {

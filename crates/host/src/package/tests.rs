@@ -213,3 +213,60 @@ fn a_link_or_a_directory_of_somebodys_in_its_place_is_left_alone() {
     symlink("/usr/local/bin/own", host.path("/usr/bin/app")).unwrap();
     assert_eq!(paths(&host.differing(true)), ["/etc/app/app.conf"]);
 }
+
+const RECORD: &str = "/var/lib/dpkg/info/app.md5sums";
+
+#[test]
+fn a_package_says_of_its_files_under_every_name_what_they_should_be() {
+    let host = Host::new();
+    let scope = host.scope();
+    let mut dpkg = Dpkg::new(&scope, Vec::new());
+    let mut said = |path: &str| dpkg.claim(&path.into()).unwrap();
+    let claim = |content: &[u8]| {
+        let (package, record) = ("app 1:2.0-1".to_owned(), RECORD.into());
+        Some(Claim { package, record, digest: digest_of(content) })
+    };
+    assert_eq!(said("/usr/bin/app"), claim(PROGRAM));
+    assert_eq!(said("/usr/lib/app/app.service"), claim(b"[Service]\n"), "the record has it below /lib");
+    let library = said("/usr/lib/libapp.so.1").unwrap();
+    assert_eq!((library.package.as_str(), library.digest), ("libapp1 2.0-1", digest_of(LIBRARY)));
+    assert_eq!(library.record, "/var/lib/dpkg/info/libapp1:amd64.md5sums".into());
+    for path in ["/usr/bin/applink", "/usr/bin", "/home/alice/app", "/usr/bin/ap", "/", ""] {
+        assert_eq!(said(path), None, "{path}");
+    }
+}
+
+#[test]
+fn settings_and_what_was_diverted_are_nobodys_claim() {
+    let host = Host::new();
+    // As tools other than Debian's own write it.
+    let mut record = fs::read_to_string(host.path(RECORD)).unwrap();
+    record += &format!("{}  etc/app/app.conf\n", digest_of(b"shipped"));
+    host.file(RECORD, record).file("/etc/app/app.conf", "shipped");
+    host.file("/var/lib/dpkg/diversions", "/usr/bin/app2\n/usr/bin/app2.real\n:\n");
+    let scope = host.scope();
+    let mut dpkg = Dpkg::new(&scope, Vec::new());
+    assert_eq!(dpkg.claim(&"/etc/app/app.conf".into()).unwrap(), None, "an administrator's word");
+    assert_eq!(dpkg.claim(&"/usr/bin/app2".into()).unwrap(), None);
+    assert!(dpkg.claim(&"/usr/bin/app".into()).unwrap().is_some());
+}
+
+#[test]
+fn a_record_counts_as_it_is_when_it_is_asked_and_one_that_cannot_be_read_is_an_error() {
+    let host = Host::new();
+    let scope = host.scope();
+    let mut dpkg = Dpkg::new(&scope, Vec::new());
+    let digest = |dpkg: &mut Dpkg<'_>| dpkg.claim(&"/usr/bin/app".into()).map(|claim| claim.map(|claim| claim.digest));
+    assert_eq!(digest(&mut dpkg), Ok(Some(digest_of(PROGRAM))));
+    // Upgraded since the paths were read.
+    host.file(RECORD, format!("{}  usr/bin/app\n# and more\n", digest_of(b"upgraded")));
+    assert_eq!(digest(&mut dpkg), Ok(Some(digest_of(b"upgraded"))));
+    host.file(RECORD, "no record\n");
+    assert_eq!(digest(&mut dpkg), Ok(None));
+    fs::remove_file(host.path(RECORD)).unwrap();
+    assert_eq!(digest(&mut dpkg), Ok(None));
+    fs::create_dir(host.path(RECORD)).unwrap();
+    assert!(digest(&mut dpkg).is_err());
+    fs::remove_dir_all(host.path("/var/lib/dpkg")).unwrap();
+    assert_eq!(Dpkg::new(&scope, Vec::new()).claim(&"/usr/bin/app".into()), Ok(None), "no dpkg here");
+}

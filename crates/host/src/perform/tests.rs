@@ -2,7 +2,7 @@
 //! One harness for all actions: a new one joins by being listed in [`cases`].
 
 use super::*;
-use crate::package::Original;
+use crate::package::{Claim, Original};
 use crate::recover::Watch;
 use crate::recover::remedy::Test;
 use crate::system::sim::{Crashed, Ether, Fault, Sim, State};
@@ -182,6 +182,11 @@ fn cases() -> Vec<Case> {
                 versions.add(Some(sim.write("/etc/cron.d/x", b"* * * * * root x\n", 0o644)), b"* * * * * root x\n");
             Action::QuarantineFile { path: HostPath::from("/etc/cron.d/x"), expected: bad }
         }),
+        Case::new("restore what a package ships and the attack changed", |sim, versions| {
+            let base = versions.add(Some(sim.write("/usr/lib/app/tool", PROGRAM, 0o755)), PROGRAM);
+            let bad = versions.add(Some(sim.write("/usr/lib/app/tool", b"\x7fELF evil", 0o755)), b"\x7fELF evil");
+            restore("/usr/lib/app/tool", base, &[(bad, true)], false)
+        }),
         Case::new("lock an account", |sim, _| lock_alice(sim, "alice:$6$x:19000:0:99999:7:::\n")),
         Case::new("lock an account that would expire", |sim, _| lock_alice(sim, "alice:!:19000:0:99999:7::30000:\n")),
         Case::new("remove a unit", |sim, _| {
@@ -264,6 +269,17 @@ fn packaged(path: &str, wanted: Option<&[u8]>, found: Option<String>) -> Package
 struct Shipped;
 
 impl Packages for Shipped {
+    /// It ships all below `/usr/lib/app`, each with one content.
+    fn claim(&mut self, path: &HostPath) -> Result<Option<Claim>, String> {
+        let claim = || Claim {
+            package: "app 1.2-3".to_owned(),
+            record: "/var/lib/dpkg/info/app.md5sums".into(),
+            digest: crate::package::digest_of(PROGRAM),
+        };
+        let unit = path.as_bytes() == b"/usr/lib/systemd/system/app.service";
+        Ok((unit || path.is_within(b"/usr/lib/app") || path.is_within(b"/var/log/app")).then(claim))
+    }
+
     fn originals(&self, files: &[Packaged]) -> Result<Vec<Original>, String> {
         let one = |file: &Packaged| {
             let (kind, content, target) = match (file.path.file_name(), &file.wanted) {
@@ -296,6 +312,107 @@ fn what_is_not_as_the_plan_found_it_is_not_overwritten_by_a_packages_file() {
     assert!(matches!(facts(Some(b"somebody's own"), &missing), Expected::Changed(_)));
     assert!(matches!(facts(Some(b"somebody's own"), &damaged), Expected::Changed(_)));
     assert!(matches!(facts(None, &damaged), Expected::Changed(_)));
+}
+
+/// What the hands find genuine of that, when they prepare.
+fn genuine(build: impl FnOnce(&Sim, &mut Chain) -> Action) -> Vec<String> {
+    let case = Case::new("genuine", build);
+    let mut hands = Agent::new().start(&case);
+    let Input::Prepared { facts, .. } = prepare(&mut hands, ACTION, &case.what) else { panic!("{:?}", case.what) };
+    let record = HostPath::from("/var/lib/dpkg/info/app.md5sums");
+    assert!(facts.genuine.iter().all(|found| found.package == "app 1.2-3" && found.record == record));
+    facts.genuine.iter().map(|found| found.path.to_string()).collect()
+}
+
+#[test]
+fn what_is_as_its_package_ships_it_is_told_before_it_is_taken_away() {
+    let file = |there: &'static [u8], wanted: Option<&'static [u8]>, mode| {
+        move |sim: &Sim, versions: &mut Chain| {
+            let base = match wanted {
+                Some(wanted) => versions.add(Some(sim.write("/usr/lib/app/tool", wanted, 0o755)), wanted),
+                None => versions.add(None, b""),
+            };
+            let now = versions.add(Some(sim.write("/usr/lib/app/tool", there, mode)), there);
+            restore("/usr/lib/app/tool", base, &[(now, true)], false)
+        }
+    };
+    let tool = ["/usr/lib/app/tool"];
+    let none: [&str; 0] = [];
+    assert_eq!(genuine(file(PROGRAM, Some(b"older"), 0o755)), tool);
+    assert_eq!(genuine(file(PROGRAM, None, 0o755)), tool);
+    assert_eq!(genuine(file(b"evil", Some(PROGRAM), 0o755)), none, "an attack's content");
+    assert_eq!(genuine(file(b"evil", None, 0o755)), none);
+    assert_eq!(genuine(file(PROGRAM, Some(PROGRAM), 0o4755)), none, "its content stays");
+    let quarantine = |there: &'static [u8]| {
+        genuine(|sim, versions| {
+            let expected = versions.add(Some(sim.write("/usr/lib/app/tool", there, 0o755)), there);
+            Action::QuarantineFile { path: "/usr/lib/app/tool".into(), expected }
+        })
+    };
+    assert_eq!((quarantine(PROGRAM), quarantine(b"evil")), (vec!["/usr/lib/app/tool".to_owned()], Vec::new()));
+    let room = genuine(|sim, _| {
+        sim.write("/var/log/app/x.log.1", PROGRAM, 0o644);
+        sim.write("/var/log/app/y.log.1", b"old", 0o644);
+        Action::FreeSpace { paths: ["/var/log/app/x.log.1", "/var/log/app/y.log.1"].map(HostPath::from).into() }
+    });
+    assert_eq!(room, ["/var/log/app/x.log.1"]);
+    let unit = |content: &'static [u8]| {
+        genuine(|sim, _| {
+            sim.write("/usr/lib/systemd/system/app.service", content, 0o644);
+            sim.set_unit("app.service", active());
+            Action::RemoveUnit { unit: "app.service".to_owned() }
+        })
+    };
+    assert_eq!((unit(PROGRAM).len(), unit(b"[Service]\nExecStart=/tmp/x\n").len()), (1, 0));
+}
+
+#[test]
+fn of_many_files_those_that_are_genuine_are_told_one_by_one() {
+    let found = genuine(|sim, versions| {
+        let mut one = |path: &str, there: &'static [u8]| {
+            let base = versions.add(Some(sim.write(path, b"before", 0o644)), b"before");
+            let now = versions.add(Some(sim.write(path, there, 0o644)), there);
+            match restore(path, base, &[(now, true)], false) {
+                Action::RestoreFile(file) => file,
+                other => panic!("{other:?}"),
+            }
+        };
+        let files = [one("/home/a", PROGRAM), one("/usr/lib/app/b", PROGRAM), one("/usr/lib/app/c", b"evil")];
+        Action::RestoreFiles { files: files.to_vec().into() }
+    });
+    assert_eq!(found, ["/usr/lib/app/b"]);
+}
+
+#[test]
+fn what_cannot_be_compared_with_its_packages_record_is_not_prepared() {
+    let case = Case::new("large", |sim, versions| {
+        let large =
+            FileState { size: crate::system::CONTENT_BYTES_MAX + 1, ..sim.write("/usr/lib/app/x", b"x", 0o644) };
+        sim.set_file("/usr/lib/app/x", large.clone());
+        Action::QuarantineFile { path: "/usr/lib/app/x".into(), expected: versions.add(Some(large), b"x") }
+    });
+    let Input::Unprepared { why, .. } = prepare(&mut Agent::new().start(&case), ACTION, &case.what) else { panic!() };
+    assert!(why.contains("too large to be compared"), "{why}");
+}
+
+#[test]
+fn it_is_told_whether_a_service_runs_that_would_not_while_it_is_started_again() {
+    let interrupts = |what: &dyn Fn(String) -> Action, state: UnitState| {
+        let case = Case::new("service", |sim, _| {
+            sim.set_unit("x.service", state);
+            what("x.service".to_owned())
+        });
+        let Input::Prepared { facts, .. } = prepare(&mut Agent::new().start(&case), ACTION, &case.what) else {
+            panic!();
+        };
+        facts.interrupts
+    };
+    let failed = || UnitState { active: "failed".into(), ..active() };
+    let rigid = || UnitState { can_reload: false, ..active() };
+    let (restart, reload) = (|unit| Action::RestartService { unit }, |unit| Action::ReloadService { unit });
+    assert_eq!((interrupts(&restart, active()), interrupts(&restart, failed())), (true, false));
+    let told = [active(), rigid(), failed()].map(|state| interrupts(&reload, state));
+    assert_eq!(told, [false, true, false], "a reload keeps it running where it knows how");
 }
 
 fn active() -> UnitState {
@@ -331,7 +448,7 @@ fn remedies() -> Remedies {
             .map(|(unit, test)| (unit.to_owned(), Test { command: words(test), lacks: "" }))
             .into(),
         renewals: [(HostPath::from("/etc/ssl/x.crt"), words("renews /etc/ssl/x.crt"))].into(),
-        freeable: vec!["/var/log/*.log.*".to_owned()],
+        freeable: vec!["/var/log/*.log.*".to_owned(), "/var/log/app/*.log.*".to_owned()],
     }
 }
 

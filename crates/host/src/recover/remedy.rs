@@ -81,7 +81,8 @@ pub fn capture_restart(system: &mut dyn System, remedies: &Remedies, unit: &str)
         Some(why) => Expected::Changed(why),
         None => Expected::Yes,
     };
-    Ok((state, Facts::ready(as_expected, 1)))
+    let interrupts = state.is_active();
+    Ok((state, Facts { interrupts, ..Facts::ready(as_expected, 1) }))
 }
 
 pub fn apply_restart(system: &mut dyn System, unit: &str, before: &UnitState) -> Result<Outcome> {

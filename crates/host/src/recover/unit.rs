@@ -37,7 +37,8 @@ pub fn capture_reload(system: &mut dyn System, unit: &str) -> Result<(UnitState,
     let state = system.unit(unit)?;
     // Nothing that runs has read the restored file wrongly.
     let idle = !state.is_active() && state.active != "failed";
-    Ok((state, Facts::ready(if idle { Expected::AlreadyDone } else { Expected::Yes }, 1)))
+    let interrupts = state.is_active() && !state.can_reload;
+    Ok((state, Facts { interrupts, ..Facts::ready(if idle { Expected::AlreadyDone } else { Expected::Yes }, 1) }))
 }
 
 /// The gentlest way: reload where the unit knows how, else restart.

@@ -109,6 +109,11 @@ impl Sim {
         state
     }
 
+    /// The file is in that state.
+    pub fn set_file(&self, path: &str, state: FileState) {
+        self.world().state.files.insert(HostPath::from(path), state);
+    }
+
     pub fn make_directory(&self, path: &str) {
         let state = FileState { kind: FileKind::Directory, mode: 0o755, ..FileState::default() };
         self.world().state.files.insert(HostPath::from(path), state);

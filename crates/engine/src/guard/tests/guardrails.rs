@@ -6,13 +6,16 @@
 //! and leases in the crate `host`.
 
 use super::*;
+use crate::action::Genuine;
 use crate::engine::Engine;
 use crate::engine::world::{ALICE, World, configuration};
-use crate::event::Confidence;
+use crate::event::{Confidence, FileKind};
 use crate::guard::Budget;
+use crate::health::{Health, Service};
 use crate::id::IncidentId;
 use crate::incident::{Incident, Stage};
-use crate::input::{Command, Configuration, Effect, Input};
+use crate::input::{Check, Command, Configuration, Effect, Input};
+use std::collections::BTreeSet;
 
 /// An attack with one file, as far as it was found.
 fn attack(world: &mut World) -> ProcessKey {
@@ -94,6 +97,87 @@ fn guardrail_3_sixteen_seconds_are_not_enough_to_take_everything_away() {
     assert_eq!(count, 132, "of 4000 actions in 16 seconds: 128, and the 4 of the largest");
 }
 
+/// The probes say that these are well, and stay with it: they are slower than we are.
+fn say_well(world: &mut World, units: &[String]) {
+    for unit in units {
+        let probes = vec![Check { name: "tcp 80".to_owned(), holds: true, detail: "answers".to_owned() }];
+        let (active, sub) = ("active".to_owned(), "running".to_owned());
+        let service = Service { unit: unit.clone(), active, sub, probes, ..Service::default() };
+        world.input(Input::Health(Health::Service(Box::new(service))));
+    }
+}
+
+/// How many of these were stopped.
+fn stopped(world: &World, of: &[ProcessKey]) -> usize {
+    let processes = |effect: &Effect| match effect {
+        Effect::Reflex { processes, .. } => processes.clone(),
+        _ => Vec::new(),
+    };
+    let all: BTreeSet<ProcessKey> = world.effects.iter().flat_map(processes).collect();
+    of.iter().filter(|key| all.contains(key)).count()
+}
+
+/// The same, in which each server is a service of this host: nine detectors' findings say within 16 seconds that it is the
+/// attack's. What the intruder runs in them is stopped at once; of the servers, six stay, until a person says otherwise.
+#[test]
+fn guardrail_3_two_thirds_of_the_services_are_left_however_sure_the_findings_about_them_are() {
+    let mut world = World::new(Mode::Autonomous);
+    let units: Vec<String> = (0..9).map(|number| format!("app{number}.service")).collect();
+    let mains: Vec<ProcessKey> =
+        units.iter().map(|unit| world.there(world.init, "/usr/bin/app", Some(unit.as_str()))).collect();
+    (0..3).for_each(|_| say_well(&mut world, &units));
+    let mut shells = Vec::new();
+    for main in &mains {
+        world.write(*main, &format!("/etc/cron.d/job{}", main.pid));
+        let shell = world.fork(*main);
+        world.exec(shell, &["/usr/bin/sh"]);
+        world.find(*main, "foothold/cron", Confidence::High);
+        shells.push(shell);
+        for _ in 0..17 {
+            world.answer_all();
+            world.tick();
+        }
+        say_well(&mut world, &units);
+    }
+    assert_eq!((stopped(&world, &shells), stopped(&world, &mains)), (9, 3));
+    // What was the intruder's is ended, too, and those six are not.
+    let alive =
+        |of: &[ProcessKey]| of.iter().filter(|key| world.engine.graph().process(**key).unwrap().alive()).count();
+    assert_eq!((alive(&shells), alive(&mains)), (0, 6));
+    let questions: Vec<_> = world
+        .incidents()
+        .into_iter()
+        .flat_map(|incident| incident.actions)
+        .filter(|record| matches!(record.action, Action::SuspendProcesses { .. }) && record.outcome.is_none())
+        .collect();
+    assert_eq!(questions.len(), 6);
+    let why = "K4, capacity: 5 of 9 services would be left healthy, and at least 6 have to be";
+    assert!(questions.iter().all(|record| record.verdict.reasons[0] == why), "{:?}", questions[0].verdict);
+    world.input(Input::Command(Command::Approve { action: questions[0].id }));
+    world.answer_all();
+    assert_eq!(stopped(&world, &mains), 4);
+}
+
+/// A stopped server's port is answered by the kernel: that makes no room for the next one, however long it lasts.
+#[test]
+fn guardrail_3_a_service_that_is_kept_stopped_counts_as_down_whatever_answers_in_its_place() {
+    let mut world = World::new(Mode::Guarded);
+    let units = ["a.service", "b.service", "c.service"].map(ToOwned::to_owned);
+    let mains: Vec<ProcessKey> =
+        units.iter().map(|unit| world.there(world.init, "/usr/bin/app", Some(unit.as_str()))).collect();
+    say_well(&mut world, &units);
+    for main in &mains[..2] {
+        world.write(*main, &format!("/etc/cron.d/job{}", main.pid));
+        world.find(*main, "foothold/cron", Confidence::High);
+        for _ in 0..2_000 {
+            world.answer_all();
+            world.tick();
+        }
+        say_well(&mut world, &units);
+    }
+    assert_eq!(stopped(&world, &mains), 1);
+}
+
 /// Content with 21 fields met code with 20 (CrowdStrike, 19 July 2024).
 #[test]
 fn guardrail_4_content_that_does_not_fit_is_refused_whole_and_the_last_good_one_stays() {
@@ -143,6 +227,114 @@ fn guardrail_6_what_the_host_and_its_guard_live_from_is_never_touched() {
         let verdict = judge(&asked, &policies());
         assert_eq!(verdict.decision, Decision::Deny, "{action:?}");
         assert!(verdict.reasons[0].starts_with("K9"), "{action:?}: {:?}", verdict.reasons);
+    }
+}
+
+const RECORD: &str = "/var/lib/dpkg/info/tool.md5sums";
+
+fn genuine(path: &str) -> Genuine {
+    Genuine { path: path.into(), package: "tool 1.2-3".to_owned(), record: RECORD.into() }
+}
+
+/// An update of virus signatures took genuine files of the system for malware and put hundreds of them in quarantine (Webroot,
+/// April 2017); another one took svchost.exe, and machines did not start any more (McAfee, 2010).
+#[test]
+fn guardrail_6_a_file_that_is_as_its_package_ships_it_is_not_taken_away_whoever_takes_it_for_malware() {
+    let policies = policies();
+    let facts = Facts { genuine: vec![genuine("/usr/bin/tool")], ..good() };
+    let many = match restore("/usr/bin/tool") {
+        Action::RestoreFile(file) => Action::RestoreFiles { files: vec![file].into() },
+        other => other,
+    };
+    for action in [
+        restore("/usr/bin/tool"),
+        many,
+        Action::QuarantineFile { path: "/usr/bin/tool".into(), expected: VersionId(1) },
+        Action::FreeSpace { paths: vec!["/usr/bin/tool".into()] },
+        Action::RemoveUnit { unit: "tool.service".to_owned() },
+    ] {
+        let asked = Request { approvals: 9, ..request(&action, Some(&facts)) };
+        let verdict = judge(&asked, &policies);
+        assert_eq!(verdict.decision, Decision::Deny, "{action:?}");
+        assert!(verdict.reasons[0].starts_with("K9: `/usr/bin/tool` is exactly what tool 1.2-3 ships"), "{verdict:?}");
+        // What the attack itself wrote down vouches for nothing.
+        let own = [HostPath::from(RECORD)];
+        assert_eq!(judge(&Request { doubted: &own, ..asked }, &policies).decision, Decision::Permit, "{action:?}");
+    }
+    // The detector is wrong about a service that renews a tool, and about a cron job that it has put there beside it.
+    for forgery in [None, Some(RECORD), Some("/var/lib/dpkg/info")] {
+        let attack_wrote_the_record = forgery.is_some();
+        let mut world = World::new(Mode::Autonomous);
+        world.genuine.insert("/usr/bin/tool".into(), genuine("/usr/bin/tool"));
+        let updater = world.there(world.init, "/usr/bin/updater", Some("updater.service"));
+        let child = world.fork(updater);
+        world.write(child, "/usr/bin/tool");
+        world.write(child, "/etc/cron.d/tool");
+        if let Some(path) = forgery {
+            world.create(child, "/tmp/forged", FileKind::Regular);
+            world.rename(child, "/tmp/forged", path);
+        }
+        world.find(child, "foothold/cron", Confidence::High);
+        world.settle();
+        let (incident, orders) = (attacked(&world), world.orders_given());
+        let done = |what: &str| {
+            let record = incident.actions.iter().find(|record| record.action.path() == Some(&what.into())).unwrap();
+            record.outcome.is_some()
+        };
+        assert!(done("/etc/cron.d/tool"), "{orders:?}");
+        assert_eq!(done("/usr/bin/tool"), attack_wrote_the_record, "{orders:?}");
+        let expected = if attack_wrote_the_record { Stage::Healed } else { Stage::Stuck };
+        assert_eq!(incident.stage, expected, "{}", incident.why);
+        if !attack_wrote_the_record {
+            assert!(incident.why.contains("K9: `/usr/bin/tool` is exactly what"), "{}", incident.why);
+        }
+    }
+}
+
+/// Of a hundred files of an attack two are the host's own: they alone stay.
+#[test]
+fn guardrail_6_genuine_files_among_many_are_left_and_the_others_are_put_in_order_together() {
+    let mut world = World::new(Mode::Autonomous);
+    let shell = world.login(ALICE, None);
+    let paths: Vec<String> = (0..100).map(|number| format!("/usr/share/tool/{number}")).collect();
+    for path in &paths {
+        world.write(shell, path);
+    }
+    for path in &paths[..2] {
+        world.genuine.insert(path.as_str().into(), genuine(path));
+    }
+    world.find(shell, "impact/encryption", Confidence::High);
+    world.settle();
+    let refused: Vec<String> = attacked(&world)
+        .actions
+        .iter()
+        .filter(|record| record.verdict.decision == Decision::Deny)
+        .filter_map(|record| record.action.path().map(ToString::to_string))
+        .collect();
+    assert_eq!(refused, paths[..2]);
+    let orders = world.orders_given();
+    assert!(orders.contains(&"restore 98 files".to_owned()), "{orders:?}");
+}
+
+/// An attack laid a unit of its own over one that a package ships: the service is not stopped for good with it.
+#[test]
+fn guardrail_6_a_unit_that_a_package_ships_is_read_again_and_not_removed() {
+    for shipped in [false, true] {
+        let mut world = World::new(Mode::Autonomous);
+        if shipped {
+            world.genuine.insert("tool.service".into(), genuine("/usr/lib/systemd/system/tool.service"));
+        }
+        let shell = world.login(ALICE, None);
+        world.write(shell, "/etc/systemd/system/tool.service");
+        world.find(shell, "foothold/systemd-unit", Confidence::High);
+        world.settle();
+        let removed = world.effects.iter().any(|effect| {
+            matches!(effect, Effect::Commit { action, .. } if attacked(&world).actions.iter().any(|record|
+                record.id == *action && matches!(record.action, Action::RemoveUnit { .. })))
+        });
+        let orders = world.orders_given();
+        assert_eq!((removed, orders.contains(&"reload tool.service".to_owned())), (!shipped, shipped), "{orders:?}");
+        assert_eq!(attacked(&world).stage, Stage::Healed, "{}", attacked(&world).why);
     }
 }
 
