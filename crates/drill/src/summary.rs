@@ -296,6 +296,14 @@ impl Summary {
 /// Name and tactics of Linux techniques, from MITRE ATT&CK of October 2025.
 const TECHNIQUES: &str = include_str!("../data/techniques.tsv");
 
+/// Its name, where the list has it.
+pub(crate) fn name_of(technique: &str) -> Option<&'static str> {
+    TECHNIQUES.lines().find_map(|line| {
+        let (id, rest) = line.split_once('\t')?;
+        (id == technique).then(|| rest.split('\t').next())?
+    })
+}
+
 /// Tactics in the order in which ATT&CK shows them.
 pub const TACTICS: [&str; 13] = [
     "initial-access",

@@ -182,6 +182,8 @@ detectors! {
     owner: owner::Owner,
     from_memory: from_memory::FromMemory,
     download: download::Download,
+    service_manager: service_manager::ServiceManager,
+    masquerade: masquerade::Masquerade,
     listener: listener::Listener,
     scan: scan::Scan,
     brute_force: brute_force::BruteForce,

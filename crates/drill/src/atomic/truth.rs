@@ -175,10 +175,14 @@ fn is_heard(finding: &FindingSummary) -> bool {
     finding.confidence > Confidence::Low
 }
 
-/// The right technique, or a parent of it.
+/// The right technique, a parent of it, or one of the same name: a newer ATT&CK gives old techniques new numbers.
 fn is_right(test: &Test, technique: &str) -> bool {
     let parent = test.technique.split('.').next().unwrap_or_default();
-    technique == test.technique || technique == parent
+    let renamed = || {
+        crate::summary::name_of(&test.technique).is_none()
+            && crate::summary::name_of(technique) == Some(test.technique_name.as_str())
+    };
+    technique == test.technique || technique == parent || renamed()
 }
 
 /// What the agent found, in the report.

@@ -2,6 +2,7 @@
 mod impact;
 mod network;
 mod request;
+mod stranger;
 
 use super::*;
 use crate::event::{
@@ -367,6 +368,19 @@ fn running_a_setuid_copy_is_seen_unless_an_administrator_made_it() {
     let process = raised("/srv/tools/x", USER);
     let run = ProcessActivity { activity: ProcessActivityId::Exec, actor: process.key, process, exit_code: None };
     assert_eq!(found(&world, &[Activity::File(made), Activity::Process(run)]), []);
+}
+
+#[test]
+fn a_program_whose_name_is_made_to_be_overlooked_is_seen() {
+    let world = World::new();
+    let found = |pid, path: &str| ran(&world, exec(pid, path));
+    for hidden in ["/home/alice/.../sh", "/tmp/x /init", "/tmp/init ", "/opt/ x/y"] {
+        assert_eq!(found(USER, hidden), [("evasion/masquerade".to_owned(), Confidence::Medium)], "{hidden:?}");
+        assert_eq!(found(ADMIN, hidden), [], "{hidden:?}");
+    }
+    for usual in ["/home/alice/.config/x", "/opt/my tool/run", "/usr/bin/..x", "/srv/a...b"] {
+        assert_eq!(found(USER, usual), [], "{usual:?}");
+    }
 }
 
 #[test]

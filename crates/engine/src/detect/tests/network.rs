@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 use super::*;
 use crate::event::{AuthService, Authentication, Endpoint, NetworkActivity, NetworkActivityId, Traffic};
-use crate::input::Login;
 use std::net::Ipv4Addr;
 
 fn at(host: u8, port: u16) -> Endpoint {
@@ -196,62 +195,4 @@ fn far_more_than_a_service_ever_sent_is_found_once_there_is_a_past_to_compare_wi
     assert_eq!(sends(&world, INTRUDER, usual(past).chain([MUCH])), [], "a session has no past");
     world.suspects.push(UNIT);
     assert_eq!(sends(&world, UNIT, usual(past).chain([MUCH])), volume(Confidence::Medium));
-}
-
-#[test]
-fn a_login_from_where_its_user_does_not_come_from_is_a_strangers_and_so_is_what_it_does() {
-    let logon = |pid: u32, uid, service, host| {
-        Activity::Authentication(Authentication {
-            logon: true,
-            session: key(pid),
-            actor_uid: None,
-            uid,
-            service,
-            src_endpoint: Some(at(host, 40_001)),
-        })
-    };
-    let expected = |uid, from: &[&str]| Login { uid, from: from.iter().map(|from| from.parse().unwrap()).collect() };
-    let logins = vec![expected(OPS, &["192.0.2.16/28"]), expected(ROOT, &[])];
-    let configuration = Configuration { logins, ..configuration() };
-    let mut world = World::new();
-    let seen = |world: &World, change_window, events: &[Activity]| {
-        let (mut detectors, mut out) = (Detectors::default(), Vec::new());
-        let context = Context { configuration: &configuration, change_window };
-        for activity in events {
-            detectors.observe(&event(activity.clone()), world, &context, &mut out);
-        }
-        out
-    };
-    let (sshd, su) = (AuthService::Sshd, AuthService::Su);
-    let found = seen(&world, false, &[logon(ADMIN, OPS, sshd, 7)]);
-    assert_eq!(found.len(), 1, "{found:?}");
-    assert_eq!(
-        (found[0].technique.as_str(), found[0].confidence, found[0].title.as_str()),
-        (
-            "T1078.003",
-            Confidence::Medium,
-            "uid 1000 logged in from 192.0.2.7, expected one from 192.0.2.16/28, by `/usr/bin/bash` as uid 0 in a login session of uid 1000"
-        )
-    );
-    let nobody = seen(&world, false, &[logon(ADMIN, ROOT, sshd, 20)]);
-    assert!(nobody[0].title.contains("from where nobody does"), "{nobody:?}");
-    // From where he comes; somebody of whom nothing is said; no login from another host; announced work.
-    for (open, quiet) in [
-        (false, logon(ADMIN, OPS, sshd, 20)),
-        (false, logon(USER, ALICE, sshd, 7)),
-        (false, logon(ADMIN, ROOT, su, 7)),
-        (true, logon(ADMIN, OPS, sshd, 7)),
-    ] {
-        assert_eq!(seen(&world, open, &[quiet]), []);
-    }
-    // What the administrator may do, and little of what is his own, is a stranger's work in such a session.
-    let change = |path: &str, owner| Activity::File(on_file(FileActivityId::Close, ADMIN, path, owner));
-    let changes = [change("/etc/cron.d/job", ROOT), change("/home/ops/.bashrc", OPS)];
-    assert_eq!(seen(&world, false, &changes), []);
-    world.sources.insert(ADMIN, at(7, 1).ip);
-    let found: Vec<_> = seen(&world, false, &changes).into_iter().map(|one| (one.analytic, one.confidence)).collect();
-    let medium = |name: &str| (name.to_owned(), Confidence::Medium);
-    assert_eq!(found, [medium("foothold/cron"), medium("foothold/shell-profile")]);
-    world.sources.insert(ADMIN, at(20, 1).ip);
-    assert_eq!(seen(&world, false, &changes), []);
 }
