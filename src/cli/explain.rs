@@ -68,6 +68,7 @@ pub(super) fn text(told: &Told) -> String {
     text += &section("Whom it talked to", &contacts(incident));
     text += &section("Secrets that were read", &secrets(incident));
     text += &section("What waits for you", &waiting(told));
+    text += &section("What is worse since", &worse(incident));
     text += &section("What Thymus did", &actions(incident));
     text += &section("What cannot be undone, or needs you", &remains(incident));
     if incident.omitted > 0 {
@@ -313,6 +314,10 @@ fn rotation(path: &HostPath) -> &'static str {
     }
 }
 
+fn worse(incident: &Incident) -> Vec<String> {
+    incident.worse.iter().map(|words| show::wrap(&show::plain(words), 2, 100)).collect()
+}
+
 fn actions(incident: &Incident) -> Vec<String> {
     let line = |record: &ActionRecord| {
         let mut line = format!(
@@ -368,6 +373,14 @@ pub(super) fn what(action: &Action) -> String {
             [one] => format!("restore {} from the archive of {} {}", one.path, one.package, one.version),
             many => format!("restore {} files from archives of packages", many.len()),
         },
+        Action::UndoAction { of, paths, unit } => {
+            let what = match (unit, paths.as_slice()) {
+                (Some(unit), _) => unit.clone(),
+                (None, [one]) => one.to_string(),
+                (None, many) => format!("{} files", many.len()),
+            };
+            format!("take back what a{of} did to {what}")
+        }
     }
 }
 

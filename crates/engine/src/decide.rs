@@ -25,6 +25,7 @@ mod returned;
 mod service;
 mod step;
 mod subjects;
+mod worse;
 
 pub(crate) use account::SHADOW;
 pub use crowd::{CROWD_MIN, CROWDS_IN_FLIGHT_MAX};
@@ -41,6 +42,8 @@ pub use returned::RETURNS_MAX;
 pub(crate) use service::Service;
 pub(crate) use step::{Progressing, Step, records};
 pub use subjects::TARGETS_MAX;
+pub use worse::{FALLEN_MAX, LOOKED_AT_MAX, WATCH_NS};
+pub(crate) use worse::{Fallen, Worse, comes_back, is_undo, undo_of};
 
 use crate::action::{Action, Authored};
 use crate::diagnose::{Case, Net, ObjectState, Progress, classify};
@@ -185,7 +188,11 @@ impl Case {
             return;
         }
         let beside = !self.plan.talked.is_empty() || self.plan.is_any_busy(is_beside);
-        let settled = self.order_files(desk) && self.order_services(desk) && self.end_subjects(desk) && !beside;
+        let settled = self.take_back(desk)
+            && self.order_files(desk)
+            && self.order_services(desk)
+            && self.end_subjects(desk)
+            && !beside;
         if settled {
             self.conclude(desk);
         }

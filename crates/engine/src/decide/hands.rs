@@ -177,6 +177,7 @@ impl Case {
                     self.plan.services.insert(service, None);
                 }
             }
+            (Action::UndoAction { of, .. }, _) if worked => self.taken_back(desk, *of),
             (Action::RestoreFiles { files }, _) if worked => {
                 let not_done: BTreeSet<&HostPath> = match &outcome {
                     Outcome::Partly(not_done) => not_done.iter().map(|(path, _)| path).collect(),
@@ -218,7 +219,8 @@ impl Case {
                 | Action::LoadFirewall { .. }
                 | Action::RenewCertificate { .. }
                 | Action::RestorePackaged { .. }
-                | Action::LockAccount { .. },
+                | Action::LockAccount { .. }
+                | Action::UndoAction { .. },
                 _,
             ) => {}
         }

@@ -5,7 +5,7 @@
 //! the effect that it allows: the hands begin, a person is asked, or nothing happens. Nothing is begun past the guard,
 //! save a comparison, which only reads; no number is given twice.
 
-use super::{Desk, Progressing, Step};
+use super::{Desk, Progressing, Step, is_undo, undo_of};
 use crate::action::{Action, Extent, Facts};
 use crate::diagnose::{Case, Progress};
 use crate::guard::{self, Attempts, Request};
@@ -31,7 +31,7 @@ impl Case {
             }
             _ => None,
         };
-        let restraint = desk.restraint(self.id, &step.action);
+        let restraint = desk.restraint(self.id, &step.action).or_else(|| self.plan.worse.restraint(&step.action));
         let request = Request {
             now: desk.now,
             action: &step.action,
@@ -39,7 +39,8 @@ impl Case {
             scope_permits_action: desk.configuration.scope_permits_action,
             confirmed: self.confirmed,
             attack_only: objects().all(|object| object.class == ObjectClass::AttackOnly)
-                && !self.is_of_many(&step.action),
+                && !self.is_of_many(&step.action)
+                && !is_undo(&step.action),
             failure: false,
             authorised_change: false,
             predicted: self.predicted(&step.action),
@@ -83,6 +84,9 @@ impl Case {
             }
             Action::LockAccount { uid, .. } => usize::from(self.plan.accounts.contains(uid)),
             Action::IsolateHost { .. } => usize::from(self.plan.isolation),
+            Action::UndoAction { of, .. } => {
+                self.plan.steps.get(of).map_or(0, |step| undo_of(*of, &step.action).target_count())
+            }
             // Cures of failures: an incident of an attack names none of them.
             Action::RestartService { .. }
             | Action::FreeSpace { .. }

@@ -4,7 +4,7 @@
 //! Input: a change of one step, path or process. Output: the sets from which it is read what to do next. The sets of
 //! actions follow the steps: a step is changed through `set` alone.
 
-use super::{Place, Progressing, Proving, Service, Step};
+use super::{Place, Progressing, Proving, Service, Step, Worse};
 use crate::action::{Action, Extent, Outcome};
 use crate::id::{ActionId, ProcessKey, Timestamp};
 use crate::path::HostPath;
@@ -69,6 +69,9 @@ pub(crate) struct Plan {
     pub(super) live: BTreeSet<ProcessKey>,
     pub(super) running: BTreeSet<ProcessKey>,
     pub(super) settled: u32,
+    /// What is worse since something of it was done.
+    #[serde(default)]
+    pub(crate) worse: Worse,
 }
 
 impl Plan {
@@ -158,6 +161,7 @@ impl Plan {
         self.live.extend(other.live);
         self.running.extend(other.running);
         self.settled += other.settled;
+        self.worse.absorb(other.worse);
         self.proof = Proving::default();
     }
 }

@@ -64,6 +64,10 @@ fn targets(request: &Request<'_>) -> Option<String> {
         Action::LoadFirewall { path } | Action::RenewCertificate { path } => is_plain(path),
         Action::RestorePackaged { files } => count > 0 && files.iter().all(|file| is_plain(&file.path)),
         Action::LockAccount { path, .. } => is_plain(path),
+        Action::UndoAction { paths, unit, .. } => {
+            let none = paths.is_empty() && unit.is_none();
+            !none && paths.iter().all(is_plain) && unit.iter().all(|unit| is_unit_name(unit))
+        }
         Action::IsolateHost { control, lease_ns } => {
             control.len() <= CONTROL_MAX && (1..=LEASE_NS_MAX).contains(lease_ns)
         }
@@ -150,6 +154,9 @@ fn never_touch(request: &Request<'_>) -> Option<String> {
         Action::LoadFirewall { path: at } | Action::RenewCertificate { path: at } => path(at),
         Action::RestorePackaged { files } => files.iter().any(|file| path(&file.path)),
         Action::LockAccount { uid, path: at } => *uid == 0 || path(at),
+        Action::UndoAction { paths, unit, .. } => {
+            paths.iter().any(path) || unit.as_deref().is_some_and(is_own_or_vital_unit)
+        }
     };
     (touched || request.facts.is_some_and(|facts| facts.never_touch)).then(|| {
         "K9: init, the kernel, root's account, the agent and its warden, and their files are never touched".to_owned()
