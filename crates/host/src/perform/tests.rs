@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One harness for all actions: a new one joins by being listed in [`cases`].
 
+mod undo;
+
 use super::*;
 use crate::package::Original;
 use crate::recover::Watch;
