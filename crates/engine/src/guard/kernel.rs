@@ -4,9 +4,9 @@
 //! Each rule is named by the guardrail it implements and is the answer to a failure that happened to somebody: an empty
 //! set read as "everything" (K1), automation that reverted a person's hold (K2), a repair that looped (K5), a stale plan
 //! applied late (K6), a change that could not be taken back (K7), a block that hit a bystander or the administrator's own
-//! way in (K8), a guard that shot its own host (K9). Two more only take away from what happens by itself, and a person may
-//! decide about each action all the same; they are in `breaker.rs`: a fault of the observer that was taken for many patients
-//! (K3), and more done in a minute than anybody could look at (K4).
+//! way in (K8), a guard that shot its own host (K9). Three more only take away from what happens by itself, and a person may
+//! decide about each action all the same: in `breaker.rs` a fault of the observer that was taken for many patients (K3), and
+//! more done in a minute than anybody could look at (K4); in `decide/worse.rs` a repair that made it worse (K12).
 
 use super::{Attempts, Request};
 use crate::action::{Action, Expected, Facts};
