@@ -15,7 +15,7 @@ mod tests;
 mod worse;
 
 use crate::action::{Action, Expected, Facts, Merge, Outcome, RestoreFile};
-use crate::decide::{Desk, JUDGEMENT_UNITS, Progressing, Step, Worse, is_undo};
+use crate::decide::{Desk, JUDGEMENT_UNITS, Progressing, Step, Worse, is_undo, told_why};
 use crate::event::{Confidence, Finding, IncidentFinding};
 use crate::guard::{self, Attempts, Request};
 use crate::health::{Health, WATCHES_MAX};
@@ -547,7 +547,8 @@ impl Ailment {
     fn judge(&self, desk: &mut Desk<'_>, (id, step): (ActionId, &Step), facts: Option<&Facts>) -> Verdict {
         let attempts = self.attempts(&step.action);
         let authorised_change = cure::takes_back_an_authorised_change(desk, &step.action);
-        let restraint = desk.restraint(self.id, &step.action).or_else(|| self.worse.restraint(&step.action));
+        let own = self.worse.restraint(&step.action);
+        let restraint = desk.restraint(self.id, &step.action).or_else(|| own.clone());
         let request = Request {
             now: desk.now,
             action: &step.action,
@@ -568,7 +569,7 @@ impl Ailment {
             never_block: &desk.configuration.never_block,
             spared: None,
         };
-        desk.judge(id, self.id, &request)
+        told_why(desk.judge(id, self.id, &request), own)
     }
 
     /// Of exactly this action, so far.

@@ -32,8 +32,9 @@ pub use crowd::{CROWD_MIN, CROWDS_IN_FLIGHT_MAX};
 pub use files::IN_FLIGHT_MAX;
 pub(crate) use filter::is_elsewhere;
 pub use filter::{ADDRESSES_MAX, FILTER_LEASE_NS};
-pub use isolate::ISOLATION_LEASE_NS;
+pub use isolate::{ISOLATION_LEASE_NS, ISOLATION_TRIAL_NS};
 pub use judgement::JUDGEMENT_UNITS;
+pub(crate) use judgement::told_why;
 pub(crate) use order::{Place, place};
 pub(crate) use plan::Plan;
 pub(crate) use proof::Proving;
@@ -238,6 +239,7 @@ impl Case {
             return;
         }
         self.lapse(desk);
+        self.end_trial(desk);
         self.plan.quiet_ticks = self.plan.quiet_ticks.saturating_add(1);
         if self.stage != Stage::Healed || !self.plan.again.is_empty() {
             self.dirty = true; // something may have waited for time to pass

@@ -38,10 +38,7 @@ pub enum Before {
     Filter(Option<Timestamp>),
     Remedy(recover::remedy::Before),
     Account(respond::account::Before),
-    /// Whether the host was isolated already, which is another action's to undo.
-    Isolation {
-        already: bool,
-    },
+    Isolation(respond::isolate::Before),
     /// The story of the action that is taken back has it.
     Story,
 }
@@ -164,9 +161,8 @@ impl<'a> Hands<'a> {
                     Err(error) => Outcome::Failed(error.in_words()),
                 }
             }
-            (Action::IsolateHost { .. }, Before::Isolation { already: true }) => Outcome::DoesNotExist,
-            (Action::IsolateHost { control, .. }, _) => {
-                match respond::isolate::settle_open(&mut *self.system, control, ENDED) {
+            (Action::IsolateHost { control, .. }, Before::Isolation(before)) => {
+                match respond::isolate::settle_open(&mut *self.system, control, *before, ENDED) {
                     Ok(outcome) => outcome,
                     Err(error) => Outcome::Failed(error.in_words()),
                 }
@@ -254,10 +250,8 @@ impl<'a> Hands<'a> {
             Action::RenewCertificate { path } => remedy::capture_renewal(system, remedies, path).map(of_remedy),
             Action::RestorePackaged { files } => recover::packaged::capture(system, &*self.packages, files)
                 .map(|(before, facts)| (Before::Files(before), facts)),
-            Action::IsolateHost { control, .. } => {
-                let (already, facts) = respond::isolate::capture(system, control)?;
-                Ok((Before::Isolation { already }, facts))
-            }
+            Action::IsolateHost { control, lease_ns } => respond::isolate::capture(system, control, *lease_ns)
+                .map(|(before, facts)| (Before::Isolation(before), facts)),
             Action::LockAccount { uid, path } => {
                 respond::account::capture(system, *uid, path).map(|(before, facts)| (Before::Account(before), facts))
             }
@@ -335,7 +329,9 @@ impl<'a> Hands<'a> {
             (Action::FilterTraffic { address, extent, lease_ns }, _) => {
                 respond::filter::apply(system, (*address, *extent), *lease_ns)
             }
-            (Action::IsolateHost { control, lease_ns }, _) => respond::isolate::apply(system, control, *lease_ns),
+            (Action::IsolateHost { control, lease_ns }, Before::Isolation(before)) => {
+                respond::isolate::apply(system, control, *lease_ns, *before)
+            }
             (Action::LockAccount { path, .. }, Before::Account(before)) => {
                 respond::account::apply(system, path, before)
             }
@@ -389,7 +385,9 @@ impl<'a> Hands<'a> {
                 Some(path) => recover::file::revert(system, path, before),
                 None => Ok(Outcome::Failed("names no path".to_owned())),
             },
-            (Action::IsolateHost { .. }, Before::Isolation { already }) => respond::isolate::revert(system, *already),
+            (Action::IsolateHost { control, .. }, Before::Isolation(before)) => {
+                respond::isolate::revert(system, control, *before)
+            }
             (Action::LockAccount { path, .. }, Before::Account(before)) => {
                 respond::account::revert(system, path, before)
             }

@@ -194,7 +194,8 @@ impl Case {
                 self.why = format!("{done} of {} objects are in order", self.objects.len());
             }
             (Action::SuspendProcesses { .. }, _) => {} // it is ended all the same
-            (Action::IsolateHost { .. }, _) => {}      // a person said yes to this one, not to another try
+            (Action::IsolateHost { .. }, Outcome::Success) => self.is_isolated(desk, id),
+            (Action::IsolateHost { .. }, _) => {} // a person said yes to this one, not to another try
             (_, Outcome::Reverted(why)) if retries < ATTEMPTS_MAX => self.again(desk, id, why),
             (Action::RestoreFile(RestoreFile { path, .. }) | Action::QuarantineFile { path, .. }, other) => {
                 let why = match other {

@@ -5,6 +5,7 @@
 //! the effect that it allows: the hands begin, a person is asked, or nothing happens. Nothing is begun past the guard,
 //! save a comparison, which only reads; no number is given twice.
 
+use super::isolate::confirmation;
 use super::{Desk, Progressing, Step, is_undo, undo_of};
 use crate::action::{Action, Extent, Facts};
 use crate::diagnose::{Case, Progress};
@@ -15,6 +16,14 @@ use crate::input::Effect;
 
 /// Units of work that one judgement stands for.
 pub const JUDGEMENT_UNITS: u32 = 16;
+
+/// A person who is asked anyway is told that, too.
+pub(crate) fn told_why(mut verdict: Verdict, why: Option<String>) -> Verdict {
+    if verdict.decision == Decision::Ask {
+        verdict.reasons.extend(why.filter(|why| !verdict.reasons.contains(why)));
+    }
+    verdict
+}
 
 impl Case {
     pub(super) fn judge(&self, desk: &mut Desk<'_>, (id, step): (ActionId, &Step), facts: Option<&Facts>) -> Verdict {
@@ -31,7 +40,8 @@ impl Case {
             }
             _ => None,
         };
-        let restraint = desk.restraint(self.id, &step.action).or_else(|| self.plan.worse.restraint(&step.action));
+        let own = self.plan.worse.restraint(&step.action).or_else(|| confirmation(&step.action));
+        let restraint = desk.restraint(self.id, &step.action).or_else(|| own.clone());
         let request = Request {
             now: desk.now,
             action: &step.action,
@@ -54,7 +64,7 @@ impl Case {
             never_block: &desk.configuration.never_block,
             spared: spared.as_deref(),
         };
-        desk.judge(id, self.id, &request)
+        told_why(desk.judge(id, self.id, &request), own)
     }
 
     /// Where a request came from, others' may come from too: a proxy of ours, the address that a whole office has. An account

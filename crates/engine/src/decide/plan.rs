@@ -27,6 +27,9 @@ pub(crate) struct Plan {
     /// A person was asked whether the host shall be isolated.
     #[serde(default)]
     pub(super) isolation: bool,
+    /// The question whether it shall last, and until when it may be answered.
+    #[serde(default)]
+    pub(super) trial: Option<(ActionId, Timestamp)>,
     /// Subjects that talked to somebody since their peers were looked at.
     #[serde(default)]
     pub(super) talked: BTreeSet<ProcessKey>,
@@ -147,6 +150,7 @@ impl Plan {
         }
         self.accounts.extend(other.accounts);
         self.isolation |= other.isolation;
+        self.trial = self.trial.or(other.trial);
         self.reopened.extend(other.reopened);
         self.queue.extend(other.queue);
         self.later.extend(other.later);

@@ -301,7 +301,8 @@ fn is_asked(mode: Mode, why: &str, broken: fn() -> Service, deed: impl FnOnce(&m
     let incident = attacked(&world);
     assert_eq!(incident.stage, Stage::Stuck, "{why}");
     let asked = incident.actions.iter().find(|record| record.action.name() == "undo_action").unwrap();
-    assert!(asked.verdict.reasons[0].contains(why), "{why}: {:?}", asked.verdict.reasons);
+    let told = |reason: &String| reason.contains(why);
+    assert!(asked.verdict.reasons.iter().any(told), "{why}: {:?}", asked.verdict.reasons);
     let undone = |record: &ActionRecord| record.outcome == Some(Outcome::Undone);
     assert!(!incident.actions.iter().any(undone), "{why}");
     let action = asked.id;
@@ -340,6 +341,9 @@ fn nothing_of_an_attacks_own_comes_back_before_a_person_says_so() {
         world.remove_unprotected(shell, "/srv/key");
     });
     is_asked(Mode::Guarded, "a person decides", failed, tampers);
+    is_asked(Mode::Guarded, "what quarantine_file put away", failed, |world, shell| {
+        world.write(shell, "/etc/nginx/conf.d");
+    });
 }
 
 #[test]
