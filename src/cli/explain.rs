@@ -68,8 +68,8 @@ pub(super) fn text(told: &Told) -> String {
     text += &section("Whom it talked to", &contacts(incident));
     text += &section("Secrets that were read", &secrets(incident));
     text += &section("What waits for you", &waiting(told));
-    text += &section("What is worse since", &worse(incident));
     text += &section("What Thymus did", &actions(incident));
+    text += &section("What is worse since", &worse(incident));
     text += &section("What cannot be undone, or needs you", &remains(incident));
     if incident.omitted > 0 {
         text += &format!("\n{} more of the above were left out, counted.\n", incident.omitted);
@@ -103,6 +103,7 @@ fn waiting(told: &Told) -> Vec<String> {
         let undo = match (&record.action, record.action.reversible()) {
             (Action::SuspendProcesses { .. }, _) => "it goes on by itself when nobody wants it stopped".to_owned(),
             (Action::FilterTraffic { lease_ns, .. }, _) => format!("it ends by itself after {}", show::span(*lease_ns)),
+            (Action::UndoAction { of, .. }, _) => format!("`thymus undo a{}` does what a{of} did once more", record.id),
             (_, true) => format!("`thymus undo a{}` puts it back as it was", record.id),
             (_, false) => "none; what it was is kept as evidence".to_owned(),
         };

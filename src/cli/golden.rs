@@ -263,6 +263,7 @@ fn unconfirmed() -> Incident {
     incident.why = "one finding of medium confidence".into();
     (incident.roots, incident.actions, incident.subjects) = (Vec::new(), Vec::new(), Vec::new());
     incident.objects.clear();
+    incident.worse.clear();
     incident.omitted = 0;
     incident
 }
