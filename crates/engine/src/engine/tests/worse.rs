@@ -347,6 +347,29 @@ fn nothing_of_an_attacks_own_comes_back_before_a_person_says_so() {
 }
 
 #[test]
+fn while_a_process_of_the_attack_runs_a_person_is_asked() {
+    let mut world = world(Mode::Autonomous);
+    let shell = world.login(ALICE, None);
+    world.become_root(shell);
+    tampers(&mut world, shell);
+    world.find(shell, "foothold/cron", Confidence::High);
+    while !told(&world).contains(&RELOAD.to_owned()) {
+        world.answer_one();
+    }
+    let reloaded = |world: &World| {
+        let done = |record: &ActionRecord| record.action.name() == "reload_service" && record.outcome.is_some();
+        attacked(world).actions.iter().any(done)
+    };
+    while !reloaded(&world) {
+        world.answer_one();
+    }
+    world.input(Input::Command(Command::Hold { until: Timestamp(u64::MAX), why: "look first".into() }));
+    world.fork(shell); // nobody stops it under a hold
+    pass(&mut world, 20, |_| vec![failed()]);
+    assert!(attacked(&world).worse[0].contains("for processes of the attack run"), "{:?}", attacked(&world).worse);
+}
+
+#[test]
 fn who_changed_it_too_may_be_the_reason() {
     let mut world = world(Mode::Autonomous);
     attack(&mut world, tampers);
@@ -370,9 +393,16 @@ fn who_denies_the_undo_has_it_healed_as_it_is() {
     attack(&mut world, tampers);
     pass(&mut world, 4, |_| vec![well()]);
     pass(&mut world, 20, |_| vec![failed()]);
-    for record in attacked(&world).actions.iter().filter(|record| record.answer_by.is_some()) {
-        let (action, undo) = (record.id, record.action.name() == "undo_action");
-        world.input(Input::Command(if undo { Command::Deny { action } } else { Command::Approve { action } }));
+    for undo in [false, true] {
+        for record in attacked(&world).actions.iter().filter(|record| record.answer_by.is_some()) {
+            let action = record.id;
+            match (undo, record.action.name()) {
+                (true, "undo_action") => drop(world.input(Input::Command(Command::Deny { action }))),
+                (false, "end_session") => drop(world.input(Input::Command(Command::Approve { action }))),
+                _ => {}
+            }
+        }
+        pass(&mut world, 5, |_| vec![failed()]);
     }
     pass(&mut world, 20, |_| vec![Service { turn: 9, ..well() }]);
     assert!(
