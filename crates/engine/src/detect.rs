@@ -11,7 +11,6 @@ mod toll;
 
 pub use bounded::{BOUNDED_MAX, Bounded};
 pub use look::{Arrival, Look};
-pub(crate) use place::is_system;
 pub use place::matches_glob;
 pub use secret::{is_secret, reads_by_office};
 

@@ -29,6 +29,9 @@ pub const LOOKED_AT_MAX: usize = 256;
 /// LIMIT: services that one incident tells of; further ones are counted as omitted.
 pub const FALLEN_MAX: usize = 16;
 
+/// Where nothing but settings belongs (Filesystem Hierarchy Standard, 3.7): whatever a service is made of elsewhere may run.
+const SETTINGS: &[u8] = b"/etc";
+
 /// A service that was well and is ill.
 #[derive(Clone, Debug)]
 pub(crate) struct Fallen {
@@ -103,8 +106,8 @@ pub(crate) fn comes_back(action: &Action) -> Option<String> {
                 Some(format!("`{path}` was not there before"))
             } else if restore.again {
                 Some(format!("lines that had been taken out of `{path}` would be in it once more"))
-            } else if detect::is_foothold(path) || detect::is_system(path) {
-                Some(format!("what is in `{path}` runs by itself, or says who may come in"))
+            } else if !path.is_within(SETTINGS) || detect::is_foothold(path) {
+                Some(format!("`{path}` is not settings alone: what is in it may run, or say who may come in"))
             } else {
                 None
             }

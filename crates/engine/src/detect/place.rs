@@ -28,7 +28,7 @@ pub(super) fn is_anybodys(path: &HostPath) -> bool {
     in_home(path).is_some() || is_within_any(path, &ANYBODYS)
 }
 
-pub(crate) fn is_system(path: &HostPath) -> bool {
+pub(super) fn is_system(path: &HostPath) -> bool {
     is_within_any(path, &SYSTEM)
 }
 

@@ -321,14 +321,18 @@ fn nothing_of_an_attacks_own_comes_back_before_a_person_says_so() {
     });
     is_asked(
         auto,
-        "runs by itself, or says who may come in",
+        "what is in it may run, or say who may come in",
         || Service { watches: vec!["/etc/ssh".into()], ..failed() },
         |world, shell| {
             world.write(shell, "/etc/ssh/sshd_config");
         },
     );
-    is_asked(auto, "runs by itself, or says who may come in", failed, |world, shell| {
+    is_asked(auto, "what is in it may run, or say who may come in", failed, |world, shell| {
         world.write(shell, "/usr/sbin/nginx");
+    });
+    let program = || Service { watches: vec!["/var/www".into()], ..failed() };
+    is_asked(auto, "what is in it may run, or say who may come in", program, |world, shell| {
+        world.write(shell, "/var/www/index.html");
     });
     is_asked(auto, "is what gave the attack away", failed, |world, shell| {
         world.write(shell, SETTINGS);
