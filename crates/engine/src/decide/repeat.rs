@@ -35,9 +35,9 @@ impl Case {
         }
         let object = action.path().and_then(|path| self.objects.get_mut(path));
         let tried = object.as_ref().map_or(retries, |object| object.attempts);
-        let mine = self.plan.worse.restraint(&action).is_some() && !is_undo(&action);
-        // What was taken back is a person's to have done, once for each word.
-        let replan = tried < ATTEMPTS_MAX && !mine;
+        // What was taken back is done again only when a person says so, and only then once more.
+        let taken_back = self.plan.worse.restraint(&action).is_some() && !is_undo(&action);
+        let replan = tried < ATTEMPTS_MAX && !taken_back;
         self.plan.set(id, |step| {
             step.settled = Some(desk.now);
             step.outcome = Some(Outcome::Reverted(why.to_owned()));
