@@ -393,6 +393,7 @@ impl Hot<'_> {
             Effect::Prepare { action, incident, what } => {
                 match &what {
                     Action::RestoreFiles { files } => drop(self.placing.insert(action, Placing::Many(files.clone()))),
+                    Action::UndoAction { paths, .. } => drop(self.placing.insert(action, Placing::Each(paths.clone()))),
                     Action::RestorePackaged { .. } => {
                         let paths = what.paths().cloned().collect();
                         drop(self.placing.insert(action, Placing::Each(paths)));

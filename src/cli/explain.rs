@@ -69,6 +69,7 @@ pub(super) fn text(told: &Told) -> String {
     text += &section("Secrets that were read", &secrets(incident));
     text += &section("What waits for you", &waiting(told));
     text += &section("What Thymus did", &actions(incident));
+    text += &section("What is worse since", &worse(incident));
     text += &section("What cannot be undone, or needs you", &remains(incident));
     if incident.omitted > 0 {
         text += &format!("\n{} more of the above were left out, counted.\n", incident.omitted);
@@ -102,6 +103,7 @@ fn waiting(told: &Told) -> Vec<String> {
         let undo = match (&record.action, record.action.reversible()) {
             (Action::SuspendProcesses { .. }, _) => "it goes on by itself when nobody wants it stopped".to_owned(),
             (Action::FilterTraffic { lease_ns, .. }, _) => format!("it ends by itself after {}", show::span(*lease_ns)),
+            (Action::UndoAction { of, .. }, _) => format!("`thymus undo a{}` does what a{of} did once more", record.id),
             (_, true) => format!("`thymus undo a{}` puts it back as it was", record.id),
             (_, false) => "none; what it was is kept as evidence".to_owned(),
         };
@@ -313,6 +315,10 @@ fn rotation(path: &HostPath) -> &'static str {
     }
 }
 
+fn worse(incident: &Incident) -> Vec<String> {
+    incident.worse.iter().map(|words| show::wrap(&show::plain(words), 2, 100)).collect()
+}
+
 fn actions(incident: &Incident) -> Vec<String> {
     let line = |record: &ActionRecord| {
         let mut line = format!(
@@ -368,6 +374,14 @@ pub(super) fn what(action: &Action) -> String {
             [one] => format!("restore {} from the archive of {} {}", one.path, one.package, one.version),
             many => format!("restore {} files from archives of packages", many.len()),
         },
+        Action::UndoAction { of, paths, unit } => {
+            let what = match (unit, paths.as_slice()) {
+                (Some(unit), _) => unit.clone(),
+                (None, [one]) => one.to_string(),
+                (None, many) => format!("{} files", many.len()),
+            };
+            format!("take back what a{of} did to {what}")
+        }
     }
 }
 

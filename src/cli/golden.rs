@@ -210,6 +210,32 @@ fn healed() -> Incident {
                 None,
             ),
             record(7, Action::ReloadService { unit: "ssh.service".into() }, Decision::Deny, "a person holds", None),
+            record(
+                9,
+                Action::RestoreFile(self::restore("/etc/nginx/nginx.conf")),
+                Decision::Permit,
+                permitted,
+                Some(Outcome::Undone),
+            ),
+            record(
+                10,
+                Action::UndoAction { of: ActionId(9), paths: vec!["/etc/nginx/nginx.conf".into()], unit: None },
+                Decision::Permit,
+                "policy `take-back-what-made-a-service-worse` permits it",
+                Some(Outcome::Success),
+            ),
+            record(
+                11,
+                Action::UndoAction { of: ActionId(7), paths: Vec::new(), unit: Some("ssh.service".into()) },
+                Decision::Ask,
+                "K12: a person says whether it is taken back: processes of the attack run",
+                None,
+            ),
+        ],
+        worse: vec![
+            "nginx.service was well, and is worse after action 9 (restore_file of `/etc/nginx/nginx.conf`): nginx.service \
+             failed: it ended with status 1; its log ends: \x1b[2Jno such word"
+                .into(),
         ],
         contacts: vec![
             contact([192, 0, 2, 9], 443, false, 3, Traffic { received: 800, sent: 12_345_678 }),
@@ -237,6 +263,7 @@ fn unconfirmed() -> Incident {
     incident.why = "one finding of medium confidence".into();
     (incident.roots, incident.actions, incident.subjects) = (Vec::new(), Vec::new(), Vec::new());
     incident.objects.clear();
+    incident.worse.clear();
     incident.omitted = 0;
     incident
 }

@@ -29,6 +29,7 @@ fn incident(id: u64) -> Incident {
         subjects: Vec::new(),
         objects: Vec::new(),
         actions: Vec::new(),
+        worse: Vec::new(),
         contacts: Vec::new(),
         secrets: Vec::new(),
         hearsay: Vec::new(),

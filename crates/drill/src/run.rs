@@ -376,6 +376,7 @@ pub(crate) fn line(record: &ActionRecord, undo_differs: Option<&[HostPath]>) -> 
         Action::FilterTraffic { address, .. } => address.to_string(),
         Action::LockAccount { uid, .. } => format!("account of uid {uid}"),
         Action::IsolateHost { .. } => "the host".to_owned(),
+        Action::UndoAction { of, .. } => format!("action {of}"),
         Action::RestoreFile(restore) => restore.path.to_string(),
         Action::RestoreFiles { files } => format!("{} files", files.len()),
         Action::QuarantineFile { path, .. } => path.to_string(),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What may be done to a host, as data. How it is done, and undone, lives in `host`.
 
-use crate::id::{ProcessKey, Timestamp, VersionId};
+use crate::id::{ActionId, ProcessKey, Timestamp, VersionId};
 use crate::network::Network;
 use crate::path::HostPath;
 use serde::{Deserialize, Serialize};
@@ -47,6 +47,9 @@ pub enum Action {
     /// D3-NI Network Isolation: nobody reaches this host and it reaches nobody, but for those of `control`, its people's way in.
     /// Leased: the kernel ends it after `lease_ns` nanoseconds.
     IsolateHost { control: Vec<Network>, lease_ns: u64 },
+    /// Take back what an earlier action of ours did, by what was captured for it: these paths, this unit. Taken back itself, it
+    /// is done again.
+    UndoAction { of: ActionId, paths: Vec<HostPath>, unit: Option<String> },
 }
 
 /// What of the traffic with an address is dropped.
@@ -163,7 +166,8 @@ impl Action {
             | Self::FreeSpace { .. }
             | Self::LoadFirewall { .. }
             | Self::RenewCertificate { .. }
-            | Self::RestorePackaged { .. } => Tactic::Restore,
+            | Self::RestorePackaged { .. }
+            | Self::UndoAction { .. } => Tactic::Restore,
         }
     }
 
@@ -187,6 +191,7 @@ impl Action {
             Self::RestorePackaged { .. } => "restore_packaged",
             Self::LockAccount { .. } => "lock_account",
             Self::IsolateHost { .. } => "isolate_host",
+            Self::UndoAction { .. } => "undo_action",
         }
     }
 
@@ -209,7 +214,8 @@ impl Action {
             | Self::LoadFirewall { .. }
             | Self::RestorePackaged { .. }
             | Self::LockAccount { .. }
-            | Self::IsolateHost { .. } => true,
+            | Self::IsolateHost { .. }
+            | Self::UndoAction { .. } => true,
         }
     }
 
@@ -232,7 +238,8 @@ impl Action {
             | Self::RenewCertificate { .. }
             | Self::RestorePackaged { .. }
             | Self::LockAccount { .. }
-            | Self::IsolateHost { .. } => None,
+            | Self::IsolateHost { .. }
+            | Self::UndoAction { .. } => None,
         }
     }
 
@@ -259,6 +266,16 @@ impl Action {
         self.path().into_iter().chain(many).chain(packaged.iter().map(|file| &file.path))
     }
 
+    /// The unit that it acts on.
+    #[must_use]
+    pub fn unit(&self) -> Option<&str> {
+        match self {
+            Self::RemoveUnit { unit } | Self::ReloadService { unit } | Self::RestartService { unit } => Some(unit),
+            Self::UndoAction { unit, .. } => unit.as_deref(),
+            _ => None,
+        }
+    }
+
     /// How many objects it names.
     #[must_use]
     pub fn target_count(&self) -> usize {
@@ -269,6 +286,8 @@ impl Action {
             Self::FreeSpace { paths } => paths.len(),
             Self::RestoreFiles { files } => files.len(),
             Self::RestorePackaged { files } => files.len(),
+            // A unit, or files.
+            Self::UndoAction { paths, .. } => paths.len().max(1),
             Self::RestoreFile(_)
             | Self::FilterTraffic { .. }
             | Self::QuarantineFile { .. }

@@ -12,9 +12,10 @@ mod kind;
 mod patient;
 #[cfg(test)]
 mod tests;
+mod worse;
 
 use crate::action::{Action, Expected, Facts, Merge, Outcome, RestoreFile};
-use crate::decide::{Desk, JUDGEMENT_UNITS, Progressing, Step};
+use crate::decide::{Desk, JUDGEMENT_UNITS, Progressing, Step, Worse, is_undo, told_why};
 use crate::event::{Confidence, Finding, IncidentFinding};
 use crate::guard::{self, Attempts, Request};
 use crate::health::{Health, WATCHES_MAX};
@@ -26,6 +27,7 @@ use crate::input::{Check, Effect, Mode, Proof};
 use crate::path::HostPath;
 use cure::Next;
 use kind::Kind;
+pub(crate) use patient::GRACE_NS;
 use patient::{Condition, Patient};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -57,6 +59,9 @@ pub(crate) struct Ward {
     pub(crate) ailments: BTreeMap<IncidentId, Ailment>,
     /// Answers about patients that there was no room for.
     pub(crate) refused: u64,
+    /// When something was taken back last: who was ill before that may be well.
+    #[serde(default)]
+    pub(crate) took_back: Timestamp,
 }
 
 /// One failure, as the engine works on it.
@@ -97,6 +102,8 @@ pub(crate) struct Ailment {
     proving: bool,
     proofs: u32,
     proof_not_before: Timestamp,
+    #[serde(default)]
+    worse: Worse,
 }
 
 impl Ward {
@@ -141,17 +148,19 @@ impl Ward {
         if desk.change_window || attacked {
             return; // whoever is at work is not disturbed
         }
-        self.open(desk, report);
-        let ill = |patient: &Patient| matches!(patient.condition(desk.now), Condition::Ill(..));
-        let of_services = || self.patients.values().filter(|patient| patient.service().is_some());
-        let together = of_services().filter(|patient| ill(patient)).count();
-        let resource = self.patients.values().any(|patient| patient.service().is_none() && ill(patient));
-        let storm = !resource && together >= TOGETHER_MAX && together * 2 > of_services().count();
+        let undoing = self.takes_back();
+        if !undoing {
+            self.open(desk, report);
+        }
+        let (together, storm, resource) = self.together(desk.now);
         let ids: Vec<IncidentId> = self.ailments.keys().copied().collect();
         for id in ids {
             let Some(ailment) = self.ailments.get_mut(&id) else { continue };
             let Some(patient) = self.patients.get(&ailment.patient) else { continue };
             desk.units += 1;
+            if undoing && !ailment.takes_back() {
+                continue;
+            }
             let held = match (patient.service().is_some(), storm, resource) {
                 (true, true, _) => {
                     Some(format!("{together} services fail together, and nothing that they share is seen to"))
@@ -164,11 +173,21 @@ impl Ward {
         }
     }
 
+    /// How many services are ill, whether so many that a common cause is suspected, and whether what they live from ails.
+    fn together(&self, now: Timestamp) -> (usize, bool, bool) {
+        let ill = |patient: &Patient| matches!(patient.condition(now), Condition::Ill(..));
+        let of_services = || self.patients.values().filter(|patient| patient.service().is_some());
+        let together = of_services().filter(|patient| ill(patient)).count();
+        let resource = self.patients.values().any(|patient| patient.service().is_none() && ill(patient));
+        (together, !resource && together >= TOGETHER_MAX && together * 2 > of_services().count(), resource)
+    }
+
     fn open(&mut self, desk: &mut Desk<'_>, report: &mut Report<'_>) {
         let new: Vec<String> = self
             .patients
             .iter()
             .filter(|(_, patient)| matches!(patient.condition(desk.now), Condition::Ill(..)))
+            .filter(|(_, patient)| patient.seen() > self.took_back)
             .map(|(name, _)| name.clone())
             .collect();
         for name in new {
@@ -273,6 +292,7 @@ impl Ailment {
             proving: false,
             proofs: 0,
             proof_not_before: Timestamp::default(),
+            worse: Worse::default(),
         }
     }
 
@@ -429,12 +449,15 @@ impl Ailment {
         if step.is_some_and(Step::is_busy) {
             return;
         }
+        let asked = step.is_some_and(Step::waits);
+        if self.take_back(desk) {
+            return;
+        }
         match patient.condition(desk.now) {
             Condition::Well => self.see_well(desk, patient),
             Condition::Unsure | Condition::Stopped if patient.stopped() => self.see_well(desk, patient),
             Condition::Unsure | Condition::Stopped => {}
             Condition::Ill(kind, words) => {
-                let asked = step.is_some_and(Step::waits);
                 let seen = patient.seen() > self.cured;
                 if asked || !seen || waits || desk.now < self.not_before {
                     return;
@@ -445,6 +468,11 @@ impl Ailment {
                 }
                 if self.stage == Stage::Stuck {
                     return; // only a person, or its own recovery, moves it from here
+                }
+                if self.worse.is_begun() {
+                    let worse: Vec<String> = self.worse.words().cloned().collect();
+                    self.pass(desk, Milestone::Obstructed, worse.join("; "));
+                    return;
                 }
                 if kind != self.kind || self.starts > 0 {
                     self.diagnose(desk, report, patient, kind, &words);
@@ -530,7 +558,8 @@ impl Ailment {
     fn judge(&self, desk: &mut Desk<'_>, (id, step): (ActionId, &Step), facts: Option<&Facts>) -> Verdict {
         let attempts = self.attempts(&step.action);
         let authorised_change = cure::takes_back_an_authorised_change(desk, &step.action);
-        let restraint = desk.restraint(self.id, &step.action, facts);
+        let own = self.worse.restraint(&step.action);
+        let restraint = desk.restraint(self.id, &step.action, facts).or_else(|| own.clone());
         let doubted = desk.doubted(facts);
         let request = Request {
             now: desk.now,
@@ -553,7 +582,7 @@ impl Ailment {
             spared: None,
             doubted: &doubted,
         };
-        desk.judge(id, self.id, &request)
+        told_why(desk.judge(id, self.id, &request), own)
     }
 
     /// Of exactly this action, so far.
@@ -750,6 +779,8 @@ impl Ailment {
             | Action::LockAccount { .. }
             | Action::IsolateHost { .. }
             | Action::RemoveUnit { .. } => {}
+            Action::UndoAction { of, .. } if worked => self.taken_back(desk, of),
+            Action::UndoAction { .. } => {}
         }
     }
 
@@ -802,6 +833,10 @@ impl Ailment {
             step.personal = true;
         }
         self.decided(desk, id, Progressing::Refused, verdict);
+        if self.steps.get(&id).is_some_and(|step| is_undo(&step.action)) {
+            self.keep(desk, id);
+            return;
+        }
         self.why = format!("a person denied action {id}");
         self.tell(desk);
     }
@@ -838,7 +873,9 @@ impl Ailment {
             && let Some(step) = self.steps.get_mut(&id)
         {
             step.state = Progressing::Superseded;
+            let action = step.action.clone();
             self.current = None;
+            self.keep_wanting(&action);
             // The table's way back to work; told with the next effect.
             self.stage = self.stage.next(Milestone::Reopened).unwrap_or(self.stage);
             self.stage = self.stage.next(Milestone::Contained).unwrap_or(self.stage);
@@ -887,6 +924,7 @@ impl Ailment {
             subjects: Vec::new(),
             objects: self.objects.values().cloned().collect(),
             actions: crate::decide::records(&self.steps, answer_ns),
+            worse: self.worse.words().cloned().collect(),
             contacts: Vec::new(),
             secrets: Vec::new(),
             hearsay: Vec::new(),

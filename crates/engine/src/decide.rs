@@ -26,14 +26,16 @@ mod returned;
 mod service;
 mod step;
 mod subjects;
+mod worse;
 
 pub(crate) use account::SHADOW;
 pub use crowd::{CROWD_MIN, CROWDS_IN_FLIGHT_MAX};
 pub use files::IN_FLIGHT_MAX;
 pub(crate) use filter::is_elsewhere;
 pub use filter::{ADDRESSES_MAX, FILTER_LEASE_NS};
-pub use isolate::ISOLATION_LEASE_NS;
+pub use isolate::{ISOLATION_LEASE_NS, ISOLATION_TRIAL_NS};
 pub use judgement::JUDGEMENT_UNITS;
+pub(crate) use judgement::told_why;
 pub(crate) use order::{Place, place};
 pub(crate) use plan::Plan;
 pub(crate) use proof::Proving;
@@ -42,6 +44,8 @@ pub use returned::RETURNS_MAX;
 pub(crate) use service::Service;
 pub(crate) use step::{Progressing, Step, records};
 pub use subjects::TARGETS_MAX;
+pub use worse::{FALLEN_MAX, LOOKED_AT_MAX, WATCH_NS};
+pub(crate) use worse::{Fallen, Worse, comes_back, is_undo, undo_of};
 
 use crate::action::{Action, Authored, Facts};
 use crate::diagnose::{Case, Net, ObjectState, Progress, classify};
@@ -215,7 +219,11 @@ impl Case {
             return;
         }
         let beside = !self.plan.talked.is_empty() || self.plan.is_any_busy(is_beside);
-        let settled = self.order_files(desk) && self.order_services(desk) && self.end_subjects(desk) && !beside;
+        let settled = self.take_back(desk)
+            && self.order_files(desk)
+            && self.order_services(desk)
+            && self.end_subjects(desk)
+            && !beside;
         if settled {
             self.conclude(desk);
         }
@@ -261,6 +269,7 @@ impl Case {
             return;
         }
         self.lapse(desk);
+        self.end_trial(desk);
         self.plan.quiet_ticks = self.plan.quiet_ticks.saturating_add(1);
         if self.stage != Stage::Healed || !self.plan.again.is_empty() {
             self.dirty = true; // something may have waited for time to pass

@@ -14,7 +14,7 @@ pub use view::{VIEW_CONTACTS_MAX, VIEW_HEARSAY_MAX, VIEW_OBJECTS_MAX, VIEW_SECRE
 
 use crate::action::{Facts, Outcome};
 use crate::ailment::{self, Ward};
-use crate::decide::{BEGUN_PER_STEP_MAX, Desk};
+use crate::decide::{self, BEGUN_PER_STEP_MAX, Desk};
 use crate::detect::{self, Context, Detectors};
 use crate::diagnose::{Anchor, Case, Met, incident_of, roots};
 use crate::event::{Activity, Confidence, Event, Finding, Loss, NetworkActivityId, ProcessActivityId};
@@ -201,6 +201,9 @@ impl Engine {
                 units += self.answered(action, out, &Answer::Unprepared(why));
             }
             Input::Outcome { action, outcome } => {
+                if self.is_undo(action) {
+                    self.ward.took_back = self.now;
+                }
                 units += self.answered(action, out, &Answer::Outcome(outcome));
             }
             Input::Proven { incident, checks } => {
@@ -219,6 +222,7 @@ impl Engine {
                     self.graph.look_after(self.ward.made_of());
                 }
                 self.capacity.hear(&name, self.ward.answer_of(&name));
+                units += self.look_back(out);
                 units += self.look_after(out);
             }
         }
@@ -492,7 +496,15 @@ impl Engine {
             units += self.with(id, out, |case, desk| case.renew(desk)).unwrap_or(0);
         }
         units += self.nurse(out, |ward, desk, _| ward.lapse(desk));
+        units += self.look_back(out);
         units + self.look_after(out)
+    }
+
+    fn is_undo(&self, action: ActionId) -> bool {
+        let Some(incident) = self.owners.get(&action) else { return false };
+        let step = self.cases.get(incident).and_then(|case| case.plan.steps.get(&action));
+        let step = step.or_else(|| self.ward.ailments.get(incident)?.step(action));
+        step.is_some_and(|step| decide::is_undo(&step.action))
     }
 
     fn answered(&mut self, action: ActionId, out: &mut Vec<Effect>, answer: &Answer) -> u32 {
@@ -612,6 +624,19 @@ impl Engine {
             units += self.with(id, out, |case, desk| case.restarted(desk)).unwrap_or(0);
         }
         units + self.nurse(out, |ward, desk, _| ward.restarted(desk))
+    }
+
+    /// Who fell ill after something was done; while changes are announced, that may have other reasons.
+    fn look_back(&mut self, out: &mut Vec<Effect>) -> u32 {
+        let Some(configuration) = self.configuration.as_ref().filter(|_| self.change.is_none()) else { return 0 };
+        let mut units = 0;
+        for fallen in self.ward.fallen(self.now, &self.graph, &configuration.never_touch) {
+            for id in self.active.clone() {
+                units += self.with(id, out, |case, desk| case.look_back(desk, &fallen)).unwrap_or(0);
+            }
+            units += self.nurse(out, |ward, desk, _| ward.look_back(desk, &fallen));
+        }
+        units
     }
 
     /// Goes on with what fails, unless an attack is being undone.

@@ -88,6 +88,9 @@ pub struct Incident {
     #[serde(default)]
     pub hearsay: Vec<Testimony>,
     pub actions: Vec<ActionRecord>,
+    /// Services that are worse since, each with what followed from that, in words.
+    #[serde(default)]
+    pub worse: Vec<String>,
     /// What did not fit the limits above, counted.
     pub omitted: u64,
 }

@@ -454,6 +454,8 @@ fn countermeasure(action: &Action) -> Value {
         Action::IsolateHost { .. } => ("D3-NI", "Network Isolation"),
         Action::RestoreFile(_) => ("D3-RF", "Restore File"),
         Action::RestoreFiles { .. } | Action::RestorePackaged { .. } => ("D3-RF", "Restore File"),
+        Action::UndoAction { unit: None, .. } => ("D3-RF", "Restore File"),
+        Action::UndoAction { unit: Some(_), .. } => ("D3-RC", "Restore Configuration"),
         Action::QuarantineFile { .. } => ("D3-FEV", "File Eviction"),
         Action::RemoveUnit { .. } => ("D3-SCP", "System Configuration Permissions"),
         Action::ReloadService { .. } | Action::LoadFirewall { .. } | Action::RenewCertificate { .. } => {
@@ -487,6 +489,7 @@ fn targets(action: &Action) -> String {
             [one] => format!("`{}`", one.path),
             many => format!("{} files", many.len()),
         },
+        Action::UndoAction { of, .. } => format!("action {of}"),
     }
 }
 

@@ -220,6 +220,7 @@ fn named(action: &Action) -> String {
         Action::RemoveUnit { unit } | Action::ReloadService { unit } | Action::RestartService { unit } => unit.clone(),
         Action::FreeSpace { paths } => paths.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
         Action::LoadFirewall { path } | Action::RenewCertificate { path } => path.to_string(),
+        Action::UndoAction { of, .. } => format!("{of}"),
         Action::RestorePackaged { .. } => action.paths().map(ToString::to_string).collect::<Vec<_>>().join(" "),
     };
     format!("{} {target}", action.name())

@@ -18,7 +18,7 @@ use crate::system::{self, FileState, System, UnitState};
 use crate::warden::Leases;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use thymus_engine::action::{Facts, Merge, Outcome};
+use thymus_engine::action::{Expected, Facts, Merge, Outcome};
 use thymus_engine::incident::Verdict;
 use thymus_engine::input::Proof;
 use thymus_engine::{Action, ActionId, HostPath, IncidentId, Input, Timestamp, VersionId};
@@ -39,10 +39,9 @@ pub enum Before {
     Filter(Option<Timestamp>),
     Remedy(recover::remedy::Before),
     Account(respond::account::Before),
-    /// Whether the host was isolated already, which is another action's to undo.
-    Isolation {
-        already: bool,
-    },
+    Isolation(respond::isolate::Before),
+    /// The story of the action that is taken back has it.
+    Story,
 }
 
 /// Where versions come from: the vault, or a test's own.
@@ -163,9 +162,8 @@ impl<'a> Hands<'a> {
                     Err(error) => Outcome::Failed(error.in_words()),
                 }
             }
-            (Action::IsolateHost { .. }, Before::Isolation { already: true }) => Outcome::DoesNotExist,
-            (Action::IsolateHost { control, .. }, _) => {
-                match respond::isolate::settle_open(&mut *self.system, control, ENDED) {
+            (Action::IsolateHost { control, .. }, Before::Isolation(before)) => {
+                match respond::isolate::settle_open(&mut *self.system, control, *before, ENDED) {
                     Ok(outcome) => outcome,
                     Err(error) => Outcome::Failed(error.in_words()),
                 }
@@ -178,14 +176,16 @@ impl<'a> Hands<'a> {
                 }
             }
             // Asking a service manager again is harmless: the engine does.
-            // So is loading rules, or a certificate's renewal; and what is deleted is seen to be.
+            // So is loading rules, a certificate's renewal, or undoing, which is once however often it is done; and what is deleted
+            // is seen to be.
             (
                 Action::RemoveUnit { .. }
                 | Action::ReloadService { .. }
                 | Action::RestartService { .. }
                 | Action::FreeSpace { .. }
                 | Action::LoadFirewall { .. }
-                | Action::RenewCertificate { .. },
+                | Action::RenewCertificate { .. }
+                | Action::UndoAction { .. },
                 _,
             ) => Outcome::Reverted(ENDED.to_owned()),
             (_, _) => Outcome::Failed("what was kept for undo does not fit the action".to_owned()),
@@ -211,6 +211,10 @@ impl<'a> Hands<'a> {
 
     /// Reads only (evidence and what undo needs go into the keep).
     fn capture(&mut self, what: &Action) -> system::Result<(Before, Facts)> {
+        if let Action::UndoAction { of, .. } = what {
+            let as_expected = self.is_as_left(*of)?;
+            return Ok((Before::Story, Facts::ready(as_expected, 1)));
+        }
         let (system, leases) = (&mut *self.system, &self.leases);
         let of_processes = |(before, facts)| (Before::Processes(before), facts);
         let of_unit = |(before, facts)| (Before::Unit(before), facts);
@@ -259,13 +263,30 @@ impl<'a> Hands<'a> {
             Action::RenewCertificate { path } => remedy::capture_renewal(system, remedies, path).map(of_remedy),
             Action::RestorePackaged { files } => recover::packaged::capture(system, packages, files)
                 .map(|(before, facts)| (Before::Files(before), facts)),
-            Action::IsolateHost { control, .. } => {
-                let (already, facts) = respond::isolate::capture(system, control)?;
-                Ok((Before::Isolation { already }, facts))
-            }
+            Action::IsolateHost { control, lease_ns } => respond::isolate::capture(system, control, *lease_ns)
+                .map(|(before, facts)| (Before::Isolation(before), facts)),
             Action::LockAccount { uid, path } => {
                 respond::account::capture(system, *uid, path).map(|(before, facts)| (Before::Account(before), facts))
             }
+            Action::UndoAction { .. } => Ok((Before::Story, Facts::ready(Expected::Yes, 1))), // seen to above
+        }
+    }
+
+    /// Whether what an action did is there to be taken back.
+    fn is_as_left(&mut self, of: ActionId) -> system::Result<Expected> {
+        let Some(Story { intent, outcome, undone }) = self.journal.story(of) else {
+            let why = "what undo needs is not kept any more".to_owned();
+            return Err(system::Error::Probe { what: format!("action {of}"), why });
+        };
+        if undone {
+            return Ok(Expected::AlreadyDone);
+        }
+        if !matches!(outcome, Some(Outcome::Success | Outcome::Partly(_))) {
+            return Ok(Expected::Changed(format!("action {of} did nothing that is there to be taken back")));
+        }
+        match (intent.what.path(), &intent.before) {
+            (Some(path), Before::File(before)) => recover::file::is_as_left(&mut *self.system, path, before),
+            (_, _) => Ok(Expected::Yes),
         }
     }
 
@@ -305,6 +326,10 @@ impl<'a> Hands<'a> {
     }
 
     fn apply(&mut self, action: ActionId, what: &Action, before: &mut Before) -> system::Result<Outcome> {
+        if let Action::UndoAction { of, .. } = what {
+            let undone = self.undo_action(*of).outcome;
+            return Ok(if undone == Outcome::Undone { Outcome::Success } else { undone });
+        }
         let (system, leases) = (&mut *self.system, &self.leases);
         match (what, before) {
             (Action::SuspendProcesses { processes }, _) => respond::suspend::apply(system, leases, action, processes),
@@ -317,7 +342,9 @@ impl<'a> Hands<'a> {
             (Action::FilterTraffic { address, extent, lease_ns }, _) => {
                 respond::filter::apply(system, (*address, *extent), *lease_ns)
             }
-            (Action::IsolateHost { control, lease_ns }, _) => respond::isolate::apply(system, control, *lease_ns),
+            (Action::IsolateHost { control, lease_ns }, Before::Isolation(before)) => {
+                respond::isolate::apply(system, control, *lease_ns, *before)
+            }
             (Action::LockAccount { path, .. }, Before::Account(before)) => {
                 respond::account::apply(system, path, before)
             }
@@ -350,6 +377,9 @@ impl<'a> Hands<'a> {
 
     /// Twice is once.
     fn revert(&mut self, action: ActionId, what: &Action, before: &Before) -> system::Result<Outcome> {
+        if let Action::UndoAction { of, .. } = what {
+            return self.redo(*of);
+        }
         let (system, leases) = (&mut *self.system, &self.leases);
         match (what, before) {
             (Action::SuspendProcesses { .. }, Before::Processes(before)) => {
@@ -368,7 +398,9 @@ impl<'a> Hands<'a> {
                 Some(path) => recover::file::revert(system, path, before),
                 None => Ok(Outcome::Failed("names no path".to_owned())),
             },
-            (Action::IsolateHost { .. }, Before::Isolation { already }) => respond::isolate::revert(system, *already),
+            (Action::IsolateHost { control, .. }, Before::Isolation(before)) => {
+                respond::isolate::revert(system, control, *before)
+            }
             (Action::LockAccount { path, .. }, Before::Account(before)) => {
                 respond::account::revert(system, path, before)
             }
@@ -386,6 +418,16 @@ impl<'a> Hands<'a> {
                 Ok(Outcome::Failed("a renewal is not taken back; the certificate before it is kept".to_owned()))
             }
             (_, _) => Ok(Outcome::Failed("what was kept for undo does not fit the action".to_owned())),
+        }
+    }
+
+    /// Does once more what was taken back, as it was captured then. Twice is once.
+    fn redo(&mut self, of: ActionId) -> system::Result<Outcome> {
+        let Some(Story { intent, undone: true, .. }) = self.journal.story(of) else { return Ok(Outcome::Undone) };
+        let mut before = intent.before.clone();
+        match self.apply(of, &intent.what, &mut before)? {
+            Outcome::Success | Outcome::DoesNotExist => Ok(Outcome::Undone),
+            other => Ok(other),
         }
     }
 

@@ -76,6 +76,7 @@ fn told(names: &[Vec<u8>], size: usize) -> Told {
         secrets: (0..size.min(6)).map(secret).collect(),
         hearsay: Vec::new(),
         actions: Vec::new(),
+        worse: Vec::new(),
         omitted: 0,
     };
     Told { incident, now: Timestamp(0), boot_to_unix_ns: 0 }

@@ -156,6 +156,7 @@ pub(super) fn in_words(action: &Action) -> String {
             [one] => format!("put `{}` back as {} {} ships it", one.path, one.package, one.version),
             many => format!("put {} files back as their packages ship them", many.len()),
         },
+        Action::UndoAction { of, .. } => format!("take action {of} back"),
         Action::SuspendProcesses { .. }
         | Action::TerminateProcesses { .. }
         | Action::EndSession { .. }

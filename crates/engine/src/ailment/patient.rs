@@ -28,7 +28,7 @@ const MISSING: (u32, u64) = (3, 5_000_000_000);
 /// And for what services live from.
 const RESOURCE: (u32, u64) = (2, 1_500_000_000);
 /// After a start or a reload, nobody is asked to answer for so many nanoseconds.
-pub(super) const GRACE_NS: u64 = 20_000_000_000;
+pub(crate) const GRACE_NS: u64 = 20_000_000_000;
 /// Starts by the service manager within so many nanoseconds that are a loop.
 const LOOP: (u32, u64) = (3, 60_000_000_000);
 
@@ -53,6 +53,9 @@ pub(super) struct Patient {
     well_answers: Vec<Timestamp>,
     ill_since: Option<Timestamp>,
     ill_answers: u32,
+    /// Since when it was well last, as it was not ill in between, and until when.
+    #[serde(default)]
+    well: Option<(Timestamp, Timestamp)>,
     /// When it was seen to have been started, stopped or reloaded; `None`: never since we look.
     turned: Option<Timestamp>,
     /// It was well for long enough with all that was written until then.
@@ -147,8 +150,16 @@ impl Patient {
                 self.restarts_from = (now, kept);
             }
         }
+        let was_ill = matches!(self.condition(now), Condition::Ill(..) | Condition::Stopped);
+        let was_well = matches!(self.condition(now), Condition::Well);
         self.seen = now;
         let sign = self.sign(&health);
+        match (&sign, self.well) {
+            (Sign::Well, Some((since, _))) if !was_ill => self.well = Some((since, now)),
+            (Sign::Well, _) => self.well = Some((now, now)),
+            (_, Some((since, _))) if was_well => self.well = Some((since, now)),
+            (_, _) => {}
+        }
         match sign {
             Sign::Well => {
                 self.known_well = true;
@@ -178,6 +189,12 @@ impl Patient {
         let before = watches(&self.health);
         self.health = Some(health);
         before != watches(&self.health)
+    }
+
+    /// From when to when it was well, and what is the matter since; `None`: it is not ill, or was never well.
+    pub(super) fn was_well(&self, now: Timestamp) -> Option<((Timestamp, Timestamp), String)> {
+        let Condition::Ill(_, words) = self.condition(now) else { return None };
+        Some((self.well?, words))
     }
 
     pub(super) fn condition(&self, now: Timestamp) -> Condition {

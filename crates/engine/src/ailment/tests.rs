@@ -606,3 +606,96 @@ fn it_goes_on_where_it_was_when_the_agent_dies_at_any_input() {
         assert_eq!(only(&play(Some(crash_at))).stage, Stage::Healed, "died before input {crash_at}");
     }
 }
+
+const OTHER: &str = "other.service";
+
+/// Two that read the same settings: once somebody changed those, either one of them is ill, by whether they were put back.
+fn both(given: &[String], changed: bool) -> Vec<Health> {
+    let last = |word: &str| given.iter().rposition(|order| order.starts_with(word));
+    let mended = last("restore").is_some_and(|restored| last("undo").is_none_or(|undone| undone < restored));
+    let first = if mended || !changed { well() } else { failed() };
+    let other = if mended { failed() } else { well() };
+    [one(Service { turn: first.turn + 2, ..first }), one(Service { unit: OTHER.to_owned(), ..other })].concat()
+}
+
+/// As `pass`, and whoever is asked is asked after what was ordered until then was done.
+fn slowly(world: &mut World, seconds: u32, health: impl Fn(&[String]) -> Vec<Health>) {
+    for _ in 0..seconds * 2 {
+        let given = world.orders_given();
+        for _ in 0..5 {
+            world.answer_all();
+            world.tick();
+        }
+        for health in health(&given) {
+            world.input(Input::Health(health));
+        }
+    }
+}
+
+/// The first one's settings were changed by somebody: it is put back, and the other one does not bear that.
+fn cured_at_anothers_cost(mode: Mode, seconds: u32, crash_at: Option<usize>) -> World {
+    let mut world = World::new(mode);
+    world.crash_at = crash_at;
+    slowly(&mut world, 5, |given| both(given, false));
+    accident(&mut world, SETTINGS);
+    slowly(&mut world, seconds, |given| both(given, true));
+    world
+}
+
+#[test]
+fn a_cure_that_makes_another_service_ill_is_taken_back_and_not_tried_again_by_itself() {
+    let mut world = cured_at_anothers_cost(Mode::Autonomous, 60, None);
+    let orders = ["restart app.service", "restore /etc/app.conf", "undo 2", "ask restore_file"];
+    assert_eq!(world.orders_given(), orders);
+    let incident = only(&world);
+    let worse = "other.service was well, and is worse after action 2 (restore_file of `/etc/app.conf`)";
+    assert!(incident.worse[0].starts_with(worse), "{:?}", incident.worse);
+    assert_eq!(incident.actions.iter().filter(|record| record.outcome == Some(Outcome::Undone)).count(), 1);
+    // The one who was ill first is as it was, and waits.
+    slowly(&mut world, 120, |given| both(given, true));
+    assert_eq!(world.orders_given(), orders);
+    assert_eq!(only(&world).stage, Stage::Stuck, "{}", only(&world).why);
+    // A person says so: it is done once more, and that is told alone.
+    let action = only(&world).actions.last().unwrap().id;
+    world.input(Input::Command(Command::Approve { action }));
+    slowly(&mut world, 30, |given| both(given, true));
+    assert!(first(&world).worse[0].contains("so it stays"), "{:?}", first(&world).worse);
+    assert_eq!(world.orders_given().iter().filter(|order| order.starts_with("undo")).count(), 1);
+}
+
+fn first(world: &World) -> Incident {
+    world.incidents().into_iter().find(|incident| incident.confirmed).unwrap()
+}
+
+#[test]
+fn a_denied_undo_of_a_cure_leaves_it_healed() {
+    let mut world = World::new(Mode::Autonomous);
+    slowly(&mut world, 5, |given| both(given, false));
+    accident(&mut world, SETTINGS);
+    let restored = |world: &World| world.orders_given().iter().any(|order| order.starts_with("restore"));
+    while !restored(&world) {
+        slowly(&mut world, 1, |_| both(&[], true));
+    }
+    world.answer_all();
+    // Somebody else is at it, too: so a person is asked.
+    accident(&mut world, SETTINGS);
+    slowly(&mut world, 5, |given| both(given, true));
+    let asked = first(&world).actions.into_iter().find(|record| record.action.name() == "undo_action").unwrap();
+    assert_eq!(asked.verdict.decision, Decision::Ask, "{:?}", asked.verdict);
+    world.input(Input::Command(Command::Deny { action: asked.id }));
+    slowly(&mut world, 30, |_| both(&[], false));
+    assert_eq!(first(&world).stage, Stage::Healed, "{}", first(&world).why);
+}
+
+#[test]
+fn a_cure_is_taken_back_once_when_the_agent_dies_at_any_input() {
+    let inputs = cured_at_anothers_cost(Mode::Autonomous, 40, None).inputs.len();
+    for crash_at in (0..inputs).step_by(5) {
+        let world = cured_at_anothers_cost(Mode::Autonomous, 40, Some(crash_at));
+        let incident = first(&world);
+        let undone = incident.actions.iter().filter(|record| record.outcome == Some(Outcome::Undone)).count();
+        assert_eq!((undone, incident.stage), (1, Stage::Stuck), "died before input {crash_at}");
+        let needless = |order: &String| order == "restart other.service";
+        assert!(!world.orders_given().iter().any(needless), "died before input {crash_at}");
+    }
+}

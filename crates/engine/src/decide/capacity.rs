@@ -35,7 +35,9 @@ impl Desk<'_> {
             | Action::RenewCertificate { .. }
             | Action::RestorePackaged { .. }
             | Action::LockAccount { .. }
-            | Action::IsolateHost { .. } => Taking::default(),
+            | Action::IsolateHost { .. }
+            // The service that it is done for is down already.
+            | Action::UndoAction { .. } => Taking::default(),
         }
     }
 

@@ -183,6 +183,7 @@ impl Case {
                     self.plan.services.insert(service, None);
                 }
             }
+            (Action::UndoAction { of, .. }, _) if worked => self.taken_back(desk, *of),
             (Action::RestoreFiles { files }, _) if worked => {
                 let not_done: BTreeSet<&HostPath> = match &outcome {
                     Outcome::Partly(not_done) => not_done.iter().map(|(path, _)| path).collect(),
@@ -199,7 +200,8 @@ impl Case {
                 self.why = format!("{done} of {} objects are in order", self.objects.len());
             }
             (Action::SuspendProcesses { .. }, _) => {} // it is ended all the same
-            (Action::IsolateHost { .. }, _) => {}      // a person said yes to this one, not to another try
+            (Action::IsolateHost { .. }, Outcome::Success) => self.is_isolated(desk, id),
+            (Action::IsolateHost { .. }, _) => {} // a person said yes to this one, not to another try
             (_, Outcome::Reverted(why)) if retries < ATTEMPTS_MAX => self.again(desk, id, why),
             (Action::RestoreFile(RestoreFile { path, .. }) | Action::QuarantineFile { path, .. }, other) => {
                 let why = match other {
@@ -224,7 +226,8 @@ impl Case {
                 | Action::LoadFirewall { .. }
                 | Action::RenewCertificate { .. }
                 | Action::RestorePackaged { .. }
-                | Action::LockAccount { .. },
+                | Action::LockAccount { .. }
+                | Action::UndoAction { .. },
                 _,
             ) => {}
         }

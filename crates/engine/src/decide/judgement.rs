@@ -5,7 +5,8 @@
 //! the effect that it allows: the hands begin, a person is asked, or nothing happens. Nothing is begun past the guard,
 //! save a comparison, which only reads; no number is given twice.
 
-use super::{Desk, Progressing, Step};
+use super::isolate::confirmation;
+use super::{Desk, Progressing, Step, is_undo, undo_of};
 use crate::action::{Action, Extent, Facts};
 use crate::diagnose::{Case, Progress};
 use crate::guard::{self, Attempts, Request};
@@ -15,6 +16,14 @@ use crate::input::Effect;
 
 /// Units of work that one judgement stands for.
 pub const JUDGEMENT_UNITS: u32 = 16;
+
+/// A person who is asked anyway is told that, too.
+pub(crate) fn told_why(mut verdict: Verdict, why: Option<String>) -> Verdict {
+    if verdict.decision == Decision::Ask {
+        verdict.reasons.extend(why.filter(|why| !verdict.reasons.contains(why)));
+    }
+    verdict
+}
 
 impl Case {
     pub(super) fn judge(&self, desk: &mut Desk<'_>, (id, step): (ActionId, &Step), facts: Option<&Facts>) -> Verdict {
@@ -31,7 +40,8 @@ impl Case {
             }
             _ => None,
         };
-        let restraint = desk.restraint(self.id, &step.action, facts);
+        let own = self.plan.worse.restraint(&step.action).or_else(|| confirmation(&step.action));
+        let restraint = desk.restraint(self.id, &step.action, facts).or_else(|| own.clone());
         let doubted = desk.doubted(facts);
         let request = Request {
             now: desk.now,
@@ -40,7 +50,8 @@ impl Case {
             scope_permits_action: desk.configuration.scope_permits_action,
             confirmed: self.confirmed,
             attack_only: objects().all(|object| object.class == ObjectClass::AttackOnly)
-                && !self.is_of_many(&step.action),
+                && !self.is_of_many(&step.action)
+                && !is_undo(&step.action),
             failure: false,
             authorised_change: false,
             predicted: self.predicted(&step.action),
@@ -55,7 +66,7 @@ impl Case {
             spared: spared.as_deref(),
             doubted: &doubted,
         };
-        desk.judge(id, self.id, &request)
+        told_why(desk.judge(id, self.id, &request), own)
     }
 
     /// Where a request came from, others' may come from too: a proxy of ours, the address that a whole office has. An account
@@ -85,6 +96,9 @@ impl Case {
             }
             Action::LockAccount { uid, .. } => usize::from(self.plan.accounts.contains(uid)),
             Action::IsolateHost { .. } => usize::from(self.plan.isolation),
+            Action::UndoAction { of, .. } => {
+                self.plan.steps.get(of).map_or(0, |step| undo_of(*of, &step.action).target_count())
+            }
             // Cures of failures: an incident of an attack names none of them.
             Action::RestartService { .. }
             | Action::FreeSpace { .. }

@@ -4,7 +4,7 @@
 //! Input: a person's word. Output: a question that is begun or refused, an object or an incident that is let go. A
 //! person's word stands: no mode, policy or hold changes it, and no question about what was let go stays open.
 
-use super::{Desk, Progressing, Proving, Step};
+use super::{Desk, Progressing, Proving, Step, is_undo};
 use crate::action::Action;
 use crate::diagnose::Case;
 use crate::guard::is_contradiction;
@@ -46,6 +46,9 @@ impl Case {
                 step.verdict = verdict;
             });
             self.reflect(id, Progressing::Refused, "a person denied it");
+            if self.plan.steps.get(&id).is_some_and(|step| is_undo(&step.action)) {
+                self.pass(desk, Milestone::Reopened, format!("a person denied action {id}: what was done stays"));
+            }
         }
     }
 

@@ -4,7 +4,7 @@
 //! Input: a change of one step, path or process. Output: the sets from which it is read what to do next. The sets of
 //! actions follow the steps: a step is changed through `set` alone.
 
-use super::{Place, Progressing, Proving, Service, Step};
+use super::{Place, Progressing, Proving, Service, Step, Worse};
 use crate::action::{Action, Extent, Outcome};
 use crate::id::{ActionId, ProcessKey, Timestamp};
 use crate::path::HostPath;
@@ -27,6 +27,9 @@ pub(crate) struct Plan {
     /// A person was asked whether the host shall be isolated.
     #[serde(default)]
     pub(super) isolation: bool,
+    /// The question whether it shall last, and until when it may be answered.
+    #[serde(default)]
+    pub(super) trial: Option<(ActionId, Timestamp)>,
     /// Subjects that talked to somebody since their peers were looked at.
     #[serde(default)]
     pub(super) talked: BTreeSet<ProcessKey>,
@@ -69,6 +72,9 @@ pub(crate) struct Plan {
     pub(super) live: BTreeSet<ProcessKey>,
     pub(super) running: BTreeSet<ProcessKey>,
     pub(super) settled: u32,
+    /// What is worse since something of it was done.
+    #[serde(default)]
+    pub(crate) worse: Worse,
 }
 
 impl Plan {
@@ -144,6 +150,7 @@ impl Plan {
         }
         self.accounts.extend(other.accounts);
         self.isolation |= other.isolation;
+        self.trial = self.trial.or(other.trial);
         self.reopened.extend(other.reopened);
         self.queue.extend(other.queue);
         self.later.extend(other.later);
@@ -158,6 +165,7 @@ impl Plan {
         self.live.extend(other.live);
         self.running.extend(other.running);
         self.settled += other.settled;
+        self.worse.absorb(other.worse);
         self.proof = Proving::default();
     }
 }

@@ -6,7 +6,7 @@
 //! check is no proof.
 
 use super::step::processes_of;
-use super::{Desk, Progressing, Step, is_beside, net, object_progress, place};
+use super::{Desk, Progressing, Step, is_beside, is_undo, net, object_progress, place};
 use crate::action::{Action, Outcome};
 use crate::diagnose::{Case, Net, Progress};
 use crate::id::Timestamp;
@@ -113,7 +113,9 @@ impl Case {
         let moot = |step: &Step| {
             let processes = processes_of(&step.action);
             let gone = !processes.is_empty() && processes.iter().all(|key| !self.plan.live.contains(key));
-            gone || is_beside(&step.action)
+            // A person wants what was done to stay.
+            let stays = is_undo(&step.action) && step.personal && step.state == Progressing::Refused;
+            gone || stays || is_beside(&step.action)
         };
         let steps = || self.plan.unresolved.iter().filter_map(|id| Some((id, self.plan.steps.get(id)?)));
         let unresolved = || steps().filter(|(_, step)| !moot(step));
@@ -143,6 +145,9 @@ impl Case {
             Progress::Todo | Progress::Busy | Progress::Done => None,
         });
         reasons.extend(shown.take(4));
+        if !reasons.is_empty() {
+            reasons.splice(0..0, self.plan.worse.words().cloned());
+        }
         (!reasons.is_empty()).then(|| reasons.join("; "))
     }
 

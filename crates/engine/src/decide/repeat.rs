@@ -7,7 +7,7 @@
 //! and again is left as it is and told, after [`ATTEMPTS_MAX`] times.
 
 use super::step::{ends_processes, is_again, processes_of};
-use super::{ATTEMPTS_MAX, Desk, Progressing, RETRY_NS, Step, net, place};
+use super::{ATTEMPTS_MAX, Desk, Progressing, RETRY_NS, Step, is_undo, net, place};
 use crate::action::{Action, Outcome};
 use crate::diagnose::{Case, Progress};
 use crate::id::{ActionId, ProcessKey, Timestamp};
@@ -35,7 +35,9 @@ impl Case {
         }
         let object = action.path().and_then(|path| self.objects.get_mut(path));
         let tried = object.as_ref().map_or(retries, |object| object.attempts);
-        let replan = tried < ATTEMPTS_MAX;
+        // What was taken back is done again only when a person says so, and only then once more.
+        let taken_back = self.plan.worse.restraint(&action).is_some() && !is_undo(&action);
+        let replan = tried < ATTEMPTS_MAX && !taken_back;
         self.plan.set(id, |step| {
             step.settled = Some(desk.now);
             step.outcome = Some(Outcome::Reverted(why.to_owned()));
@@ -74,7 +76,8 @@ impl Case {
             | Action::RenewCertificate { .. }
             | Action::RestorePackaged { .. }
             | Action::LockAccount { .. }
-            | Action::IsolateHost { .. } => action,
+            | Action::IsolateHost { .. }
+            | Action::UndoAction { .. } => action,
         };
         if ends_processes(&next) && live.is_empty() {
             return;

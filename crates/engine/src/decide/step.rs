@@ -118,7 +118,8 @@ pub(super) fn processes_of(action: &Action) -> &[ProcessKey] {
         | Action::RenewCertificate { .. }
         | Action::RestorePackaged { .. }
         | Action::LockAccount { .. }
-        | Action::IsolateHost { .. } => &[],
+        | Action::IsolateHost { .. }
+        | Action::UndoAction { .. } => &[],
     }
 }
 

@@ -106,7 +106,8 @@ impl ObjectState {
             | Action::RenewCertificate { .. }
             | Action::RestorePackaged { .. }
             | Action::LockAccount { .. }
-            | Action::IsolateHost { .. } => return,
+            | Action::IsolateHost { .. }
+            | Action::UndoAction { .. } => return,
         };
         let before = self.undone.take();
         let returns = before.as_ref().map_or(0, |before| before.returns);

@@ -7,6 +7,7 @@ mod held_off;
 mod isolate;
 mod shown;
 mod storm;
+mod worse;
 
 use super::world::{ALICE, OPS, World, configuration};
 use super::*;

@@ -152,6 +152,7 @@ impl Engine {
             secrets,
             hearsay,
             actions: crate::decide::records(&case.plan.steps, self.answer_ns()),
+            worse: case.plan.worse.words().cloned().collect(),
             omitted: case.omitted + others + u64::try_from(left_out).unwrap_or(u64::MAX),
         }
     }

@@ -316,6 +316,11 @@ impl World {
 
     /// A claim as a detector makes it.
     pub(crate) fn find(&mut self, process: ProcessKey, analytic: &str, confidence: Confidence) {
+        self.find_at(process, analytic, confidence, &[]);
+    }
+
+    /// The same, at these paths.
+    pub(crate) fn find_at(&mut self, process: ProcessKey, analytic: &str, confidence: Confidence, paths: &[&str]) {
         self.findings += 1;
         let finding = Finding {
             id: FindingId(1_000_000 + self.findings),
@@ -325,7 +330,7 @@ impl World {
             confidence,
             event: EventId(self.events),
             process,
-            paths: Vec::new(),
+            paths: paths.iter().copied().map(HostPath::from).collect(),
         };
         self.event(Activity::Finding(finding));
     }
@@ -480,7 +485,8 @@ impl World {
                         | Action::RenewCertificate { .. }
                         | Action::RestorePackaged { .. }
                         | Action::LockAccount { .. }
-                        | Action::IsolateHost { .. },
+                        | Action::IsolateHost { .. }
+                        | Action::UndoAction { .. },
                     )
                     | None => {}
                 }
@@ -535,6 +541,7 @@ impl World {
                 Action::FilterTraffic { address, extent, .. } => format!("filter {address} {extent:?}"),
                 Action::LockAccount { uid, .. } => format!("lock {uid}"),
                 Action::IsolateHost { .. } => "isolate".to_owned(),
+                Action::UndoAction { of, .. } => format!("undo {of}"),
             }),
             Effect::Verify { .. } => Some("verify".to_owned()),
             Effect::Ask { what, .. } => Some(format!("ask {}", what.name())),

@@ -4,9 +4,10 @@
 //! Each rule is named by the guardrail it implements and is the answer to a failure that happened to somebody: an empty
 //! set read as "everything" (K1), automation that reverted a person's hold (K2), a repair that looped (K5), a stale plan
 //! applied late (K6), a change that could not be taken back (K7), a block that hit a bystander or the administrator's own
-//! way in (K8), a guard that shot its own host (K9). Two more only take away from what happens by itself, and a person may
-//! decide about each action all the same; they are in `breaker.rs` and `capacity.rs`: a fault of the observer that was taken for
-//! many patients (K3), and more done in a minute than anybody could look at, or than the other services could stand in for (K4).
+//! way in (K8), a guard that shot its own host (K9). Three more only take away from what happens by itself, and a person may
+//! decide about each action all the same: in `breaker.rs` and `capacity.rs` a fault of the observer that was taken for many
+//! patients (K3), and more done in a minute than anybody could look at, or than the other services could stand in for (K4);
+//! in `decide/worse.rs` a repair that made it worse (K12).
 
 use super::{Attempts, Request};
 use crate::action::{Action, Expected, Facts, Genuine};
@@ -64,6 +65,10 @@ fn targets(request: &Request<'_>) -> Option<String> {
         Action::LoadFirewall { path } | Action::RenewCertificate { path } => is_plain(path),
         Action::RestorePackaged { files } => count > 0 && files.iter().all(|file| is_plain(&file.path)),
         Action::LockAccount { path, .. } => is_plain(path),
+        Action::UndoAction { paths, unit, .. } => {
+            let none = paths.is_empty() && unit.is_none();
+            !none && paths.iter().all(is_plain) && unit.iter().all(|unit| is_unit_name(unit))
+        }
         Action::IsolateHost { control, lease_ns } => {
             control.len() <= CONTROL_MAX && (1..=LEASE_NS_MAX).contains(lease_ns)
         }
@@ -150,6 +155,9 @@ fn never_touch(request: &Request<'_>) -> Option<String> {
         Action::LoadFirewall { path: at } | Action::RenewCertificate { path: at } => path(at),
         Action::RestorePackaged { files } => files.iter().any(|file| path(&file.path)),
         Action::LockAccount { uid, path: at } => *uid == 0 || path(at),
+        Action::UndoAction { paths, unit, .. } => {
+            paths.iter().any(path) || unit.as_deref().is_some_and(is_own_or_vital_unit)
+        }
     };
     (touched || request.facts.is_some_and(|facts| facts.never_touch)).then(|| {
         "K9: init, the kernel, root's account, the agent and its warden, and their files are never touched".to_owned()
@@ -176,7 +184,9 @@ fn genuine(request: &Request<'_>) -> Option<String> {
         | Action::LoadFirewall { .. }
         | Action::RenewCertificate { .. }
         | Action::LockAccount { .. }
-        | Action::IsolateHost { .. } => false,
+        | Action::IsolateHost { .. }
+        // Settings, of which a package's record does not speak.
+        | Action::UndoAction { .. } => false,
     };
     let genuine = request.facts.filter(|_| takes_away)?.vouched_for(request.doubted).next()?;
     let Genuine { path, package, .. } = genuine;

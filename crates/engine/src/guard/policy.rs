@@ -339,6 +339,7 @@ impl Policies {
             Action::SuspendProcesses { .. }
             | Action::LockAccount { .. }
             | Action::IsolateHost { .. }
+            | Action::UndoAction { .. }
             | Action::RestoreFiles { .. }
             | Action::TerminateProcesses { .. }
             | Action::EndSession { .. } => {}

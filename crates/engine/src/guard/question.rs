@@ -7,7 +7,7 @@
 use super::{Attempts, Request};
 use crate::action::{Action, Expected, Extent, Facts, Files, Merge, Packaged, RestoreFile};
 use crate::decide::{FILTER_LEASE_NS, ISOLATION_LEASE_NS, SHADOW};
-use crate::id::{BootId, ProcessKey, Timestamp, VersionId};
+use crate::id::{ActionId, BootId, ProcessKey, Timestamp, VersionId};
 use crate::input::Mode;
 use crate::path::HostPath;
 use serde::Serialize;
@@ -35,7 +35,7 @@ pub enum Names {
 }
 
 /// Every action that a policy can name.
-pub const ACTIONS: [(&str, Names); 15] = [
+pub const ACTIONS: [(&str, Names); 16] = [
     ("end_session", Names::Processes),
     ("filter_traffic", Names::Address),
     ("free_space", Names::Paths),
@@ -51,6 +51,7 @@ pub const ACTIONS: [(&str, Names); 15] = [
     ("restore_packaged", Names::Path),
     ("suspend_processes", Names::Processes),
     ("terminate_processes", Names::Processes),
+    ("undo_action", Names::Paths),
 ];
 
 /// The facts of the schema that are true or false, as it names them.
@@ -132,6 +133,10 @@ impl Question {
         })
     }
 
+    fn paths(&self) -> Vec<HostPath> {
+        (1..).take(self.targets).map(|number: u32| HostPath::from(format!("/example/{number}").as_str())).collect()
+    }
+
     /// An action that is named so. What no policy can see of it is made up.
     fn sample(&self) -> Action {
         let path = || self.path.clone().unwrap_or_default();
@@ -144,10 +149,7 @@ impl Question {
                 let address = self.address.unwrap_or(EXAMPLE);
                 Action::FilterTraffic { address, extent: Extent::All, lease_ns: FILTER_LEASE_NS }
             }
-            "free_space" => {
-                let name = |number: u32| HostPath::from(format!("/example/{number}").as_str());
-                Action::FreeSpace { paths: (1..).take(self.targets).map(name).collect() }
-            }
+            "free_space" => Action::FreeSpace { paths: self.paths() },
             "lock_account" => Action::LockAccount { uid: EXAMPLE_UID, path: HostPath::from(SHADOW) },
             "isolate_host" => Action::IsolateHost { control: vec![EXAMPLE.into()], lease_ns: ISOLATION_LEASE_NS },
             "load_firewall" => Action::LoadFirewall { path: path() },
@@ -166,6 +168,7 @@ impl Question {
             }),
             "restore_packaged" => Action::RestorePackaged { files: vec![packaged(path())] },
             "terminate_processes" => Action::TerminateProcesses { processes: processes() },
+            "undo_action" => Action::UndoAction { of: ActionId(1), paths: self.paths(), unit: None },
             // INVARIANT: `about` gives names of `ACTIONS` alone. An action on nothing is denied by the kernel.
             _ => Action::RestoreFiles { files: Files::default() },
         }

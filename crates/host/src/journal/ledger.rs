@@ -6,7 +6,7 @@
 
 use super::record::{Record, Story};
 use std::collections::{BTreeMap, BTreeSet};
-use thymus_engine::{ActionId, IncidentId};
+use thymus_engine::{Action, ActionId, IncidentId};
 
 /// LIMIT: settled intents that stay undoable.
 pub const UNDOABLE_MAX: usize = 1_024;
@@ -33,8 +33,13 @@ impl Ledger {
                 }
             }
             Record::Undone { action } => {
-                if let Some(story) = self.stories.get_mut(&action) {
-                    story.undone = true;
+                let Some(story) = self.stories.get_mut(&action) else { return };
+                story.undone = true;
+                // Taking back what took something back does that again.
+                if let Action::UndoAction { of, .. } = story.intent.what
+                    && let Some(again) = self.stories.get_mut(&of)
+                {
+                    again.undone = false;
                 }
             }
             Record::Carried(story) => {

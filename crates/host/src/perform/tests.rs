@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One harness for all actions: a new one joins by being listed in [`cases`].
 
+mod undo;
+
 use super::*;
 use crate::package::{Claim, Original};
 use crate::recover::Watch;
@@ -205,6 +207,11 @@ fn cases() -> Vec<Case> {
             Action::RestartService { unit: "x.service".to_owned() }
         }),
         Case::new("isolate the host", |_, _| isolate()),
+        Case::new("have an isolation last", |sim, _| {
+            let Action::IsolateHost { control, .. } = isolate() else { panic!() };
+            sim.clone().isolate(&control, LEASE).unwrap();
+            isolate_for_long()
+        }),
         Case::new("make room", |sim, _| {
             sim.write("/var/log/app.log.1", b"old\n", 0o644);
             sim.write("/var/log/app.log.2", b"older\n", 0o644);
@@ -240,6 +247,11 @@ const LEASE: Duration = Duration::from_secs(60);
 fn isolate() -> Action {
     let control = ["10.0.0.0/8", "127.0.0.0/8", "2001:db8::/64"].map(|text| text.parse().unwrap()).into();
     Action::IsolateHost { control, lease_ns: u64::try_from(LEASE.as_nanos()).unwrap() }
+}
+
+fn isolate_for_long() -> Action {
+    let Action::IsolateHost { control, .. } = isolate() else { panic!() };
+    Action::IsolateHost { control, lease_ns: 3_600_000_000_000 }
 }
 
 /// The account of uid 1001, with this line in the shadow file.
@@ -1077,4 +1089,53 @@ fn an_isolation_is_tried_again_after_a_crash_and_a_second_one_is_nobodys_work() 
     case.sim.advance(LEASE);
     let Input::Prepared { facts, .. } = prepare(&mut hands, ActionId(4), &case.what) else { panic!() };
     assert_eq!(facts.as_expected, Expected::Yes);
+}
+
+#[test]
+fn an_isolation_is_made_to_last_only_while_it_is_in_force_and_ends_as_before_when_that_is_undone() {
+    let case = Case::new("isolate", |_, _| isolate());
+    let agent = Agent::new();
+    let mut hands = agent.start(&case);
+    let (second, third) = (ActionId(2), ActionId(3));
+    let long = isolate_for_long();
+    assert!(
+        matches!(prepare(&mut hands, second, &long), Input::Unprepared { .. }),
+        "nobody was asked whether they get in"
+    );
+    prepare(&mut hands, ACTION, &case.what);
+    assert_eq!(commit(&mut hands, ACTION), Outcome::Success);
+    let trial = case.sim.state();
+    prepare(&mut hands, second, &long);
+    case.sim.set_network(Ether::Shut);
+    assert!(matches!(commit(&mut hands, second), Outcome::Reverted(_)), "nobody gets in any more");
+    assert_eq!(case.sim.state(), trial, "it ends as it would have");
+    case.sim.set_network(Ether::AsTold);
+    prepare(&mut hands, second, &long);
+    assert_eq!(commit(&mut hands, second), Outcome::Success);
+    assert_ne!(case.sim.state(), trial);
+    for _ in 0..2 {
+        assert_eq!(hands.undo_action(second).outcome, Outcome::Undone);
+        assert_eq!(case.sim.state(), trial);
+    }
+    prepare(&mut hands, third, &long);
+    case.sim.advance(LEASE);
+    assert!(matches!(commit(&mut hands, third), Outcome::Reverted(why) if why.contains("it ended before")));
+    // Undone after the trial would have ended: the host is in the network again.
+    let fourth = ActionId(4);
+    prepare(&mut hands, fourth, &case.what);
+    assert_eq!(commit(&mut hands, fourth), Outcome::Success);
+    let fifth = ActionId(5);
+    prepare(&mut hands, fifth, &long);
+    assert_eq!(commit(&mut hands, fifth), Outcome::Success);
+    case.sim.advance(LEASE);
+    assert!(case.sim.clone().isolated(&control_of(&long)).unwrap().is_some(), "it lasts");
+    assert_eq!(hands.undo_action(fifth).outcome, Outcome::Undone);
+    assert_eq!(case.sim.state().isolated, None);
+}
+
+fn control_of(action: &Action) -> Vec<thymus_engine::network::Network> {
+    match action {
+        Action::IsolateHost { control, .. } => control.clone(),
+        _ => panic!(),
+    }
 }

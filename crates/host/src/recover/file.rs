@@ -531,6 +531,18 @@ pub fn revert(system: &mut dyn System, path: &HostPath, captured: &Before) -> Re
     Ok(Outcome::Undone)
 }
 
+/// Whether what an action placed is there to be taken back.
+pub fn is_as_left(system: &mut dyn System, path: &HostPath, captured: &Before) -> Result<Expected> {
+    let found = system.look(path)?;
+    Ok(if same(found.as_ref(), captured.before.as_ref()) {
+        Expected::AlreadyDone
+    } else if captured.in_place || is_ours(found.as_ref(), captured.wanted.as_ref()) {
+        Expected::Yes
+    } else {
+        Expected::Changed(format!("`{path}` was changed since"))
+    })
+}
+
 /// What was placed, be it that its flags, which come last, were not set any more.
 fn is_ours(found: Option<&FileState>, wanted: Option<&FileState>) -> bool {
     match (found, wanted) {

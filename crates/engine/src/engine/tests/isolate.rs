@@ -2,6 +2,7 @@
 //! A host that is to be isolated: for which attack a person is asked, once, and that nothing waits for the answer.
 
 use super::*;
+use crate::decide::{ISOLATION_LEASE_NS, ISOLATION_TRIAL_NS};
 use crate::input::{ANSWER_NS, Configuration};
 
 /// What became of each question whether the host shall be isolated.
@@ -42,7 +43,7 @@ fn about_an_attack_with_roots_power_that_called_somebody_a_person_is_asked_once_
         let action = question(&world);
         world.input(Input::Command(Command::Approve { action }));
         world.settle();
-        assert_eq!(isolations(&world), [(Decision::Permit, Some(Outcome::Success))], "{mode:?}");
+        assert_eq!(isolations(&world), [(Decision::Permit, Some(Outcome::Success)), (Decision::Ask, None)], "{mode:?}");
         assert_eq!(only(&world).stage == Stage::Healed, healed, "{mode:?}: {}", only(&world).why);
     }
 }
@@ -123,4 +124,80 @@ fn an_isolation_that_was_taken_back_leaves_the_incident_healed() {
     let asked = isolations(&world);
     assert!(matches!(&asked[..], [(Decision::Permit, Some(Outcome::Reverted(_)))]), "{asked:?}");
     assert_eq!(only(&world).stage, Stage::Healed, "{}", only(&world).why);
+}
+
+fn leases(world: &World) -> Vec<u64> {
+    let one = |record: &ActionRecord| match &record.action {
+        Action::IsolateHost { lease_ns, .. } => Some(*lease_ns),
+        _ => None,
+    };
+    only(world).actions.iter().filter_map(one).collect()
+}
+
+/// A person said yes to an isolation, and it holds.
+fn on_trial(crash_at: Option<usize>) -> World {
+    let mut world = World::new(Mode::Autonomous);
+    attacked(&mut world, 0, false);
+    world.settle();
+    world.crash_at = crash_at.map(|at| world.inputs.len() + at);
+    let action = question(&world);
+    world.input(Input::Command(Command::Approve { action }));
+    world.settle();
+    world
+}
+
+#[test]
+fn an_isolation_lasts_when_a_person_says_so_while_it_is_in_force() {
+    for crash_at in [None, Some(1), Some(2), Some(3), Some(4), Some(20)] {
+        let mut world = on_trial(crash_at);
+        assert_eq!(leases(&world), [ISOLATION_TRIAL_NS, ISOLATION_LEASE_NS], "{crash_at:?}");
+        let asked = only(&world).actions.into_iter().find(|record| record.id == question(&world)).unwrap();
+        let told = |why: &String| why.starts_with("K11: it ends 120 seconds after");
+        assert!(asked.verdict.reasons.iter().any(told), "{:?}", asked.verdict);
+        world.input(Input::Command(Command::Approve { action: asked.id }));
+        world.settle();
+        world.wait(2 * ISOLATION_TRIAL_NS / 1_000_000);
+        world.settle();
+        let done = (Decision::Permit, Some(Outcome::Success));
+        assert_eq!(isolations(&world), [done.clone(), done], "nobody is asked again: {crash_at:?}");
+        assert_eq!(only(&world).stage, Stage::Healed, "{}", only(&world).why);
+    }
+}
+
+#[test]
+fn an_isolation_that_nobody_confirms_is_over_and_is_asked_about_anew() {
+    for crash_at in [None, Some(1), Some(3), Some(40)] {
+        let mut world = on_trial(crash_at);
+        let late = question(&world);
+        world.wait(ISOLATION_TRIAL_NS / 1_000_000);
+        world.settle();
+        let all = isolations(&world);
+        let over = (
+            Decision::Ask,
+            Some(Outcome::Reverted("nobody who still got in said that it shall last: it has ended".into())),
+        );
+        assert_eq!(all, [(Decision::Permit, Some(Outcome::Success)), over, (Decision::Ask, None)], "{crash_at:?}");
+        assert_eq!(leases(&world), [ISOLATION_TRIAL_NS, ISOLATION_LEASE_NS, ISOLATION_TRIAL_NS]);
+        let given = world.orders_given().len();
+        world.input(Input::Command(Command::Approve { action: late }));
+        world.settle();
+        assert_eq!(world.orders_given().len(), given, "whoever comes too late begins anew: {crash_at:?}");
+        // Who says no to that is not asked any more.
+        let action = question(&world);
+        world.input(Input::Command(Command::Deny { action }));
+        world.wait(2 * ISOLATION_TRIAL_NS / 1_000_000);
+        world.settle();
+        assert_eq!(isolations(&world).len(), 3);
+        assert_eq!(only(&world).stage, Stage::Healed, "{}", only(&world).why);
+    }
+}
+
+#[test]
+fn who_says_that_it_shall_not_last_is_not_asked_anew() {
+    let mut world = on_trial(None);
+    let action = question(&world);
+    world.input(Input::Command(Command::Deny { action }));
+    world.wait(2 * ISOLATION_TRIAL_NS / 1_000_000);
+    world.settle();
+    assert_eq!(isolations(&world), [(Decision::Permit, Some(Outcome::Success)), (Decision::Deny, None)]);
 }

@@ -106,7 +106,9 @@ impl<'a> States<'a> {
             Action::LoadFirewall { path } | Action::RenewCertificate { path } => {
                 self.file_is(path, came_of(record, State::Restored));
             }
-            Action::LockAccount { .. }
+            // What it takes back is told of that action.
+            Action::UndoAction { .. }
+            | Action::LockAccount { .. }
             | Action::IsolateHost { .. }
             | Action::RemoveUnit { .. }
             | Action::ReloadService { .. }

@@ -64,6 +64,7 @@ fn incident(subjects: Vec<Subject>, objects: Vec<Object>) -> Incident {
         secrets: Vec::new(),
         hearsay: Vec::new(),
         actions: Vec::new(),
+        worse: Vec::new(),
         omitted: 0,
     }
 }

@@ -357,17 +357,19 @@ fn a_host_is_isolated_tried_and_taken_back_on_the_kernels_own_packet_filter() {
     use crate::system::System;
     use crate::system::linux::Linux;
     use thymus_engine::action::{Expected, Outcome};
+    use thymus_engine::decide::ISOLATION_TRIAL_NS;
     wired(|filter, wire| {
-        let lease_ns = u64::try_from(LONG.as_nanos()).unwrap();
+        let lease_ns = ISOLATION_TRIAL_NS;
         let (scope, directory) = (Scope::this_host(true).unwrap(), tempfile::tempdir().unwrap());
         let mut linux = Linux::new(scope.acting().unwrap(), &directory.path().join("keep"), &[]).unwrap();
         for route in ["ip route show", "ip route del default"] {
             sh(route);
-            assert_eq!(isolate::capture(&mut linux, &control()).unwrap().1.as_expected, Expected::Yes);
-            assert_eq!(isolate::apply(&mut linux, &control(), lease_ns).unwrap(), Outcome::Success, "{route}");
+            let (before, facts) = isolate::capture(&mut linux, &control(), lease_ns).unwrap();
+            assert_eq!(facts.as_expected, Expected::Yes);
+            assert_eq!(isolate::apply(&mut linux, &control(), lease_ns, before).unwrap(), Outcome::Success, "{route}");
             assert_eq!((wire.both_ways(PEER), wire.both_ways(OTHER)), ((true, true), (false, false)));
-            assert_eq!(isolate::settle_open(&mut linux, &control(), "killed").unwrap(), Outcome::Success);
-            assert_eq!(isolate::revert(&mut linux, false).unwrap(), Outcome::Undone);
+            assert_eq!(isolate::settle_open(&mut linux, &control(), before, "killed").unwrap(), Outcome::Success);
+            assert_eq!(isolate::revert(&mut linux, &control(), before).unwrap(), Outcome::Undone);
             assert_eq!(wire.both_ways(OTHER), (true, true));
         }
         // Who is never blocked is blocked by an isolation that was made of another list.
@@ -376,8 +378,49 @@ fn a_host_is_isolated_tried_and_taken_back_on_the_kernels_own_packet_filter() {
         filter.rejoin().unwrap();
         // Rules of somebody else's that refuse everything: nobody would get in, so nothing is done.
         sh("nft 'add table inet other; add chain inet other out { type filter hook output priority 0; policy drop; }'");
-        let outcome = isolate::apply(&mut linux, &control()[..2], lease_ns).unwrap();
+        let (before, _) = isolate::capture(&mut linux, &control()[..2], lease_ns).unwrap();
+        let outcome = isolate::apply(&mut linux, &control()[..2], lease_ns, before).unwrap();
         assert!(matches!(&outcome, Outcome::Reverted(why) if why.starts_with("nothing was done")), "{outcome:?}");
         assert_eq!(sh("nft list tables"), "table inet other\n");
+    });
+}
+
+/// A trial of the kernel's own: it ends by itself, or is made to last while it holds.
+#[test]
+fn a_trial_ends_in_the_kernel_unless_it_was_made_to_last_before() {
+    use crate::respond::isolate;
+    use crate::scope::Scope;
+    use crate::system::linux::Linux;
+    use thymus_engine::action::{Expected, Outcome};
+    wired(|filter, wire| {
+        let (scope, directory) = (Scope::this_host(true).unwrap(), tempfile::tempdir().unwrap());
+        let mut linux = Linux::new(scope.acting().unwrap(), &directory.path().join("keep"), &[]).unwrap();
+        let (control, long) = (control(), u64::try_from(LONG.as_nanos()).unwrap());
+        assert!(isolate::capture(&mut linux, &control, long).is_err(), "nothing is in force");
+        let trial = Duration::from_secs(2);
+        let trial_ns = u64::try_from(trial.as_nanos()).unwrap();
+        let (first, _) = isolate::capture(&mut linux, &control, trial_ns).unwrap();
+        assert_eq!(isolate::apply(&mut linux, &control, trial_ns, first).unwrap(), Outcome::Success);
+        let (second, facts) = isolate::capture(&mut linux, &control, long).unwrap();
+        assert_eq!(facts.as_expected, Expected::Yes);
+        assert_eq!(isolate::apply(&mut linux, &control, long, second).unwrap(), Outcome::Success);
+        assert_eq!(isolate::settle_open(&mut linux, &control, second, "killed").unwrap(), Outcome::Success);
+        assert!(filter.isolated(&control).unwrap().unwrap() > trial, "as long as was asked for");
+        assert_eq!((wire.both_ways(PEER), wire.both_ways(OTHER)), ((true, true), (false, false)));
+        // Undone, it ends when the trial would have.
+        assert_eq!(isolate::revert(&mut linux, &control, second).unwrap(), Outcome::Undone);
+        let began = Instant::now();
+        while filter.isolated(&control).unwrap().is_some() {
+            assert!(began.elapsed() < Duration::from_secs(60), "it never ends");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert_eq!(wire.both_ways(OTHER), (true, true));
+        let (third, _) = isolate::capture(&mut linux, &control, trial_ns).unwrap();
+        assert_eq!(isolate::apply(&mut linux, &control, trial_ns, third).unwrap(), Outcome::Success);
+        let (fourth, _) = isolate::capture(&mut linux, &control, long).unwrap();
+        filter.rejoin().unwrap(); // as if it had ended just now
+        let outcome = isolate::apply(&mut linux, &control, long, fourth).unwrap();
+        assert!(matches!(&outcome, Outcome::Reverted(why) if why.contains("it ended before")), "{outcome:?}");
+        assert_eq!(wire.both_ways(OTHER), (true, true));
     });
 }
