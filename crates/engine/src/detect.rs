@@ -10,6 +10,7 @@ mod place;
 mod toll;
 
 pub use bounded::{BOUNDED_MAX, Bounded};
+pub(crate) use history::is_history;
 pub use look::{Arrival, Look};
 pub use place::matches_glob;
 pub use secret::{is_secret, reads_by_office};

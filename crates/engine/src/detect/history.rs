@@ -47,6 +47,6 @@ impl Detector for History {
     }
 }
 
-pub(super) fn is_history(path: &HostPath) -> bool {
+pub(crate) fn is_history(path: &HostPath) -> bool {
     matches!(path.file_name(), b".bash_history" | b".zsh_history" | b".sh_history" | b".ash_history" | b".ksh_history")
 }

@@ -6,6 +6,7 @@
 
 use super::is_attack;
 use crate::action::Authored;
+use crate::detect::is_history;
 use crate::graph::{FileNode, Graph, ProcessNode, Write, companions};
 use crate::id::VersionId;
 use crate::incident::ObjectClass;
@@ -129,7 +130,9 @@ fn alone(graph: &Graph, configuration: &Configuration, path: &HostPath, file: &F
     let base = if write.before == VersionId::UNKNOWN { earlier } else { write.before };
     let absent = write.created;
     let mixed = attack[first..].iter().any(|attack| !attack);
-    let log = configuration.append_only.iter().any(|glob| matches(glob.as_bytes(), path.as_bytes()));
+    // No daemon keeps a shell's history open: who wrote to it closed it, so where that was the attack alone nothing came between.
+    let alone = is_history(path) && !mixed;
+    let log = !alone && configuration.append_only.iter().any(|glob| matches(glob.as_bytes(), path.as_bytes()));
     if absent && !file.present() {
         return Net::Nothing;
     }

@@ -31,6 +31,25 @@ fn what_a_daemon_added_to_a_log_between_two_cuts_is_part_of_what_is_put_back() {
 }
 
 #[test]
+fn a_history_that_only_the_attack_wrote_is_as_it_was_and_one_that_others_wrote_keeps_theirs() {
+    let history = "/home/alice/.bash_history";
+    for by_others in [false, true] {
+        let append_only = vec!["/home/*/.bash_history".to_owned()];
+        let mut world = World::with(Engine::new(), Configuration { append_only, ..configuration(Mode::Autonomous) });
+        let (alice, shell) = (world.login(ALICE, None), world.login(ALICE, None));
+        let base = world.write(alice, history);
+        world.write(shell, history);
+        if by_others {
+            world.write(alice, history);
+        }
+        world.find(shell, "foothold/cron", Confidence::High);
+        world.settle();
+        let restored = restoration(&only(&world));
+        assert_eq!((restored.base, restored.append_only), (base, by_others));
+    }
+}
+
+#[test]
 fn of_what_cannot_be_told_apart_a_person_sees_the_versions_and_may_want_the_one_from_before() {
     let mut world = World::new(Mode::Autonomous);
     let (admin, shell) = (world.login(OPS, None), world.login(ALICE, None));
