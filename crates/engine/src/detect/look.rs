@@ -179,6 +179,12 @@ impl<'a> Look<'a> {
         Some(self.lineage.process(self.invocation()?.leader)?.parent)
     }
 
+    /// As whom the server runs that started the work.
+    #[must_use]
+    pub fn server_uid(&self) -> Option<u32> {
+        Some(self.lineage.process(self.started_by()?)?.user.euid)
+    }
+
     /// Root's power in the session of an ordinary user.
     #[must_use]
     pub fn is_borrowed_power(&self) -> bool {
