@@ -185,6 +185,12 @@ impl<'a> Look<'a> {
         Some(self.lineage.process(self.started_by()?)?.user.euid)
     }
 
+    /// Who leads the server that started the work: the same one for all its workers.
+    #[must_use]
+    pub fn server_leader(&self) -> Option<ProcessKey> {
+        Some(self.lineage.invocation(self.started_by()?)?.leader)
+    }
+
     /// Root's power in the session of an ordinary user.
     #[must_use]
     pub fn is_borrowed_power(&self) -> bool {

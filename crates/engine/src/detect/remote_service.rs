@@ -133,9 +133,9 @@ fn is_request(look: &Look<'_>) -> bool {
     look.invocation().is_some_and(|found| *found.kind == InvocationKind::Request)
 }
 
-/// Whoever the work is counted for: a site's requests together.
+/// Whoever the work is counted for: a site's requests together, whichever worker of its server they came to.
 fn work(look: &Look<'_>) -> Option<ProcessKey> {
-    if is_request(look) { look.started_by() } else { Some(look.invocation()?.leader) }
+    if is_request(look) { look.server_leader() } else { Some(look.invocation()?.leader) }
 }
 
 /// It belongs to the account that the work is done for, or root gave it to that account's group.

@@ -12,13 +12,16 @@ const NEXT: u32 = 61;
 const AS_ROOT: u32 = 62;
 const TIMER: u32 = 63;
 const CRON: u32 = 64;
+const WORKER: u32 = 65;
 const KEY: &str = "/var/backups/.ssh/id_ed25519";
 
-/// Two requests to one server, a third with root's power, a service that backs up, and root's cron run.
+/// Two requests to two workers of one server, a third with root's power, a service that backs up, and root's cron run.
 fn world() -> World {
     let mut world = World::new();
     world.add(CGI, NGINX, "/usr/bin/ssh", (SITE, SITE), (InvocationKind::Request, None));
-    world.add(NEXT, NGINX, "/usr/bin/dash", (SITE, SITE), (InvocationKind::Request, None));
+    world.add(NEXT, WORKER, "/usr/bin/dash", (SITE, SITE), (InvocationKind::Request, None));
+    world.add(WORKER, NGINX, "/usr/sbin/nginx", (SITE, SITE), (InvocationKind::Unit("nginx.service".to_owned()), None));
+    world.invocations.get_mut(&WORKER).unwrap().1 = NGINX;
     world.add(AS_ROOT, NGINX, "/usr/bin/ssh", (ROOT, ROOT), (InvocationKind::Request, None));
     let unit = InvocationKind::Unit("backup.service".to_owned());
     world.add(TIMER, 1, "/usr/bin/ssh", (BACKUP, BACKUP), (unit, None));
