@@ -225,7 +225,7 @@ fn sent(shell: &str, script: &str) -> Vec<u8> {
 }
 
 /// Functions by which the intruder's shell keeps the drill's record of what it touches.
-fn prelude(token: &str) -> String {
+pub(crate) fn prelude(token: &str) -> String {
     format!(
         "state() {{ if [ -L \"$1\" ]; then printf 'L:%s' \"$(readlink \"$1\")\"; \
          elif [ -f \"$1\" ]; then printf '%s:%s' \"$(stat -c %f:%u:%g:%h \"$1\")\" \"$(sha256sum <\"$1\" | cut -c1-32)\"; \

@@ -105,3 +105,41 @@ pub(crate) fn afterwards(first: &Twin, second: &Twin, cast: Cast<'_>, played: &m
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+    use crate::intruder::prelude;
+    use crate::scenario::{Step, step};
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn an_errand_takes_every_step_and_writes_down_what_it_touched() {
+        let directory = tempfile::Builder::new().prefix("thymus-errand-").tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name).to_string_lossy().into_owned();
+        let writes =
+            |name: &str| step(Actor::Intruder, name, format!("cat >{0}; echo {name} >>{0}", at(name)), &[&at(name)]);
+        let plan = Plan {
+            record: Some(at("books/record")),
+            escalation: "sh".to_owned(),
+            attack_user: vec![step(Actor::Intruder, "looks", "false", &[]), writes("one")],
+            attack_root: vec![writes("two"), Step { pause: LOOK_EVERY, ..writes("three") }],
+            ..Plan::default()
+        };
+        let errand = errand(&plan, "tok", &prelude("tok"));
+        let mut shell = Command::new("sh").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        std::io::Write::write_all(&mut shell.stdin.take().unwrap(), errand.as_bytes()).unwrap();
+        assert!(shell.wait().unwrap().success());
+        let record = std::fs::read_to_string(at("books/record")).unwrap();
+        let lines: Vec<&str> = record.lines().collect();
+        assert!(lines[0].starts_with("tok in /") && lines[0].ends_with(" /"), "{record}");
+        for (number, name) in ["one", "two", "three"].into_iter().enumerate() {
+            let (was, now) = (lines[1 + 2 * number], lines[2 + 2 * number]);
+            assert_eq!(was, format!("tok was absent {}", at(name)));
+            assert!(now.starts_with("tok now 81a4:") && now.ends_with(&at(name)), "{now}");
+            assert_eq!(std::fs::read_to_string(at(name)).unwrap(), format!("{name}\n"), "once, with no other input");
+        }
+        assert_eq!(lines.len(), 7);
+    }
+}

@@ -111,8 +111,11 @@ fn one(disk: &Disk, options: &Options, scenario: &Scenario, seed: u64, tell: Tel
         plans.iter().zip(["twin", "next"]).map(|(_, tag)| Twin::new(disk, tag)).collect::<Result<Vec<Twin>>>()?;
     let keys = Keys::make(&twins[0].directory().join("keys"))?;
     let relay = (plans.len() > 1).then(Relay::default);
+    let of_next = |line: &str| tell(&format!("  on the next host:{line}"));
+    let tells: [Tell<'_>; 2] = [tell, &of_next];
+    let relay = relay.as_ref();
     let casts: Vec<Cast<'_>> =
-        plans.iter().map(|plan| Cast { plan, keys: &keys, seed, tell, relay: relay.as_ref() }).collect();
+        plans.iter().zip(tells).map(|(plan, tell)| Cast { plan, keys: &keys, seed, tell, relay }).collect();
 
     tell(&format!("{} seed {seed}: two reference twins, with the same work and no attack", scenario.name));
     let (one, two) = std::thread::scope(|scope| {

@@ -2,7 +2,7 @@
 //! `lateral-movement/remote-service`
 
 use super::place::is_installed;
-use super::secret::{is_ssh_key, reads_by_office};
+use super::secret::{is_login_key, reads_by_office};
 use super::{Authority, Bounded, Claim, Detector, Look, Meta, NETWORK};
 use crate::event::{Confidence, FileActivity, FileActivityId, NetworkActivity, NetworkActivityId};
 use crate::graph::is_login_program;
@@ -84,7 +84,7 @@ impl RemoteService {
     fn read(&mut self, look: &Look<'_>, file: &FileActivity) -> Option<()> {
         let path = &file.file.path;
         let program = look.program();
-        let is_key = is_ssh_key(path) || is_client(look) && is_key_file(path);
+        let is_key = is_login_key(path) || is_client(look) && is_key_file(path);
         if file.activity != FileActivityId::Read || !is_key || program.is_some_and(reads_by_office) {
             return None;
         }

@@ -157,5 +157,7 @@ fn another_key_than_sshs_counts_where_an_ssh_client_reads_it() {
     let with = |pid, path| said(&world, &[reads(pid, path, BACKUP, BACKUP), calls(pid, 22)]);
     assert_eq!(with(CGI, "/srv/deploy.key"), moves(Confidence::Medium));
     assert_eq!(with(NEXT, "/etc/ssl/private/shop.key"), [], "a site's key of TLS, and a look whether a host answers");
-    assert_eq!(with(CGI, "/etc/shadow"), []);
+    for path in ["/etc/shadow", "/etc/ssh/ssh_host_rsa_key"] {
+        assert_eq!(with(CGI, path), [], "nobody logs in with {path}");
+    }
 }
