@@ -306,10 +306,12 @@ fn report(
     let in_scope: BTreeSet<&String> = steps().flat_map(|step| step.paths.iter().chain(&step.logs)).collect();
     let techniques: BTreeSet<&str> = steps().filter_map(|step| step.technique).collect();
     let all_findings = || played.incidents.iter().flat_map(|incident| &incident.findings);
+    // The drill's own record, and the directory that it is kept in.
     let record = plan.record.as_deref().map(HostPath::from);
+    let is_record =
+        |path: &HostPath| record.as_ref().is_some_and(|record| path == record || path.as_bytes() == record.parent());
     let named = confirmed.iter().flat_map(|incident| named_by(incident));
-    let named: BTreeSet<&HostPath> =
-        named.filter(|path| Some(*path) != record.as_ref() && !truth.is_open(path)).collect();
+    let named: BTreeSet<&HostPath> = named.filter(|path| !is_record(path) && !truth.is_open(path)).collect();
     let (hit, beyond): (Vec<&HostPath>, Vec<&HostPath>) = named.iter().partition(|path| tampered.contains(**path));
     let first = all_findings().map(|finding| finding.time.0).filter(|time| *time >= played.began_ns).min();
     let ms = |from: u64, to: u64| to.saturating_sub(from) / 1_000_000;
