@@ -2,7 +2,7 @@
 //! `lateral-movement/remote-service`
 
 use super::place::is_installed;
-use super::secret::{is_login_key, reads_by_office};
+use super::secret::is_login_key;
 use super::{Authority, Bounded, Claim, Detector, Look, Meta, NETWORK};
 use crate::event::{Confidence, FileActivity, FileActivityId, NetworkActivity, NetworkActivityId};
 use crate::graph::is_login_program;
@@ -83,9 +83,8 @@ impl Detector for RemoteService {
 impl RemoteService {
     fn read(&mut self, look: &Look<'_>, file: &FileActivity) -> Option<()> {
         let path = &file.file.path;
-        let program = look.program();
         let is_key = is_login_key(path) || is_client(look) && is_key_file(path);
-        if file.activity != FileActivityId::Read || !is_key || program.is_some_and(reads_by_office) {
+        if file.activity != FileActivityId::Read || !is_key {
             return None;
         }
         let foreign = !is_own(look, file);
