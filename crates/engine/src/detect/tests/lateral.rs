@@ -70,6 +70,9 @@ fn somebody_elses_key_and_another_hosts_ssh_are_a_move_whichever_comes_first() {
         assert_eq!(said(&world, &[call.clone(), call]), [], "{pid}");
         assert_eq!(said(&world, &[read.clone(), calls(NGINX, 22)]), [], "somebody else calls: {pid}");
     }
+    let own = reads(TIMER, "/var/backups/.ssh/id_rsa", BACKUP, BACKUP);
+    let tried = [own.clone(), reads(TIMER, KEY, BOB, BOB), own, calls(TIMER, 22)];
+    assert_eq!(said(&world, &tried), moves(Confidence::Medium), "one's own is tried, too");
     // Of a session nothing is said that nothing else was found on.
     let session = [reads(INTRUDER, KEY, BACKUP, BACKUP), calls(INTRUDER, 22)];
     assert_eq!(said(&world, &session), []);
