@@ -97,12 +97,17 @@ pub(crate) fn afterwards(first: &Twin, second: &Twin, cast: Cast<'_>, played: &m
         played.harmed.push(("the first host's own work".to_owned(), error.to_string()));
     }
     let mut session = Session::open(first, cast.keys, Actor::Ops.user(), "127.0.0.2", "goes-on-to-next")?;
-    let answer = session.run(&format!("ssh {}@{NEXT} 'echo I am here'", Actor::Ops.user()), Duration::from_secs(20))?;
+    let went = session.run(&format!("ssh {}@{NEXT} 'echo I am here'", Actor::Ops.user()), Duration::from_secs(20));
     session.close();
-    if answer.status != 0 || answer.lines.last().map(String::as_str) != Some("I am here") {
-        let why = format!("{} does not let them in: {}", second.name(), answer.lines.join(" | "));
-        played.harmed.push(("the administrator who goes on from the first host".to_owned(), why));
-    }
+    let why = match went {
+        Ok(answer) if answer.status == 0 && answer.lines.last().map(String::as_str) == Some("I am here") => {
+            return Ok(());
+        }
+        Ok(answer) => format!("{} does not let them in: {}", second.name(), answer.lines.join(" | ")),
+        Err(Error::SessionEnded { why, .. }) => why,
+        Err(other) => return Err(other),
+    };
+    played.harmed.push(("the administrator who goes on from the first host".to_owned(), why));
     Ok(())
 }
 

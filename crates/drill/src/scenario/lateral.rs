@@ -22,8 +22,7 @@ const KEY: &str = "/var/backups/.ssh/id_ed25519";
 const BACKUP: u32 = 34;
 const OPS: u32 = 1000;
 
-const CLIENT: &str =
-    "Host 10.66.0.*\n    StrictHostKeyChecking no\n    UserKnownHostsFile /dev/null\n    LogLevel ERROR\n";
+const CLIENT: &str = "Host 10.66.0.*\n    StrictHostKeyChecking no\n    UserKnownHostsFile /dev/null\n    LogLevel ERROR\n    ConnectTimeout 5\n";
 
 fn plan(random: &mut Random, material: Material<'_>) -> Plan {
     let mut plan = web_shell::plan(random, material);
