@@ -86,6 +86,14 @@ pub(crate) fn errand(plan: &Plan, token: &str, prelude: &str) -> String {
     )
 }
 
+/// Nobody stopped the intruder on the first host before he went on: then the drill shows nothing if he touched nothing on the
+/// second one.
+pub(crate) fn must_arrive(played: &mut Played) {
+    if played.truth.was.is_empty() {
+        played.harmed.push(("the intruder".to_owned(), "was not stopped, and did not get to the next host".to_owned()));
+    }
+}
+
 /// When both are healed: whoever comes to the second host from the first one in their own right still does, and the second
 /// one has not shut the first one out, whoever else came from there.
 pub(crate) fn afterwards(first: &Twin, second: &Twin, cast: Cast<'_>, played: &mut Played) -> Result<()> {

@@ -142,8 +142,13 @@ fn one(disk: &Disk, options: &Options, scenario: &Scenario, seed: u64, tell: Tel
     }
     let outside = Outside::of(&plan, &twins)?;
     let mut played = play_all(&mut twins, &casts, placement, confinement, options, outside.as_ref())?;
-    if let ([first, second], [_, played], false) = (&twins[..], &mut played[..], options.undo) {
-        relay::afterwards(first, second, casts[0], played)?;
+    if let ([first, second], [_, played]) = (&twins[..], &mut played[..]) {
+        if options.respond_after == RespondAfter::AttackEnd || plan.held {
+            relay::must_arrive(played);
+        }
+        if !options.undo {
+            relay::afterwards(first, second, casts[0], played)?;
+        }
     }
     for twin in &mut twins {
         twin.halt()?;
