@@ -9,7 +9,7 @@ SEEDS ?= 20
 CI_SEEDS ?= 2
 FUZZ_SECONDS ?= 20
 FAULTS = crash-loop wedged-service supervised-service bad-config deleted-binary full-disk expired-certificate firewall-emptied
-ENTRIES = web-shell stolen-key brute-force log-tamper insider-slow mixed
+ENTRIES = web-shell lateral stolen-key brute-force log-tamper insider-slow mixed
 EVASIONS = evasion-uring evasion-mapped evasion-nameless evasion-bound evasion-detached evasion-disguised
 MASS = ransomware-in-place ransomware-copy ransomware-slow ransomware-parallel ransomware-service wiper
 

@@ -177,7 +177,7 @@ impl<'a> Ground<'a> {
         let plan = others::plan(&mut Random::new(options.seed));
         let mut first = Twin::new(disk, "first")?;
         let keys = Keys::make(&first.directory().join("keys"))?;
-        let cast = Cast { plan: &plan, keys: &keys, seed: options.seed, tell };
+        let cast = Cast { plan: &plan, keys: &keys, seed: options.seed, tell, relay: None };
         let known = Known::of(&first.root())?;
         let (one, two) = std::thread::scope(|scope| {
             let other = scope.spawn(|| {
@@ -199,7 +199,7 @@ impl<'a> Ground<'a> {
     }
 
     fn cast(&self) -> Cast<'_> {
-        Cast { plan: &self.plan, keys: &self.keys, seed: self.options.seed, tell: self.tell }
+        Cast { plan: &self.plan, keys: &self.keys, seed: self.options.seed, tell: self.tell, relay: None }
     }
 
     /// A booted twin; of `image`, else of the base.

@@ -2,11 +2,12 @@
 //! Everybody who works in a twin, each in one ssh session.
 
 use crate::random::Random;
+use crate::relay::Relay;
 use crate::run::Tell;
 use crate::scenario::{Actor, Plan, Step};
 use crate::session::{Answer, Keys, Session};
 use crate::twin::Twin;
-use crate::{Error, Result, archive, interrupt};
+use crate::{Doing, Error, Result, archive, interrupt};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -21,6 +22,8 @@ pub(crate) struct Cast<'a> {
     pub(crate) keys: &'a Keys,
     pub(crate) seed: u64,
     pub(crate) tell: Tell<'a>,
+    /// Where two hosts take part, what they wait for of each other.
+    pub(crate) relay: Option<&'a Relay>,
 }
 
 pub(crate) struct People<'a> {
@@ -30,7 +33,12 @@ pub(crate) struct People<'a> {
 
 impl<'a> Cast<'a> {
     pub(crate) fn plant(&self, twin: &Twin) -> Result<()> {
-        self.keys.plant(twin)?;
+        self.keys.plant_with(twin, &self.plan.lets_in)?;
+        for (whose, path, owner) in &self.plan.keys {
+            let private = self.keys.private(whose);
+            let text = std::fs::read(&private).doing("read", private)?;
+            twin.plant(path, &text, 0o600, *owner)?;
+        }
         for (path, content, mode, owner) in &self.plan.planted {
             twin.plant(path, content.as_bytes(), *mode, *owner)?;
         }
@@ -39,6 +47,18 @@ impl<'a> Cast<'a> {
         }
         if let Some(crowd) = &self.plan.crowd {
             crowd.plant(twin)?;
+        }
+        Ok(())
+    }
+
+    /// What the host does by itself, once.
+    pub(crate) fn jobs(&self, twin: &Twin) -> Result<()> {
+        for unit in &self.plan.jobs {
+            twin.inside(&["systemctl", "start", unit])?;
+            let state = twin.inside(&["systemctl", "show", "--property=Result", "--value", unit])?;
+            if state.trim() != "success" {
+                return Err(Error::Benign { step: format!("unit {unit}"), why: state.trim().to_owned() });
+            }
         }
         Ok(())
     }

@@ -5,8 +5,8 @@ use crate::cast::{Cast, pause, shared};
 use crate::oracle::Truth;
 use crate::outside::Outside;
 use crate::random::Random;
-use crate::scenario::Web;
-use crate::scenario::{Actor, Step};
+use crate::relay;
+use crate::scenario::{Actor, Plan, Step, Web};
 use crate::session::{Session, Way};
 use crate::twin::Twin;
 use crate::{Error, Result, interrupt};
@@ -16,6 +16,8 @@ use thymus_engine::path::HostPath;
 
 /// An intruder without an answer for so long has been stopped.
 const STOPPED_LIMIT: Duration = Duration::from_secs(10);
+/// The same of a step in which all is done that is done on the next host.
+const ERRAND_LIMIT: Duration = Duration::from_secs(50);
 
 #[derive(Debug, Default)]
 pub(crate) struct Intruder {
@@ -45,6 +47,12 @@ impl Intruder {
         if !plan.attacks() {
             return Ok(());
         }
+        if let Some(relay) = cast.relay.filter(|_| plan.from_before) {
+            // Whoever comes from the host before keeps the record in the name that he has there.
+            self.token = token(&mut begin(cast));
+            self.began = relay.attacked()?;
+            return Ok(());
+        }
         if let (Some(web), Some(outside)) = (&plan.web, outside) {
             return self.attack_by_requests(outside, web, cast, turn);
         }
@@ -64,8 +72,8 @@ impl Intruder {
         turn: &Mutex<()>,
         outside: Option<&Outside>,
     ) -> Result<()> {
-        let mut random = Random::new(cast.seed ^ 0x6174_7461_636b_2121);
-        let (plan, token) = (cast.plan, random.word(10));
+        let mut random = begin(cast);
+        let (plan, token) = (cast.plan, token(&mut random));
         self.token.clone_from(&token);
         let target = crate::outside::TWIN.to_string();
         let way = match outside {
@@ -106,8 +114,7 @@ impl Intruder {
     /// The first two steps go through the hole in the site, the others through what they left there. Goes on until the
     /// plan ends, or a request is not answered to its end.
     fn attack_by_requests(&mut self, outside: &Outside, web: &Web, cast: Cast<'_>, turn: &Mutex<()>) -> Result<()> {
-        let mut random = Random::new(cast.seed ^ 0x6174_7461_636b_2121);
-        let (plan, token) = (cast.plan, random.word(10));
+        let (plan, token) = (cast.plan, token(&mut begin(cast)));
         self.token.clone_from(&token);
         self.began = boot_clock_ns();
         let record = plan.record.as_deref().unwrap_or("/dev/null");
@@ -122,15 +129,24 @@ impl Intruder {
             interrupt::check()?;
             (cast.tell)(&format!("  {} ({})", step.title, step.technique.unwrap_or("-")));
             let paths = step.paths.join(" ");
+            let (doing, limit) = match plan.next.as_ref().filter(|_| step.goes_on) {
+                Some(next) => {
+                    if let Some(relay) = cast.relay {
+                        relay.goes_on(boot_clock_ns());
+                    }
+                    let errand = relay::errand(next, &token, &prelude(&token));
+                    (format!("{} <<'THERE'\n{errand}THERE", step.script), ERRAND_LIMIT)
+                }
+                None => (step.script.clone(), STOPPED_LIMIT),
+            };
             let script = format!(
-                "mkdir -p {books}; umask 0; {}\nsay was {paths} >>{record}\numask 22\n{{ {}\n}} </dev/null\nsay now {paths} >>{record}\necho {token} done",
+                "mkdir -p {books}; umask 0; {}\nsay was {paths} >>{record}\numask 22\n{{ {doing}\n}} </dev/null\nsay now {paths} >>{record}\necho {token} done",
                 prelude(&token),
-                step.script
             );
             let script = if is_root { as_root(&script) } else { script };
             let request = if number < 2 { injected(&script) } else { sent(&web.shell, &script) };
             let held = shared(plan, step).then(|| turn.lock().unwrap_or_else(PoisonError::into_inner));
-            let answer = outside.ask(web.source, 8000, &request, STOPPED_LIMIT);
+            let answer = outside.ask(web.source, 8000, &request, limit);
             drop(held);
             let over = match answer {
                 Ok(answer) if answer.contains(&format!("{token} done")) => {
@@ -149,6 +165,11 @@ impl Intruder {
         Ok(())
     }
 
+    /// When the first step was taken that its record has no time of, boot clock, nanoseconds.
+    pub(crate) fn began(&self) -> u64 {
+        self.began
+    }
+
     /// The twin boots again: what has the session's name then is another.
     pub(crate) fn forget_session(&mut self) {
         self.group.clear();
@@ -160,8 +181,18 @@ impl Intruder {
         // When each line was written is not known: the worst is taken, the beginning.
         let began = self.began;
         for line in String::from_utf8_lossy(&record).lines() {
+            if let Some(group) = line.strip_prefix(&format!("{} in ", self.token)) {
+                group.trim_end_matches(" /").clone_into(&mut self.group);
+            }
             note(line, &self.token, began, &mut self.truth);
         }
+    }
+
+    /// Of one who came from the host before: the steps of which the record has the end.
+    pub(crate) fn take_from_record(&mut self, plan: &Plan) {
+        let has = |path: &String| self.truth.now.contains_key(&HostPath::from(path.as_str()));
+        let steps = plan.attack_user.iter().chain(&plan.attack_root);
+        self.taken = steps.filter(|step| !step.paths.is_empty() && step.paths.iter().all(has)).cloned().collect();
     }
 
     pub(crate) fn leave(&mut self) {
@@ -169,6 +200,16 @@ impl Intruder {
             session.close();
         }
     }
+}
+
+/// What the intruder's own choices are drawn from.
+fn begin(cast: Cast<'_>) -> Random {
+    Random::new(cast.seed ^ 0x6174_7461_636b_2121)
+}
+
+/// By which the lines of the record are known.
+fn token(random: &mut Random) -> String {
+    random.word(10)
 }
 
 /// A question about the stock that ends early and goes on as a command.
@@ -184,7 +225,7 @@ fn sent(shell: &str, script: &str) -> Vec<u8> {
 }
 
 /// Functions by which the intruder's shell keeps the drill's record of what it touches.
-fn prelude(token: &str) -> String {
+pub(crate) fn prelude(token: &str) -> String {
     format!(
         "state() {{ if [ -L \"$1\" ]; then printf 'L:%s' \"$(readlink \"$1\")\"; \
          elif [ -f \"$1\" ]; then printf '%s:%s' \"$(stat -c %f:%u:%g:%h \"$1\")\" \"$(sha256sum <\"$1\" | cut -c1-32)\"; \

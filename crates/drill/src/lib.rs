@@ -30,6 +30,7 @@ pub mod outside;
 pub mod page;
 mod play;
 pub mod random;
+mod relay;
 pub mod report;
 pub mod run;
 pub mod scenario;
@@ -71,6 +72,10 @@ pub enum Error {
     Interrupted,
     #[error("no drill is called `{name}`; `thymus drill list` names them")]
     NoSuchDrill { name: String },
+    #[error(
+        "the drill `{scenario}` has two hosts, and a cable between them that a host without power is cut from; choose another ordeal"
+    )]
+    NoSuchOrdeal { scenario: String },
     #[error("the twin is not proven safe: {what}; no attack is run")]
     NotHardened { what: String },
     #[error("the session of {user} ended: {why}")]

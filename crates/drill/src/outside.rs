@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The rest of the world: a network of its own beside a twin, from where customers and intruders come, and where they are
-//! called back. One cable leads from it into the twin, and none anywhere else.
+//! called back. One cable leads from it into the twin, and none anywhere else; where a drill has two twins, one into each,
+//! and they reach each other by them.
 
+use crate::scenario::Plan;
 use crate::twin::Twin;
 use crate::{Doing, Error, Result, output, wait_until};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
@@ -14,6 +16,8 @@ use std::time::Duration;
 
 /// The twin's own address on the cable.
 pub const TWIN: Ipv4Addr = Ipv4Addr::new(10, 66, 0, 1);
+/// That of the second twin.
+pub const NEXT: Ipv4Addr = Ipv4Addr::new(10, 66, 0, 251);
 /// Hosts outside are 10.66.0.2 to 10.66.0.250.
 pub const HOSTS: std::ops::RangeInclusive<u8> = 2..=250;
 /// Waits on the kernel.
@@ -33,8 +37,19 @@ pub(crate) struct Outside {
 }
 
 impl Outside {
-    /// The cable is in when this returns. Outside, the `listening` accept whoever calls and read what they are sent.
-    pub(crate) fn beside(twin: &Twin, listening: &[(Ipv4Addr, u16)]) -> Result<Self> {
+    /// What a plan needs of it, if anything.
+    pub(crate) fn of(plan: &Plan, twins: &[Twin]) -> Result<Option<Self>> {
+        let listening = match (&plan.web, &plan.knocks) {
+            (Some(web), _) => &web.called,
+            (None, Some(knocks)) => &knocks.called,
+            (None, None) => return Ok(None),
+        };
+        let Some((first, next)) = twins.split_first() else { return Ok(None) };
+        Self::beside(first, next.first(), listening).map(Some)
+    }
+
+    /// The cables are in when this returns. Outside, the `listening` accept whoever calls and read what they are sent.
+    pub(crate) fn beside(twin: &Twin, next: Option<&Twin>, listening: &[(Ipv4Addr, u16)]) -> Result<Self> {
         let mut unshare = twin.tool("unshare");
         unshare.args(["--net", "sleep", "infinity"]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let holder = unshare.spawn().map_err(|source| Error::Spawn { program: "unshare".into(), source })?;
@@ -43,17 +58,28 @@ impl Outside {
         let (here, there) = (of("self"), outside.process().to_string());
         wait_until("there is a network outside", MAKE_LIMIT, || of(&there).is_some_and(|found| Some(found) != here))?;
 
-        let inside = twin.leader().to_string();
         let run = |network: &str, words: &[&str]| {
             output(twin.tool("nsenter").args(["-t", network, "-n", "ip"]).args(words)).map(drop)
         };
-        run(&inside, &["link", "add", "uplink", "type", "veth", "peer", "name", "cable", "netns", &there])?;
-        run(&inside, &["address", "add", &format!("{TWIN}/24"), "dev", "uplink"])?;
-        run(&inside, &["link", "set", "uplink", "up"])?;
         run(&there, &["link", "set", "lo", "up"])?;
-        run(&there, &["link", "set", "cable", "up"])?;
+        let street = if next.is_some() { "street" } else { "cable" };
+        if next.is_some() {
+            run(&there, &["link", "add", street, "type", "bridge"])?;
+            run(&there, &["link", "set", street, "up"])?;
+        }
+        for (twin, address, cable) in [(Some(twin), TWIN, "cable"), (next, NEXT, "cable-next")] {
+            let Some(twin) = twin else { continue };
+            let inside = twin.leader().to_string();
+            run(&inside, &["link", "add", "uplink", "type", "veth", "peer", "name", cable, "netns", &there])?;
+            run(&inside, &["address", "add", &format!("{address}/24"), "dev", "uplink"])?;
+            run(&inside, &["link", "set", "uplink", "up"])?;
+            if next.is_some() {
+                run(&there, &["link", "set", cable, "master", street])?;
+            }
+            run(&there, &["link", "set", cable, "up"])?;
+        }
         // One batch: there are many.
-        let lines: String = HOSTS.map(|number| format!("address add {}/24 dev cable\n", host(number))).collect();
+        let lines: String = HOSTS.map(|number| format!("address add {}/24 dev {street}\n", host(number))).collect();
         let mut ip = twin.tool("nsenter");
         ip.args(["-t", &there, "-n", "ip", "-batch", "-"]).stdin(Stdio::piped()).stdout(Stdio::null());
         let mut ip = ip.spawn().map_err(|source| Error::Spawn { program: "ip".into(), source })?;

@@ -84,26 +84,26 @@ pub(crate) struct Place<'a> {
     pub(crate) placement: Placement,
     pub(crate) confinement: Confinement,
     pub(crate) options: &'a Options,
+    pub(crate) outside: Option<&'a Outside>,
 }
 
 pub(crate) fn play(place: Place<'_>, cast: Cast<'_>) -> Result<Played> {
-    let Place { twin, placement, confinement, options } = place;
+    let Place { twin, placement, confinement, options, outside } = place;
     let mut agent = Agent::start(twin, placement, &options.thymus, cast.plan)?;
-    let held = options.respond_after == RespondAfter::AttackEnd;
+    let held = options.respond_after == RespondAfter::AttackEnd || cast.plan.held;
     if let Some(agent) = agent.as_ref().filter(|_| held) {
         agent.hold()?;
     }
-    let outside = match (&cast.plan.web, &cast.plan.knocks) {
-        (Some(web), _) => Some(Outside::beside(twin, &web.called)?),
-        (None, Some(knocks)) => Some(Outside::beside(twin, &knocks.called)?),
-        (None, None) => None,
-    };
     let mut people = cast.people(twin)?;
+    if let Some(relay) = cast.relay {
+        relay.ready()?;
+    }
+    cast.jobs(twin)?;
     let mut intruder = Intruder::default();
     let mut played = Played { began_ns: boot_clock_ns(), ..Played::default() };
     let mut attacked = None;
     let (done, downtime) = while_visited(twin.leader(), || {
-        played.harmed = work(twin, cast, &mut people, &mut intruder, outside.as_ref())?;
+        played.harmed = work(twin, cast, &mut people, &mut intruder, outside)?;
         if let Some(fault) = &cast.plan.fault {
             played.began_ns = happen(twin, cast, fault, &mut intruder.truth)?;
         }
@@ -159,13 +159,18 @@ pub(crate) fn play(place: Place<'_>, cast: Cast<'_>) -> Result<Played> {
     }
     if let Some(record) = &cast.plan.record {
         intruder.read_record(twin, record);
+        if cast.plan.from_before {
+            intruder.take_from_record(cast.plan);
+            played.began_ns = intruder.began();
+        }
     }
     let told = agent.as_ref().map(Agent::incidents).transpose();
     // Whoever did not settle may not answer either: then the report says why.
     let told = if played.unsettled.is_some() { told.unwrap_or_default() } else { told? };
     if let (Some(agent), Some(incidents)) = (&agent, told) {
         played.incidents = incidents;
-        agent.keep(&cast.seed.to_string(), &played.incidents);
+        let next = if cast.plan.from_before { "-next" } else { "" };
+        agent.keep(&format!("{}{next}", cast.seed), &played.incidents);
         played.decoys = agent.decoys();
         played.counters = agent.status()?.counters;
         played.cost = agent.cost();
@@ -175,7 +180,7 @@ pub(crate) fn play(place: Place<'_>, cast: Cast<'_>) -> Result<Played> {
     }
     played.attackers_left = attackers_left(twin, &intruder);
     played.harmed.extend(harmed_since(twin, cast)?);
-    if let (Some(outside), Some(web)) = (&outside, &cast.plan.web) {
+    if let (Some(outside), Some(web)) = (outside, &cast.plan.web) {
         played.harmed.extend(customers::once_more(outside));
         if agent.is_some() {
             let sent = !intruder.secrets.is_empty();
@@ -185,11 +190,12 @@ pub(crate) fn play(place: Place<'_>, cast: Cast<'_>) -> Result<Played> {
     if agent.is_some() {
         played.harmed.extend(not_listed(&intruder.secrets, &played.incidents));
         played.harmed.extend(not_named(&intruder, cast, &played.incidents));
-        if options.ordeal.is_none() {
+        let came = !cast.plan.from_before || !intruder.truth.now.is_empty();
+        if options.ordeal.is_none() && came {
             played.harmed.extend(not_told(cast, &played.incidents));
         }
     }
-    if let (Some(outside), Some(knocks)) = (&outside, &cast.plan.knocks) {
+    if let (Some(outside), Some(knocks)) = (outside, &cast.plan.knocks) {
         played.harmed.extend(still_lets_in(twin, cast, outside, knocks, &played.incidents)?);
         if let Some(agent) = agent.as_ref().filter(|_| played.unsettled.is_none()) {
             played.harmed.extend(account::locked_and_unlocked(twin, agent, cast, outside)?);
@@ -221,6 +227,7 @@ fn not_told(cast: Cast<'_>, incidents: &[Incident]) -> Option<(String, String)> 
     let parser = match (&cast.plan.knocks, &cast.plan.web) {
         (Some(_), _) => "sshd",
         (None, Some(_)) => "nginx",
+        (None, None) if cast.plan.from_before => "sshd",
         (None, None) => return None,
     };
     let from = format!(" {}", cast.plan.source);
@@ -249,7 +256,7 @@ fn not_named(intruder: &Intruder, cast: Cast<'_>, incidents: &[Incident]) -> Vec
 }
 
 /// Addresses that the agent says it blocked.
-fn blocked(incidents: &[Incident]) -> BTreeSet<std::net::IpAddr> {
+pub(crate) fn blocked(incidents: &[Incident]) -> BTreeSet<std::net::IpAddr> {
     let done = |record: &&ActionRecord| record.outcome == Some(Outcome::Success);
     let blocked = |record: &ActionRecord| match record.action {
         Action::FilterTraffic { address, .. } => Some(address),
@@ -349,6 +356,9 @@ fn work(
             .map(|outside| scope.spawn(|| customers::come(outside, cast.seed, &over)));
         let benign = scope.spawn(|| people.work(&turn, true));
         let attacked = intruder.attack(twin, cast, &turn, outside);
+        if let Some(relay) = cast.relay.filter(|_| !cast.plan.from_before) {
+            relay.is_over();
+        }
         let worked = benign.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         over.store(true, Ordering::SeqCst);
         let come = customers.map(|come| come.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));

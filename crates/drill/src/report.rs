@@ -49,6 +49,10 @@ pub struct Report {
     /// ATT&CK techniques that the attack used.
     pub techniques: Vec<String>,
     pub seed: u64,
+    /// Which host of the drill it is about, from 1.
+    pub host: usize,
+    /// A second host that the intruder did not get to.
+    pub spared: bool,
     pub agent: Placement,
     pub stage: Stage,
     /// Why the stage is not `healed` (or `quiet`), or what else is wrong.
@@ -192,6 +196,8 @@ impl Report {
         }
         let finished = if let Some(storm) = &self.storm {
             storm.holds()
+        } else if self.spared && self.stage == Stage::Quiet {
+            self.actions.is_empty()
         } else if self.objects_in_scope == 0 && !self.failure {
             self.stage == Stage::Quiet && self.actions.is_empty()
         } else {
@@ -275,11 +281,13 @@ impl fmt::Display for Report {
         let verdict = if self.holds() { "holds" } else { "DOES NOT HOLD" };
         writeln!(
             f,
-            "{} seed {}, agent {}: {} ({verdict})",
+            "{}{} seed {}, agent {}: {}{} ({verdict})",
             self.scenario,
+            if self.host > 1 { format!(" (host {})", self.host) } else { String::new() },
             self.seed,
             lower(&self.agent),
-            lower(&self.stage)
+            lower(&self.stage),
+            if self.spared { ", not reached" } else { "" }
         )?;
         if let Some(why) = &self.why {
             writeln!(f, "  why              {why}")?;

@@ -8,8 +8,10 @@ use crate::contest::Contest;
 use crate::hardening;
 use crate::oracle::{self, Findings};
 use crate::ordeal::Ordeal;
+use crate::outside::Outside;
 use crate::play::{Place, Played, play};
 use crate::random::Random;
+use crate::relay::{self, Relay};
 use crate::report::{ActionLine, CleanupOracle, Placement, Report, Stage};
 use crate::scenario::{self, Material, Plan, Scenario};
 use crate::session::Keys;
@@ -78,13 +80,13 @@ pub fn run(options: &Options, tell: Tell<'_>, mut done: impl FnMut(&Report)) -> 
         }
         for number in 0..u64::from(options.runs) {
             let seed = options.seed.wrapping_add(number);
-            done(&one(&disk, options, scenario, seed, tell)?);
+            one(&disk, options, scenario, seed, tell)?.iter().for_each(&mut done);
         }
     }
     Ok(())
 }
 
-fn one(disk: &Disk, options: &Options, scenario: &Scenario, seed: u64, tell: Tell<'_>) -> Result<Report> {
+fn one(disk: &Disk, options: &Options, scenario: &Scenario, seed: u64, tell: Tell<'_>) -> Result<Vec<Report>> {
     let placement = match options.agent {
         AgentChoice::Outside => Placement::Outside,
         AgentChoice::Inside => Placement::Inside,
@@ -100,10 +102,20 @@ fn one(disk: &Disk, options: &Options, scenario: &Scenario, seed: u64, tell: Tel
     let library = disk.empty_library()?;
     let material = Material { library: &library, soak: options.soak.filter(|_| scenario.benign) };
     let plan = (scenario.plan)(&mut random, material);
+    let plans: Vec<&Plan> = std::iter::once(&plan).chain(plan.next.as_deref()).collect();
+    if plans.len() > 1 && options.ordeal == Some(Ordeal::CutPower) {
+        return Err(Error::NoSuchOrdeal { scenario: scenario.name.to_owned() });
+    }
 
-    let mut twin = Twin::new(disk, "twin")?;
-    let keys = Keys::make(&twin.directory().join("keys"))?;
-    let cast = Cast { plan: &plan, keys: &keys, seed, tell };
+    let mut twins =
+        plans.iter().zip(["twin", "next"]).map(|(_, tag)| Twin::new(disk, tag)).collect::<Result<Vec<Twin>>>()?;
+    let keys = Keys::make(&twins[0].directory().join("keys"))?;
+    let relay = (plans.len() > 1).then(Relay::default);
+    let of_next = |line: &str| tell(&format!("  on the next host:{line}"));
+    let tells: [Tell<'_>; 2] = [tell, &of_next];
+    let relay = relay.as_ref();
+    let casts: Vec<Cast<'_>> =
+        plans.iter().zip(tells).map(|(plan, tell)| Cast { plan, keys: &keys, seed, tell, relay }).collect();
 
     tell(&format!("{} seed {seed}: two reference twins, with the same work and no attack", scenario.name));
     let (one, two) = std::thread::scope(|scope| {
@@ -111,38 +123,104 @@ fn one(disk: &Disk, options: &Options, scenario: &Scenario, seed: u64, tell: Tel
             // In other seconds than the first, however unevenly the two go on, so that what depends on the time of day shows as
             // noise.
             pause(Duration::from_millis(3_700))?;
-            reference(disk, "second", confinement, cast)
+            references(disk, "second", confinement, &casts)
         });
-        let one = reference(disk, "first", confinement, cast);
+        let one = references(disk, "first", confinement, &casts);
         (one, other.join())
     });
     let (one, two) = (one?, two.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
 
-    if placement == Placement::Inside {
-        agent::install(&twin, &options.thymus, &plan)?;
+    let mut before = Vec::new();
+    for (twin, cast) in twins.iter_mut().zip(&casts) {
+        if placement == Placement::Inside {
+            agent::install(twin, &options.thymus, cast.plan)?;
+        }
+        cast.plant(twin)?;
+        before.push((logs_of(&twin.root())?, benign_paths(cast.plan, &twin.root())));
+        tell("the twin boots");
+        twin.boot(confinement)?;
     }
-    cast.plant(&twin)?;
-    let logs = logs_of(&twin.root())?;
-    let benign = benign_paths(&plan, &twin.root());
-    tell("the twin boots");
-    twin.boot(confinement)?;
-    let played = play(Place { twin: &mut twin, placement, confinement, options }, cast)?;
-    twin.halt()?;
+    let outside = Outside::of(&plan, &twins)?;
+    let mut played = play_all(&mut twins, &casts, placement, confinement, options, outside.as_ref())?;
+    if let ([first, second], [_, played]) = (&twins[..], &mut played[..]) {
+        if options.respond_after == RespondAfter::AttackEnd || plan.held {
+            relay::must_arrive(played);
+        }
+        if !options.undo {
+            relay::afterwards(first, second, casts[0], played)?;
+        }
+    }
+    for twin in &mut twins {
+        twin.halt()?;
+    }
     tell("comparing the disks");
+    let mut reports = Vec::new();
+    for (number, ((twin, cast), played)) in twins.iter().zip(&casts).zip(played).enumerate() {
+        let (logs, benign) = &before[number];
+        let host = Judged { twin, cast: *cast, references: [&one[number], &two[number]], logs, benign };
+        let mut report = judged(&host, scenario, seed, placement, played)?;
+        report.host = number + 1;
+        reports.push(report);
+    }
+    Ok(reports)
+}
+
+/// Each host's part, at the same time.
+fn play_all(
+    twins: &mut [Twin],
+    casts: &[Cast<'_>],
+    placement: Placement,
+    confinement: Confinement,
+    options: &Options,
+    outside: Option<&Outside>,
+) -> Result<Vec<Played>> {
+    std::thread::scope(|scope| {
+        let plays: Vec<_> = twins
+            .iter_mut()
+            .zip(casts)
+            .map(|(twin, cast)| {
+                scope.spawn(move || {
+                    let played = play(Place { twin, placement, confinement, options, outside }, *cast);
+                    if let Some(relay) = cast.relay.filter(|_| played.is_err()) {
+                        relay.gives_up();
+                    }
+                    played
+                })
+            })
+            .collect();
+        let join = |play: std::thread::ScopedJoinHandle<'_, Result<Played>>| {
+            play.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        plays.into_iter().map(join).collect::<Vec<_>>().into_iter().collect()
+    })
+}
+
+/// One halted twin, and what it is compared with.
+struct Judged<'a> {
+    twin: &'a Twin,
+    cast: Cast<'a>,
+    references: [&'a (Twin, Snapshot); 2],
+    /// Before the boot: every log's content, and what people will change.
+    logs: &'a BTreeMap<HostPath, Vec<u8>>,
+    benign: &'a BTreeMap<HostPath, Vec<u8>>,
+}
+
+fn judged(host: &Judged<'_>, scenario: &Scenario, seed: u64, placement: Placement, played: Played) -> Result<Report> {
+    let (twin, plan, [one, two]) = (host.twin, host.cast.plan, host.references);
     let root = played.photographs.as_ref().map_or_else(|| twin.root(), |photographs| photographs.healed.clone());
     let holds = snapshot::take(&root, &|path| oracle::is_nobodys(path) || played.decoys.contains(path))?;
-    let disk_of = |reference: &'_ (Twin, Snapshot)| reference.0.root();
-    let (root_one, root_two) = (disk_of(&one), disk_of(&two));
+    let (root_one, root_two) = (one.0.root(), two.0.root());
     let contested = plan.contest.as_ref().map(Contest::paths).unwrap_or_default();
     let mut findings = oracle::judge(
         oracle::Disk { holds: &holds, root: &root },
         [oracle::Disk { holds: &one.1, root: &root_one }, oracle::Disk { holds: &two.1, root: &root_two }],
         &played.truth,
-        &benign,
+        host.benign,
         &contested,
     );
     let cut: BTreeSet<&HostPath> = played.truth.logs.keys().collect();
-    let untouched = logs.into_iter().filter(|(path, _)| !cut.contains(path)).collect();
+    let untouched = host.logs.iter().filter(|(path, _)| !cut.contains(path));
+    let untouched = untouched.map(|(path, content)| (path.clone(), content.clone())).collect();
     // Rotation takes the oldest lines away, there as here.
     let lost_anyway = oracle::log_bytes_lost(&root_one, &untouched);
     findings.bytes_lost += oracle::log_bytes_lost(&root, &untouched).saturating_sub(lost_anyway);
@@ -154,7 +232,7 @@ fn one(disk: &Disk, options: &Options, scenario: &Scenario, seed: u64, tell: Tel
         Some(photographs) => Some(undo_differs(&twin.root(), &photographs.attacked, &played)?),
         None => None,
     };
-    Ok(report(scenario, seed, placement, &plan, played, findings, undone, benign.len()))
+    Ok(report(scenario, seed, placement, plan, played, findings, undone, host.benign.len()))
 }
 
 /// Everything that the attack or the agent touched, on the disk that it was undone on against the disk before the heal.
@@ -181,20 +259,35 @@ fn logs_of(root: &Path) -> Result<BTreeMap<HostPath, Vec<u8>>> {
     Ok(paths.filter_map(|path| snapshot::read(root, &path).map(|content| (path, content))).collect())
 }
 
-fn reference(disk: &Disk, tag: &str, confinement: Confinement, cast: Cast<'_>) -> Result<(Twin, Snapshot)> {
-    let mut twin = Twin::new(disk, tag)?;
-    cast.plant(&twin)?;
-    twin.boot(confinement)?;
-    let turn = Mutex::new(());
-    let mut people = cast.people(&twin)?;
-    let harmed = people.work(&turn, false)?;
-    if let Some((step, why)) = harmed.into_iter().next() {
-        return Err(Error::Benign { step, why });
+/// One twin for each host, in which nobody attacks; halted when it is given.
+fn references(disk: &Disk, tag: &str, confinement: Confinement, casts: &[Cast<'_>]) -> Result<Vec<(Twin, Snapshot)>> {
+    let mut twins = Vec::new();
+    for (number, cast) in casts.iter().enumerate() {
+        let mut twin = Twin::new(disk, &if number == 0 { tag.to_owned() } else { format!("{tag}-next") })?;
+        cast.plant(&twin)?;
+        twin.boot(confinement)?;
+        twins.push(twin);
     }
-    people.leave();
-    twin.halt()?;
-    let holds = snapshot::take(&twin.root(), &oracle::is_nobodys)?;
-    Ok((twin, holds))
+    let _outside = match &twins[..] {
+        [first, next] => Some(Outside::beside(first, Some(next), &[])?),
+        _ => None,
+    };
+    for (twin, cast) in twins.iter().zip(casts) {
+        cast.jobs(twin)?;
+        let turn = Mutex::new(());
+        let mut people = cast.people(twin)?;
+        let harmed = people.work(&turn, false)?;
+        if let Some((step, why)) = harmed.into_iter().next() {
+            return Err(Error::Benign { step, why });
+        }
+        people.leave();
+    }
+    let hold = |mut twin: Twin| {
+        twin.halt()?;
+        let holds = snapshot::take(&twin.root(), &oracle::is_nobodys)?;
+        Ok((twin, holds))
+    };
+    twins.into_iter().map(hold).collect()
 }
 
 #[expect(clippy::too_many_arguments, reason = "one place, and every one is of another type")]
@@ -212,15 +305,18 @@ fn report(
     let main = confirmed.iter().max_by_key(|incident| incident.objects.len());
     let truth = &played.truth;
     let tampered = truth.tampered();
+    let spared = plan.from_before && truth.was.is_empty();
     let faults = || plan.fault.iter().flat_map(|fault| fault.steps.iter().map(|(_, step)| step));
     let steps = || plan.attack_user.iter().chain(&plan.attack_root).chain(faults());
     let in_scope: BTreeSet<&String> = steps().flat_map(|step| step.paths.iter().chain(&step.logs)).collect();
     let techniques: BTreeSet<&str> = steps().filter_map(|step| step.technique).collect();
     let all_findings = || played.incidents.iter().flat_map(|incident| &incident.findings);
+    // The drill's own record, and the directory that it is kept in.
     let record = plan.record.as_deref().map(HostPath::from);
+    let is_record =
+        |path: &HostPath| record.as_ref().is_some_and(|record| path == record || path.as_bytes() == record.parent());
     let named = confirmed.iter().flat_map(|incident| named_by(incident));
-    let named: BTreeSet<&HostPath> =
-        named.filter(|path| Some(*path) != record.as_ref() && !truth.is_open(path)).collect();
+    let named: BTreeSet<&HostPath> = named.filter(|path| !is_record(path) && !truth.is_open(path)).collect();
     let (hit, beyond): (Vec<&HostPath>, Vec<&HostPath>) = named.iter().partition(|path| tampered.contains(**path));
     let first = all_findings().map(|finding| finding.time.0).filter(|time| *time >= played.began_ns).min();
     let ms = |from: u64, to: u64| to.saturating_sub(from) / 1_000_000;
@@ -263,8 +359,10 @@ fn report(
         asked_rightly,
         techniques: techniques.into_iter().map(str::to_owned).collect(),
         seed,
+        host: 1,
+        spared,
         agent: placement,
-        stage: stage(scenario.benign && actions.is_empty(), &played.incidents, &confirmed),
+        stage: stage((scenario.benign || spared) && actions.is_empty(), &played.incidents, &confirmed),
         why: (!why.is_empty()).then(|| why.join("; ")),
         detected: !played.incidents.is_empty(),
         detected_by: unique(all_findings().map(|finding| finding.analytic.clone())),

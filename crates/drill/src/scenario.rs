@@ -12,6 +12,7 @@ pub mod firewall_emptied;
 pub mod full_disk;
 mod housekeeping;
 pub mod insider_slow;
+pub mod lateral;
 pub mod log_tamper;
 pub mod mixed;
 pub mod persistence;
@@ -68,6 +69,8 @@ pub struct Step {
     pub logs: Vec<String>,
     /// Secrets that it reads.
     pub secrets: Vec<String>,
+    /// It logs in to the next host: what is done there goes to its standard input.
+    pub goes_on: bool,
     /// Waited before the step. References don't wait.
     pub pause: Duration,
 }
@@ -115,6 +118,18 @@ pub struct Plan {
     pub storm: Option<Storm>,
     /// What is shown to a person in the end, not put back.
     pub contest: Option<Contest>,
+    /// Private keys that lie on it: whose, where, and the owner's number.
+    pub keys: Vec<(&'static str, String, u32)>,
+    /// Users whom a further key lets in: the user, and whose key.
+    pub lets_in: Vec<(&'static str, &'static str)>,
+    /// Units that are started before anybody does anything else, and once more in the end.
+    pub jobs: Vec<String>,
+    /// A person holds the agent back until the attack is over.
+    pub held: bool,
+    /// A second host on the same cable, to which the intruder goes on from this one.
+    pub next: Option<Box<Plan>>,
+    /// The intruder comes from the host before, in one ssh session.
+    pub from_before: bool,
 }
 
 impl Plan {
@@ -188,11 +203,12 @@ impl std::fmt::Debug for Scenario {
 pub type Planted = (String, String, u32, u32);
 
 /// Every drill there is.
-pub const SCENARIOS: [Scenario; 30] = [
+pub const SCENARIOS: [Scenario; 31] = [
     persistence::SCENARIO,
     stolen_key::SCENARIO,
     brute_force::SCENARIO,
     web_shell::SCENARIO,
+    lateral::SCENARIO,
     ransomware::IN_PLACE,
     ransomware::COPY,
     ransomware::SLOW,
@@ -240,6 +256,7 @@ pub(crate) fn step(actor: Actor, title: &str, script: impl Into<String>, paths: 
         paths: paths.iter().map(|path| (*path).to_owned()).collect(),
         logs: Vec::new(),
         secrets: Vec::new(),
+        goes_on: false,
         pause: Duration::ZERO,
     }
 }

@@ -14,10 +14,13 @@ use std::time::{Duration, Instant};
 /// The ordinary users of a twin, with their numbers, as the base makes them.
 pub const USERS: [(&str, u32); 3] = [("ops", 1000), ("alice", 1001), ("bob", 1002)];
 
+/// Those who have a key besides: whom nobody is meant to log in as.
+const KEY_HOLDERS: [&str; 2] = ["backup", "root"];
+
 /// LIMIT: lines of a session's answer that wait to be read.
 const LINES_MAX: usize = 4_096;
 
-/// One key pair a user, made for one drill and planted in all its twins.
+/// One key pair a user and each of [`KEY_HOLDERS`], made for one drill and planted in all its twins.
 #[derive(Debug)]
 pub struct Keys {
     directory: PathBuf,
@@ -27,7 +30,7 @@ impl Keys {
     pub fn make(directory: &Path) -> Result<Self> {
         std::fs::create_dir_all(directory).doing("make the directory", directory)?;
         let keys = Self { directory: directory.to_owned() };
-        for user in USERS.map(|(user, _)| user).into_iter().chain(["root"]) {
+        for user in USERS.map(|(user, _)| user).into_iter().chain(KEY_HOLDERS) {
             let private = keys.private(user);
             output(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", user, "-f"]).arg(&private))?;
         }
@@ -47,9 +50,20 @@ impl Keys {
 
     /// Lets each user in with their own key.
     pub fn plant(&self, twin: &Twin) -> Result<()> {
+        self.plant_with(twin, &[])
+    }
+
+    /// The same, and by `further` keys: which user, and whose key.
+    pub(crate) fn plant_with(&self, twin: &Twin, further: &[(&str, &str)]) -> Result<()> {
+        let public = |whose: &str| {
+            let public = self.directory.join(format!("{whose}.pub"));
+            std::fs::read(&public).doing("read", public)
+        };
         for (user, uid) in USERS {
-            let public = self.directory.join(format!("{user}.pub"));
-            let text = std::fs::read(&public).doing("read", public)?;
+            let mut text = public(user)?;
+            for (_, whose) in further.iter().filter(|(of, _)| *of == user) {
+                text.extend(public(whose)?);
+            }
             twin.plant(&format!("/home/{user}/.ssh/authorized_keys"), &text, 0o600, uid)?;
         }
         Ok(())

@@ -196,6 +196,7 @@ detectors! {
     destruction: destruction::Destruction,
     decoy: decoy::Decoy,
     backup_removal: backup_removal::BackupRemoval,
+    remote_service: remote_service::RemoteService,
 }
 
 /// What was left out, since the engine began.

@@ -710,6 +710,7 @@ fn who_opens_a_secret_for_reading_is_told_and_what_everybody_may_read_is_none() 
     ] {
         file(name, mode);
     }
+    std::os::unix::fs::chown(ground.root.join("home/alice/.ssh/id_ed25519"), Some(1_001), Some(1_002)).unwrap();
     let mut sensors = ground.start();
     ground.perl(
         "for (glob('etc/* etc/ssh/* home/alice/.ssh/*')) { next if -d; open my $f, '<', $_ or die; <$f>; } \
@@ -720,6 +721,10 @@ fn who_opens_a_secret_for_reading_is_told_and_what_everybody_may_read_is_none() 
     let mut read: Vec<String> = read.map(|file| file.file.path.to_string()).collect();
     read.sort();
     assert_eq!(read, ["/etc/a.key", "/etc/shadow", "/etc/ssh/ssh_host_rsa_key", "/home/alice/.ssh/id_ed25519"]);
+    let key =
+        files(&seen).find(|file| file.activity == FileActivityId::Read && file.file.path.file_name() == b"id_ed25519");
+    let mode = key.unwrap().mode.unwrap();
+    assert_eq!((mode.bits, mode.uid, mode.gid), (0o600, 1_001, 1_002), "whose it is");
     let reader = files(&seen).find(|file| file.activity == FileActivityId::Read).unwrap().actor;
     assert_eq!(
         processes(&seen).find(|process| process.activity == ProcessActivityId::Exec).unwrap().process.key,

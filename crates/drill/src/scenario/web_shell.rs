@@ -38,7 +38,7 @@ const GOODS: &str = "lamp 14\nchair 3\ntable 2\nmirror 7\nshelf 21\n";
 const SHELL: &str =
     "#!/bin/sh\\nprintf \"Content-Type: text/plain\\\\r\\\\n\\\\r\\\\n\"\\nexec sh -c \"$(cat)\" 2>&1\\n";
 
-fn plan(random: &mut Random, _: Material<'_>) -> Plan {
+pub(super) fn plan(random: &mut Random, _: Material<'_>) -> Plan {
     let mut names = Names::new(random);
     let (weak, escalation) = weakness(random, &mut names, "www-data");
     let mut units = units();

@@ -10,6 +10,7 @@ use crate::action::{Action, Facts, Outcome};
 use crate::diagnose::Case;
 use crate::id::{ActionId, ProcessKey, Timestamp};
 use crate::incident::{InvocationKind, Milestone, Stage};
+use std::collections::BTreeSet;
 
 /// LIMIT: processes named in one action; more make further actions.
 pub const TARGETS_MAX: usize = 256;
@@ -94,30 +95,46 @@ impl Case {
         !self.plan.is_any_busy(ends_processes)
     }
 
-    /// More are in the session than it was planned for: it is ended as a whole a little later, when they are known.
+    /// More are in the session than it was planned for, or below the processes: they are ended together, a little later, when
+    /// they are known. Under a hold each that comes has a question of its own, and none is right once another came.
     pub(super) fn somebody_joined(&mut self, desk: &mut Desk<'_>, id: ActionId, facts: &Facts) -> bool {
         let Some(step) = self.plan.steps.get(&id) else { return false };
-        let Action::EndSession { processes, .. } = &step.action else { return false };
-        if facts.targets <= processes.len() || self.plan.joined.0 >= ATTEMPTS_MAX {
+        let whole = matches!(step.action, Action::EndSession { .. });
+        let processes = processes_of(&step.action);
+        if !ends_processes(&step.action) || facts.targets <= processes.len() || self.plan.joined.0 >= ATTEMPTS_MAX {
             return false;
         }
         let session = processes.first().and_then(|key| desk.graph.process(*key)).map(|node| node.invocation);
-        let why = format!("{} processes are in it, {} were known", facts.targets, processes.len());
+        let place = if whole { "in" } else { "below" };
+        let why = format!("{} processes are {place} it, {} were known", facts.targets, processes.len());
         self.plan.set(id, |step| {
             step.settled = Some(desk.now);
             step.outcome = Some(Outcome::Reverted(why.clone()));
             step.state = Progressing::Superseded;
         });
         desk.deny(id, &why);
-        let waits = |end: ActionId| self.plan.steps.get(&end).is_none_or(|step| !step.is_busy());
+        let mut others = BTreeSet::new();
         for key in &self.plan.live {
             let here = desk.graph.process(*key).map(|node| node.invocation);
-            if let Some(subject) = self.subjects.get_mut(key)
-                && here == session
-                && subject.end.is_some_and(waits)
-            {
+            let Some(subject) = self.subjects.get_mut(key) else { continue };
+            let Some(end) = subject.end else { continue };
+            let step = self.plan.steps.get(&end);
+            let alike = step.is_some_and(|step| matches!(step.action, Action::TerminateProcesses { .. }));
+            let committed = step.is_some_and(|step| step.state == Progressing::Committed);
+            let joins =
+                if whole { here == session && step.is_none_or(|step| !step.is_busy()) } else { alike && !committed };
+            if joins {
                 subject.end = None;
+                others.insert(end);
             }
+        }
+        // What is being prepared is answered that it is not wanted any more.
+        for end in others.into_iter().filter(|end| !whole && *end != id) {
+            self.plan.set(end, |step| {
+                step.settled = Some(desk.now);
+                step.state = Progressing::Superseded;
+            });
+            desk.deny(end, "another action takes its place");
         }
         self.plan.joined = (self.plan.joined.0 + 1, Timestamp(desk.now.0 + RETRY_NS));
         true

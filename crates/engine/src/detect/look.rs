@@ -185,6 +185,18 @@ impl<'a> Look<'a> {
         self.invocation().is_some_and(|found| found.is_strange(self.context.configuration))
     }
 
+    /// As whom the server runs that started the work.
+    #[must_use]
+    pub fn server_uid(&self) -> Option<u32> {
+        Some(self.lineage.process(self.started_by()?)?.user.euid)
+    }
+
+    /// Who leads the server that started the work: the same one for all its workers.
+    #[must_use]
+    pub fn server_leader(&self) -> Option<ProcessKey> {
+        Some(self.lineage.invocation(self.started_by()?)?.leader)
+    }
+
     /// Root's power in the session of an ordinary user.
     #[must_use]
     pub fn is_borrowed_power(&self) -> bool {

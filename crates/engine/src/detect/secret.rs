@@ -65,17 +65,21 @@ impl Detector for Secret {
     }
 }
 
+/// Whether it is a private key that somebody logs in with, by its name.
+pub(super) fn is_login_key(path: &HostPath) -> bool {
+    let name = path.file_name();
+    let own = [&b"id_rsa"[..], b"id_ed25519", b"id_ecdsa", b"id_dsa"].iter().any(|start| name.starts_with(start));
+    own && !name.ends_with(b".pub")
+}
+
 /// Whether a file that not everybody may read is a secret, by its name.
 #[must_use]
 pub fn is_secret(path: &HostPath) -> bool {
     let name = path.file_name();
-    let private_key = |name: &[u8]| {
-        let own = [&b"id_rsa"[..], b"id_ed25519", b"id_ecdsa", b"id_dsa"].iter().any(|start| name.starts_with(start));
-        (own || name.starts_with(b"ssh_host_")) && !name.ends_with(b".pub")
-    };
+    let host_key = name.starts_with(b"ssh_host_") && !name.ends_with(b".pub");
     let named: [&[u8]; 10] = [
         b"shadow", b"shadow-", b"gshadow", b"gshadow-", b".pgpass", b".netrc", b".my.cnf", b".git-credentials",
         b"credentials", b"privkey.pem",
     ];
-    private_key(name) || named.contains(&name) || name.ends_with(b".key") || name.ends_with(b"-key.pem")
+    is_login_key(path) || host_key || named.contains(&name) || name.ends_with(b".key") || name.ends_with(b"-key.pem")
 }

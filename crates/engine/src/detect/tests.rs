@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 mod impact;
+mod lateral;
 mod network;
 mod request;
 mod stranger;

@@ -840,6 +840,28 @@ fn a_crowd_under_a_hold_is_judged_in_few_questions_and_healed_after_it() {
 }
 
 #[test]
+fn processes_that_each_came_under_a_hold_are_ended_together_after_it() {
+    let mut world = World::new(Mode::Autonomous);
+    let server = world.there(world.init, "/usr/sbin/fcgiwrap", Some("fcgiwrap.service"));
+    let until = Timestamp(u64::MAX);
+    world.input(Input::Command(Command::Hold { until, why: "drill".into() }));
+    let mut last = world.request(server, [198, 51, 100, 7]);
+    world.find(last, "foothold/web-shell", Confidence::High);
+    for program in ["/usr/bin/sudo", "/usr/bin/find", "/usr/bin/dash", "/usr/bin/ssh"] {
+        world.tick();
+        last = world.fork(last);
+        world.exec(last, &[program]);
+    }
+    world.tick();
+    let waiting = only(&world).actions.iter().filter(|record| record.action.name() == "terminate_processes").count();
+    assert!(waiting > 1, "{waiting} actions wait");
+    world.input(Input::Command(Command::Release));
+    world.settle();
+    let incident = only(&world);
+    assert_eq!(incident.stage, Stage::Healed, "{}", incident.why);
+}
+
+#[test]
 fn a_policy_about_paths_is_asked_of_every_file_of_a_crowd() {
     let mut configuration = configuration(Mode::Autonomous);
     let text = r#"@id("hands-off") @reason("bob's files are bob's") forbid (principal, action, resource) when { context has path && context.path like "/home/bob/*" };"#;

@@ -428,6 +428,7 @@ impl World {
                 };
                 let joined = match &what {
                     Some(Action::EndSession { .. }) => std::mem::take(&mut self.joining),
+                    Some(Action::TerminateProcesses { processes }) => self.descendants(processes),
                     _ => 0,
                 };
                 let facts = Facts {
@@ -595,6 +596,14 @@ impl World {
             }
         }
         self.effects.extend(out);
+    }
+
+    /// Processes below these that are not among them.
+    fn descendants(&self, processes: &[ProcessKey]) -> usize {
+        let parent = |key: ProcessKey| self.processes.get(&key).map(|process| process.parent).filter(|up| *up != key);
+        let below =
+            |key: ProcessKey| std::iter::successors(parent(key), |up| parent(*up)).any(|up| processes.contains(&up));
+        self.processes.keys().filter(|key| !processes.contains(key) && below(**key)).count()
     }
 
     /// The agent dies and comes back: what the hands had not finished is lost, what they had begun is put back.

@@ -17,7 +17,7 @@ use super::{Observed, now};
 use crate::scope::Scope;
 use std::collections::{BTreeMap, BTreeSet};
 use thymus_engine::detect::is_secret;
-use thymus_engine::event::{Activity, File, FileActivity, FileActivityId, FileKind};
+use thymus_engine::event::{Activity, File, FileActivity, FileActivityId, FileKind, Mode};
 use thymus_engine::{FileKey, HostPath, ProcessKey, Timestamp};
 
 /// How long an event waits for its record.
@@ -173,7 +173,13 @@ impl Files {
     /// A secret was opened for reading.
     fn read(&mut self, record: &Record<'_>, key: ProcessKey, around: &Around<'_>, out: &mut Vec<Observed>) {
         let Some(file) = self.walked_to(record, around).filter(|file| is_secret(&file.path)) else { return };
-        out.push(told(Timestamp(record.head.enter), FileActivityId::Read, key, file, FileKind::Regular, None));
+        let head = &record.head;
+        let mut read = told(Timestamp(head.enter), FileActivityId::Read, key, file, FileKind::Regular, None);
+        if let Activity::File(activity) = &mut read.activity {
+            let bits = u16::try_from(head.mode & 0o7777).unwrap_or(0);
+            activity.mode = Some(Mode { bits, uid: head.value, gid: head.other_pid });
+        }
+        out.push(read);
     }
 
     /// The file that a descriptor leads to; `None` is counted: its path was too long, or is on a mount that is not ours.

@@ -40,7 +40,7 @@ typedef struct { unsigned int val; } kgid_t;
 struct cred { kuid_t uid, euid; kgid_t gid; };
 struct qstr { u32 len; const unsigned char *name; };
 struct super_block { u32 s_dev; unsigned long s_magic; };
-struct inode { u16 i_mode; struct super_block *i_sb; unsigned long i_ino; unsigned int i_nlink; u32 i_generation; };
+struct inode { u16 i_mode; kuid_t i_uid; kgid_t i_gid; struct super_block *i_sb; unsigned long i_ino; unsigned int i_nlink; u32 i_generation; };
 struct dentry { struct dentry *d_parent; struct qstr d_name; struct inode *d_inode; struct super_block *d_sb; };
 struct vfsmount;
 struct path { struct vfsmount *mnt; struct dentry *dentry; };

@@ -17,7 +17,7 @@ enum kind {
     KIND_URING = 10,     // io_uring request that may change files, nr = opcode; or a thread that was made for such
     KIND_TASK = 11,      // from the task iterator
     KIND_FLOW = 12,      // a connection or a listener; nr = OCSF activity, text = struct flow
-    KIND_READ = 13,      // a file that others must not read was opened for reading, by the name of a secret
+    KIND_READ = 13,      // a file that others must not read was opened for reading, by the name of a secret; value, other_pid = its owner, group
 };
 
 enum flag {

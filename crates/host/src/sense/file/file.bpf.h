@@ -175,6 +175,8 @@ static __always_inline void read_secret(struct task_struct *task, struct argumen
         return;
     fill_open(record, arguments, call);
     fill_inode(record, inode);
+    record->value = BPF_CORE_READ(inode, i_uid.val);
+    record->other_pid = BPF_CORE_READ(inode, i_gid.val);
     record->path_bytes = walk(record, 0, dentry);
     submit(record, record->path_bytes);
 }
