@@ -13,7 +13,7 @@ ENTRIES = web-shell lateral stolen-key brute-force log-tamper insider-slow mixed
 EVASIONS = evasion-uring evasion-mapped evasion-nameless evasion-bound evasion-detached evasion-disguised
 MASS = ransomware-in-place ransomware-copy ransomware-slow ransomware-parallel ransomware-service wiper
 
-.PHONY: setup build run test bench drills soak cases fuzz
+.PHONY: setup build run test atomics bench drills soak cases fuzz
 
 setup:            ## Debian packages that are missing, and the base of all twins
 	./drills/setup
@@ -43,6 +43,10 @@ test: setup build
 	$(THYMUS) drill run wedged-service supervised-service crash-loop --seed 2
 	$(THYMUS) drill run storm --seed 2
 	$(THYMUS) drill run benign --seed 100 --runs 2
+	./drills/atomics
+
+atomics: setup build  ## every Linux test of Atomic Red Team in $$THYMUS_DATA/atomics; an hour
+	./drills/atomics all
 
 drills: setup build  ## the promises of SPECIFICATION.md over 20 seeds, half with the agent outside, half inside; hours
 	$(THYMUS) drill run persistence --seed 1 --runs $(SEEDS) --json | tee target/drills.jsonl
