@@ -13,7 +13,7 @@ umask 022
 
 SUITE=bookworm
 MIRROR=${THYMUS_MIRROR:-http://deb.debian.org/debian}
-PACKAGES=systemd,systemd-sysv,dbus,libpam-systemd,nginx-light,openssh-server,cron,rsyslog,logrotate,sudo,git,iproute2,procps,acl,attr,libcap2-bin,e2fsprogs,util-linux,less,openssl,nftables,fcgiwrap,sqlite3
+PACKAGES=systemd,systemd-sysv,dbus,libpam-systemd,nginx-light,openssh-server,cron,rsyslog,logrotate,sudo,git,iproute2,procps,acl,attr,libcap2-bin,e2fsprogs,util-linux,less,openssl,nftables,fcgiwrap,sqlite3,python3,ed,net-tools,file
 IMAGE_BYTES=6000M
 DISK_BYTES=24G
 

@@ -97,9 +97,12 @@ pub fn tests(options: &Options) -> Result<Vec<Test>> {
 /// Runs tests, two at a time, and hands on each report as it comes. `Ok` says nothing about what the reports say.
 pub fn run(options: &Options, tell: Tell<'_>, mut done: impl FnMut(&Report)) -> Result<()> {
     let tests = tests(options)?;
-    let (unfit, fit): (Vec<Test>, Vec<Test>) = tests.into_iter().partition(|test| unfit(test).is_some());
-    for test in &unfit {
-        done(&not_applicable(options, test, unfit_reason(test)));
+    let mut fit = VecDeque::new();
+    for test in tests {
+        match unfit(&test) {
+            Some(why) => done(&not_applicable(options, &test, why)),
+            None => fit.push_back((fit.len(), test)),
+        }
     }
     if fit.is_empty() {
         return Ok(());
@@ -109,7 +112,7 @@ pub fn run(options: &Options, tell: Tell<'_>, mut done: impl FnMut(&Report)) -> 
     hardening::prove(&disk)?;
     tell("two reference twins, with people at work and no attack");
     let ground = Ground::make(&disk, options, tell)?;
-    let queue = Mutex::new(fit.into_iter().enumerate().collect::<VecDeque<_>>());
+    let queue = Mutex::new(fit);
     let (sender, reports) = mpsc::channel();
     std::thread::scope(|scope| {
         for worker in 0..WORKERS {
@@ -120,9 +123,14 @@ pub fn run(options: &Options, tell: Tell<'_>, mut done: impl FnMut(&Report)) -> 
                 loop {
                     let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
                     let Some((number, test)) = next else { return };
-                    let report = ground.one(&test, number);
-                    let failed = report.is_err();
-                    if sender.send(report).is_err() || failed {
+                    let report = match ground.one(&test, number) {
+                        Err(Error::Interrupted) => Err(Error::Interrupted),
+                        // The others can be run all the same.
+                        Err(error) => Ok(broken(ground.options, &test, &error)),
+                        ok => ok,
+                    };
+                    let over = report.is_err();
+                    if sender.send(report).is_err() || over {
                         return;
                     }
                 }
@@ -142,6 +150,7 @@ pub fn run(options: &Options, tell: Tell<'_>, mut done: impl FnMut(&Report)) -> 
     })
 }
 
+/// Why no twin can run it, without a try.
 fn unfit(test: &Test) -> Option<String> {
     if test.unfit.is_some() {
         return test.unfit.clone();
@@ -150,10 +159,6 @@ fn unfit(test: &Test) -> Option<String> {
     let wants = test.requirements.is_empty() && test.command.contains(technique::FOLDER);
     (wants && !trial::brings_something(&test.folder))
         .then(|| "requires: files of the technique that are not here".to_owned())
-}
-
-fn unfit_reason(test: &Test) -> String {
-    unfit(test).unwrap_or_default()
 }
 
 fn blank(options: &Options, test: &Test) -> Report {
@@ -166,6 +171,15 @@ fn blank(options: &Options, test: &Test) -> Report {
         asked_rightly: true,
         ..Report::default()
     }
+}
+
+fn broken(options: &Options, test: &Test, error: &Error) -> Report {
+    let mut report = blank(options, test);
+    report.why = Some(format!("could not be run to its end: {error}"));
+    if let Some(atomic) = &mut report.atomic {
+        atomic.broken = true;
+    }
+    report
 }
 
 fn not_applicable(options: &Options, test: &Test, why: String) -> Report {

@@ -133,6 +133,9 @@ pub struct Report {
 pub struct AtomicLine {
     pub guid: String,
     pub name: String,
+    /// The drill itself came to no end: nothing is known of the test.
+    #[serde(default)]
+    pub broken: bool,
     /// How the test ended where nobody watched; `None`: its session was over before.
     pub status: Option<i32>,
     /// Paths that it changes and that outlast a boot.
@@ -220,8 +223,8 @@ impl Report {
             && atomic.raised_by_administrator != Some(true);
         let healed = self.stage == Stage::Healed && atomic.lasting_left.is_empty();
         self.stage == Stage::NotApplicable
-            || self.agent == Placement::None
-            || harmless && (atomic.lasting.is_empty() || atomic.is_detected() && healed)
+            || self.agent == Placement::None && !atomic.broken
+            || harmless && !atomic.broken && (atomic.lasting.is_empty() || atomic.is_detected() && healed)
     }
 
     fn write_atomic(&self, f: &mut fmt::Formatter<'_>, atomic: &AtomicLine) -> fmt::Result {

@@ -212,6 +212,9 @@ impl Line {
     fn fault(&self) -> Option<String> {
         let atomic = self.atomic.as_ref();
         let mut faults = Vec::new();
+        if atomic.is_some_and(|atomic| atomic.broken) {
+            return self.why.clone();
+        }
         if atomic.is_some_and(|atomic| atomic.raised_by_administrator == Some(true)) {
             faults.push("raised when the administrator does the same".to_owned());
         } else if !self.is_detected() {

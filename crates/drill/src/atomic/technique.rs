@@ -292,4 +292,40 @@ atomic_tests:
         assert_eq!(error, "`attack_technique` is `../../etc`, expected one like T1053.003");
         assert!(refused("atomic_tests:", "tests:").contains("atomic_tests"));
     }
+
+    /// Skipped where `THYMUS_DATA` names no folder with the published files.
+    #[test]
+    fn every_published_technique_file_is_read() {
+        let data = std::env::var_os("THYMUS_DATA").map(|data| Path::new(&data).join("atomics"));
+        let Some(data) = data.filter(|data| data.is_dir()) else {
+            eprintln!("skipped: every_published_technique_file_is_read: expected $THYMUS_DATA/atomics");
+            return;
+        };
+        let unpacked = tempfile::tempdir().unwrap();
+        let tar = |archive: &Path| {
+            std::process::Command::new("tar")
+                .args(["--zstd", "-xf"])
+                .arg(archive)
+                .arg("-C")
+                .arg(unpacked.path())
+                .status()
+        };
+        let (mut files, mut tests, mut pending) = (0, 0, vec![unpacked.path().to_owned(), data]);
+        while let Some(directory) = pending.pop() {
+            let entries: Vec<PathBuf> =
+                std::fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+            for path in entries {
+                match path.extension().and_then(|extension| extension.to_str()) {
+                    _ if path.is_dir() => pending.insert(0, path),
+                    Some("zst") => assert!(tar(&path).unwrap().success(), "{}", path.display()),
+                    Some("yaml") => {
+                        files += 1;
+                        tests += read(&path).unwrap().len();
+                    }
+                    _ => {}
+                }
+            }
+        }
+        assert!(files > 0 && tests > files, "{tests} tests in {files} files");
+    }
 }

@@ -246,3 +246,75 @@ pub(super) fn raised(test: &Test, incidents: &[Incident]) -> bool {
     let names = |incident: &Incident| incident.findings.iter().any(right);
     incidents.iter().any(|incident| incident.confirmed || names(incident))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn disk(files: &[(&str, &str)]) -> (tempfile::TempDir, Snapshot) {
+        let directory = tempfile::tempdir().unwrap();
+        for (path, content) in files {
+            let path = directory.path().join(path.trim_start_matches('/'));
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, content).unwrap();
+        }
+        let holds = snapshot::take(directory.path(), &|_| false).unwrap();
+        (directory, holds)
+    }
+
+    fn came(status: i32, line: &str) -> Came {
+        Came { status: Some(status), lines: vec![line.to_owned()] }
+    }
+
+    fn truth(after: &[(&str, &str)], came: Came) -> Truth {
+        let (before, after) = (disk(&[("/etc/a", "1"), ("/tmp/.x", "")]).1, disk(after).1);
+        Truth::of(&before, &after, None, &BTreeSet::new(), BTreeSet::new(), Some(BTreeSet::new()), came)
+    }
+
+    #[test]
+    fn a_log_that_only_grew_was_not_cut_and_one_that_is_gone_or_begins_otherwise_was() {
+        let files =
+            [("/var/log/a", "one\n"), ("/var/log/b", "one\n"), ("/var/log/c/d", "one\n"), ("/var/log/lastlog", "x")];
+        let (before, _) = disk(&files);
+        let (after, _) = disk(&[("/var/log/a", "one\ntwo\n"), ("/var/log/b", "two\n"), ("/var/log/lastlog", "y")]);
+        let cut: Vec<String> = cut(&logs(before.path()), after.path()).iter().map(ToString::to_string).collect();
+        assert_eq!(cut, ["/var/log/b", "/var/log/c/d"]);
+    }
+
+    #[test]
+    fn a_test_that_shows_nothing_is_not_applicable_and_one_that_leaves_something_is() {
+        let (same, lasting) = ([("/etc/a", "1"), ("/tmp/.x", "")], [("/etc/a", "2"), ("/tmp/.x", "")]);
+        let passing = [("/etc/a", "1"), ("/tmp/.x", "more")];
+        let unfit = |after: &[(&str, &str)], came: Came| truth(after, came).unfit();
+        assert_eq!(unfit(&same, came(0, "done")), None);
+        assert_eq!(unfit(&lasting, came(1, "grumbles")), None);
+        assert_eq!(unfit(&passing, came(1, "grumbles")), None);
+        assert_eq!(unfit(&same, came(124, "until it was ended")), None);
+        assert_eq!(unfit(&same, came(1, "grumbles")).as_deref(), Some("ends with status 1: grumbles"));
+        let missing = "sh: 1: certctl: not found";
+        assert_eq!(unfit(&lasting, came(127, missing)).as_deref(), Some("needs `certctl`, which is not installed"));
+        assert_eq!(unfit(&lasting, came(0, missing)), None, "it did what it is for by another way");
+        assert_eq!(unfit(&same, came(0, missing)).as_deref(), Some("needs `certctl`, which is not installed"));
+        let off =
+            Truth::of(&Snapshot::new(), &Snapshot::new(), None, &BTreeSet::new(), BTreeSet::new(), None, came(0, ""));
+        assert_eq!(off.unfit().as_deref(), Some("switches the host off: nobody is left to heal it"));
+    }
+
+    #[test]
+    fn a_cleanup_is_a_witness_only_of_what_it_puts_back_as_it_was() {
+        let before = [("/etc/a", "1"), ("/etc/b", "1")];
+        let opinion = |cleaned: &[(&str, &str)], healed: &[(&str, &str)]| {
+            let cleaned = Some(disk(cleaned).1);
+            let after = disk(&[("/etc/a", "2"), ("/etc/b", "2")]).1;
+            let (ambient, cut, down) = (BTreeSet::new(), BTreeSet::new(), Some(BTreeSet::new()));
+            let truth = Truth::of(&disk(&before).1, &after, cleaned, &ambient, cut, down, came(0, ""));
+            truth.second_opinion(&disk(healed).1)
+        };
+        let rest_left = [("/etc/a", "1"), ("/etc/b", "traces")];
+        assert_eq!(opinion(&before, &before), CleanupOracle::Agrees);
+        assert_eq!(opinion(&rest_left, &before), CleanupOracle::Agrees);
+        assert_eq!(opinion(&rest_left, &[("/etc/a", "2"), ("/etc/b", "1")]), CleanupOracle::Differs);
+        assert_eq!(opinion(&[("/etc/a", "x"), ("/etc/b", "y")], &before), CleanupOracle::None);
+    }
+}
