@@ -152,10 +152,12 @@ impl Truth {
         }
     }
 
-    /// Whether the healed disk is what the test's own cleanup leaves, of everything that the cleanup puts back as it was.
-    /// Of the rest it is no witness: many leave traces of their own.
+    /// Whether the healed disk is what the test's own cleanup leaves, of everything that lasts and that the cleanup puts back
+    /// as it was. Of the rest it is no witness: many leave traces of their own.
     pub(super) fn second_opinion(&self, healed: &Snapshot) -> CleanupOracle {
-        let cleaned = self.cleaned.iter().flatten().filter(|(path, _)| !oracle::is_log(path));
+        let lasting = self.lasting();
+        let cleaned =
+            self.cleaned.iter().flatten().filter(|(path, _)| !oracle::is_log(path) && lasting.contains(*path));
         let put_back = |(path, entry): &(&HostPath, &Option<Entry>)| {
             self.changed.get(*path).is_some_and(|(before, _)| before == *entry)
         };
