@@ -570,6 +570,7 @@ impl Hot<'_> {
             change: None,
             change_result: None,
             mode: None,
+            target: None,
         };
         let now = sense::now();
         self.vault.note(&mut file, now);

@@ -382,6 +382,7 @@ pub(super) mod tests {
             change: Some(change),
             change_result: None,
             mode: Some(Mode { bits: 0o644, uid: 0, gid: 0 }),
+            target: None,
         })
     }
 

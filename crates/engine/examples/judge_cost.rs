@@ -104,6 +104,7 @@ fn look() {
             change: None,
             change_result: None,
             mode: None,
+            target: None,
         }),
     };
     let (graph, mut detectors, mut out) = (Graph::default(), Detectors::default(), Vec::new());

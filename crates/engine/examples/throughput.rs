@@ -87,6 +87,7 @@ impl Trace {
             change: records.then_some(change),
             change_result: None,
             mode: None,
+            target: None,
         }));
     }
 

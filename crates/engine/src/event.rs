@@ -147,6 +147,9 @@ pub struct FileActivity {
     pub change_result: Option<Change>,
     /// Mode bits (07777) and owner after the activity; `None` when the file was gone before it could be asked.
     pub mode: Option<Mode>,
+    /// Where a symbolic link leads that was created: an absolute path, not followed any further.
+    #[serde(default)]
+    pub target: Option<HostPath>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -413,6 +413,7 @@ fn told(bytes: &[u8]) -> Vec<(Timestamp, Input)> {
                 change,
                 change_result: change.filter(|_| to.is_some()),
                 mode: (detail & 8 == 0).then_some(FileMode { bits: u16::from(other) << 4, uid: user.uid, gid: 0 }),
+                target: None,
             })
         };
         let action = ActionId(u64::from(other));

@@ -251,6 +251,19 @@ fn each_file_operation_is_told_once_with_its_path_its_actor_and_in_order() {
 }
 
 #[test]
+fn where_a_link_leads_that_was_made_is_told_when_it_says_so_from_the_root() {
+    let ground = Ground::new("link");
+    let mut sensors = ground.start();
+    ground.perl("symlink '/srv/x.service', 'l' or die; symlink 'x', 'm' or die;");
+    let seen = collect(&mut sensors, "perl has ended", ended("perl"));
+    let made = seen.iter().filter_map(|observed| match &observed.activity {
+        Activity::File(file) if file.activity == FileActivityId::Create => file.target.as_ref(),
+        _ => None,
+    });
+    assert_eq!(made.map(ToString::to_string).collect::<Vec<_>>(), ["/srv/x.service"]);
+}
+
+#[test]
 fn a_truncation_by_path_is_told_of_the_file_that_was_truncated() {
     let ground = Ground::new("truncate");
     for directory in ["d", "e"] {

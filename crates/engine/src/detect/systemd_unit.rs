@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 /// # Why it matters
 /// The service manager starts it at boot or at a time, as root where the unit is the system's (ATT&CK T1543.002).
 /// # Blind spots
-/// `systemctl enable` lets the manager itself make the link: then only the unit file speaks. Units that are only in
-/// memory (`systemd-run`), programs that an old unit already names.
+/// `systemctl enable` lets the manager itself make the link: then only the unit file speaks, and of a unit that is taken in
+/// from elsewhere (`systemctl link`) not even that. Units that are only in memory (`systemd-run`), programs that an old unit
+/// already names.
 /// # False positives
 /// Run-time units and generators' output below `/run/systemd` are the manager's own and left out. A user's own units
 /// are shown (low).

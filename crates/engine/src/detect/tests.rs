@@ -133,6 +133,7 @@ fn on_file(activity: FileActivityId, pid: u32, path: &str, owner: u32) -> FileAc
         change: None,
         change_result: None,
         mode: Some(FileMode { bits: 0o644, uid: owner, gid: owner }),
+        target: None,
     }
 }
 

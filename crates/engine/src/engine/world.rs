@@ -278,6 +278,25 @@ impl World {
         self.file_event(actor, path, FileActivityId::Create, kind, Some(change), None);
     }
 
+    /// A symbolic link that leads to `target`.
+    pub(crate) fn link_to(&mut self, actor: ProcessKey, path: &str, target: &str) {
+        let (before, _) = self.state(path);
+        let after = self.version();
+        self.paths.insert(HostPath::from(path), (after, true));
+        let file = File { path: HostPath::from(path), key: FileKey::default() };
+        self.event(Activity::File(FileActivity {
+            activity: FileActivityId::Create,
+            actor,
+            file,
+            kind: FileKind::Symlink,
+            file_result: None,
+            change: Some(Change { before, created: true, after, removed: false }),
+            change_result: None,
+            mode: None,
+            target: Some(HostPath::from(target)),
+        }));
+    }
+
     pub(crate) fn remove(&mut self, actor: ProcessKey, path: &str) {
         let (before, _) = self.state(path);
         let after = self.version();
@@ -656,7 +675,8 @@ impl World {
     ) {
         let file = File { path: HostPath::from(path), key: FileKey::default() };
         let (file_result, change_result) = result.unzip();
-        let activity = FileActivity { activity, actor, file, kind, file_result, change, change_result, mode: None };
+        let activity =
+            FileActivity { activity, actor, file, kind, file_result, change, change_result, mode: None, target: None };
         self.event(Activity::File(activity));
     }
 

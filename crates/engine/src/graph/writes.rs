@@ -77,10 +77,18 @@ impl Graph {
 
     /// Who is behind a write. A service manager makes the links that enable a unit when it is asked to; they are the work
     /// of whoever wrote the unit.
-    fn author(&self, path: &HostPath, actor: ProcessKey) -> (ProcessKey, InvocationId) {
-        let node = self.processes.get(&actor);
-        let asked = node.filter(|node| node.hub == Some(Hub::Manager)).and_then(|_| self.unit_writer(path));
-        asked.unwrap_or_else(|| (actor, node.map(|node| node.invocation).unwrap_or_default()))
+    fn author(&self, path: &HostPath, activity: &FileActivity) -> (ProcessKey, InvocationId) {
+        let node = self.processes.get(&activity.actor);
+        let asked = node
+            .filter(|node| node.hub == Some(Hub::Manager))
+            .and_then(|_| self.unit_writer(path).or_else(|| self.taken_in(path, activity.target.as_ref()?)));
+        asked.unwrap_or_else(|| (activity.actor, node.map(|node| node.invocation).unwrap_or_default()))
+    }
+
+    /// Who wrote the unit of that name elsewhere that the link takes in (`systemctl link`), when we saw it.
+    fn taken_in(&self, link: &HostPath, target: &HostPath) -> Option<(ProcessKey, InvocationId)> {
+        let file = self.file(target).filter(|_| link.file_name() == target.file_name())?;
+        file.last().map(|write| (write.writer, write.invocation))
     }
 
     /// Who wrote the unit that `…/systemd/system/TARGET.wants/UNIT` enables, when we saw it.
@@ -93,7 +101,7 @@ impl Graph {
     }
 
     fn touch(&mut self, time: Timestamp, path: &HostPath, activity: &FileActivity) -> bool {
-        let (writer, invocation) = self.author(path, activity.actor);
+        let (writer, invocation) = self.author(path, activity);
         if !self.room_for(time, path, activity, false, activity.change.is_some()) {
             return false;
         }
@@ -112,7 +120,7 @@ impl Graph {
         change: Change,
         protected: bool,
     ) -> bool {
-        let (writer, invocation) = self.author(path, activity.actor);
+        let (writer, invocation) = self.author(path, activity);
         if !self.files.contains(path) && change.removed && !protected && !self.looked_after.contains(path) {
             self.counters.compacted += 1; // outside protected trees, what is gone leaves no trace to follow
             return false;

@@ -211,7 +211,17 @@ fn any_file() -> impl Strategy<Value = Activity> {
     let mode = proptest::option::of(any::<(u16, u32, u32)>().prop_map(|(bits, uid, gid)| Mode { bits, uid, gid }));
     (id, key(), file_of(), kind, proptest::option::of(path()), change(), change(), mode).prop_map(
         |(activity, actor, file, kind, file_result, change, change_result, mode)| {
-            Activity::File(FileActivity { activity, actor, file, kind, file_result, change, change_result, mode })
+            Activity::File(FileActivity {
+                activity,
+                actor,
+                file,
+                kind,
+                file_result,
+                change,
+                change_result,
+                mode,
+                target: None,
+            })
         },
     )
 }

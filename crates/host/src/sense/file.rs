@@ -368,7 +368,13 @@ impl Files {
         }
         let kind = self.kind(call, named, around);
         let id = FileKey { device: named.device, inode: named.inode, generation: named.generation };
-        out.push(told(time, activity, key, File { path, key: id }, kind, result));
+        let link = activity == FileActivityId::Create && kind == FileKind::Symlink;
+        let target = link.then(|| around.names.leads_to(around.scope, named.device, &path)).flatten();
+        let mut observed = told(time, activity, key, File { path, key: id }, kind, result);
+        if let Activity::File(file) = &mut observed.activity {
+            file.target = target;
+        }
+        out.push(observed);
     }
 
     fn link_source(&self, call: Option<&Call>, named: &Named, around: &Around<'_>) -> Option<HostPath> {
@@ -498,7 +504,16 @@ fn told(
     kind: FileKind,
     file_result: Option<HostPath>,
 ) -> Observed {
-    let activity =
-        FileActivity { activity, actor, file, kind, file_result, change: None, change_result: None, mode: None };
+    let activity = FileActivity {
+        activity,
+        actor,
+        file,
+        kind,
+        file_result,
+        change: None,
+        change_result: None,
+        mode: None,
+        target: None,
+    };
     Observed { time, activity: Activity::File(activity) }
 }

@@ -361,6 +361,25 @@ impl Names {
 
     /// What is at `path` on `device` now: its kind and inode. `None`: nothing, or it cannot be asked.
     pub(super) fn look(&self, scope: &Scope, device: u64, path: &HostPath) -> Option<(FileKind, u64)> {
+        let found = rustix::fs::fstat(self.place(scope, device, path)?).ok()?;
+        let kind = match FileType::from_raw_mode(found.st_mode) {
+            FileType::RegularFile => FileKind::Regular,
+            FileType::Directory => FileKind::Directory,
+            FileType::Symlink => FileKind::Symlink,
+            _ => FileKind::Other,
+        };
+        Some((kind, found.st_ino))
+    }
+
+    /// Where the symbolic link at `path` leads now, when it says an absolute path.
+    pub(super) fn leads_to(&self, scope: &Scope, device: u64, path: &HostPath) -> Option<HostPath> {
+        let link = rustix::fs::readlinkat(self.place(scope, device, path)?, c"", Vec::new()).ok()?;
+        let target = link.as_bytes();
+        target.starts_with(b"/").then(|| HostPath::new(target))
+    }
+
+    /// What is at `path`, not followed.
+    fn place(&self, scope: &Scope, device: u64, path: &HostPath) -> Option<OwnedFd> {
         let group = self.groups.iter().find(|group| group.mount.device == device)?;
         let opened;
         let place = match &group.root {
@@ -374,15 +393,7 @@ impl Names {
         let rest = rest.strip_prefix(b"/").filter(|rest| !rest.is_empty()).unwrap_or(b".");
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let beneath = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-        let fd = rustix::fs::openat2(place, rest, flags, Mode::empty(), beneath).ok()?;
-        let found = rustix::fs::fstat(&fd).ok()?;
-        let kind = match FileType::from_raw_mode(found.st_mode) {
-            FileType::RegularFile => FileKind::Regular,
-            FileType::Directory => FileKind::Directory,
-            FileType::Symlink => FileKind::Symlink,
-            _ => FileKind::Other,
-        };
-        Some((kind, found.st_ino))
+        rustix::fs::openat2(place, rest, flags, Mode::empty(), beneath).ok()
     }
 
     pub(super) fn watches(&self, device: u64) -> bool {

@@ -106,6 +106,7 @@ fn activity(id: FileActivityId, path: &str, key: FileKey, actor: ProcessKey) -> 
         change: None,
         change_result: None,
         mode: None,
+        target: None,
     }
 }
 

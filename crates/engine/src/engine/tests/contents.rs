@@ -187,3 +187,22 @@ fn who_is_forgotten_among_a_database_servers_writers_may_be_at_work_still() {
         assert!(world.engine.view().counters["graph_database_writers_forgotten"] > 0);
     }
 }
+
+#[test]
+fn a_unit_that_the_manager_takes_in_is_the_work_of_whoever_wrote_it() {
+    let link = "/etc/systemd/system/evil.service";
+    for (written_by, target, theirs) in
+        [(ALICE, "/tmp/evil.service", true), (OPS, "/srv/evil.service", false), (ALICE, "/tmp/another.service", false)]
+    {
+        let mut world = World::new(Mode::Autonomous);
+        let (shell, other) = (world.login(ALICE, None), world.login(OPS, None));
+        world.write_unprotected(if written_by == ALICE { shell } else { other }, target);
+        let manager = world.init;
+        world.link_to(manager, link, target);
+        world.find(shell, "foothold/cron", Confidence::High);
+        world.write(shell, "/etc/cron.d/job");
+        world.settle();
+        let orders = world.orders_given();
+        assert_eq!(orders.iter().any(|order| order.ends_with(link)), theirs, "{target}: {orders:?}");
+    }
+}
