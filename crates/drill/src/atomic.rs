@@ -19,6 +19,7 @@ use crate::hardening;
 use crate::intruder::boot_clock_ns;
 use crate::look;
 use crate::oracle;
+use crate::play;
 use crate::random::Random;
 use crate::report::{AtomicLine, Placement, Report, Stage};
 use crate::run::{self, Tell};
@@ -27,26 +28,17 @@ use crate::session::Keys;
 use crate::snapshot::{self, Known, Snapshot};
 use crate::twin::{Confinement, Twin};
 use crate::{Error, Result};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 use technique::{Test, Which};
-use thymus_engine::incident::Incident;
 use thymus_engine::path::HostPath;
 use trial::{Taker, Who};
 use truth::Truth;
 
 /// Twins are booted beside each other by so many.
 const WORKERS: usize = 2;
-/// LIMIT: until every incident is settled.
-const SETTLE_LIMIT: Duration = Duration::from_secs(60);
-/// With nothing confirmed for so long after the test, nothing will be: what detectors wait for are seconds of the attack.
-const UNDETECTED_AFTER: Duration = Duration::from_secs(4);
-/// A settled state must last so long to count.
-const QUIET: Duration = Duration::from_secs(2);
-const LOOK_EVERY: Duration = Duration::from_millis(200);
-
 #[derive(Clone, Debug)]
 pub struct Options {
     pub files: Vec<PathBuf>,
@@ -66,6 +58,8 @@ struct Ground<'a> {
     options: &'a Options,
     plan: Plan,
     keys: Keys,
+    /// What people change, with the content before anybody does anything.
+    people: BTreeMap<HostPath, Vec<u8>>,
     /// Two twins in which only the people worked, and their disks.
     references: [(Twin, Snapshot); 2],
     /// A twin's disk when nobody has done anything in it.
@@ -193,11 +187,14 @@ impl<'a> Ground<'a> {
         let keys = Keys::make(&first.directory().join("keys"))?;
         let cast = Cast { plan: &plan, keys: &keys, seed: options.seed, tell, relay: None };
         let known = Known::of(&first.root())?;
+        plant(&first, cast)?;
+        let people = run::benign_paths(&plan, &first.root());
         let (one, two) = std::thread::scope(|scope| {
             let other = scope.spawn(|| {
                 // In other seconds than the first, so that what depends on the time of day shows as noise.
                 pause(Duration::from_millis(3_700))?;
                 let mut second = Twin::new(disk, "second")?;
+                plant(&second, cast)?;
                 let (_, holds) = reference(&mut second, cast, &known)?;
                 Ok::<_, Error>((second, holds))
             });
@@ -205,15 +202,25 @@ impl<'a> Ground<'a> {
             (one, other.join())
         });
         let ((booted, holds), second) = (one?, two.unwrap_or_else(|panic| std::panic::resume_unwind(panic))?);
-        let people = people_paths(&plan);
         let mut ambient: BTreeSet<HostPath> = truth::differing(&booted, &holds);
-        ambient.retain(|path| !people.contains(path));
-        ambient.extend(truth::differing(&holds, &second.1).into_iter().filter(|path| !people.contains(path)));
-        Ok(Self { disk, options, references: [(first, holds), second], booted, ambient, known, tell, keys, plan })
+        ambient.retain(|path| !people.contains_key(path));
+        ambient.extend(truth::differing(&holds, &second.1).into_iter().filter(|path| !people.contains_key(path)));
+        Ok(Self {
+            disk,
+            options,
+            references: [(first, holds), second],
+            people,
+            booted,
+            ambient,
+            known,
+            tell,
+            keys,
+            plan,
+        })
     }
 
     fn cast(&self) -> Cast<'_> {
-        Cast { plan: &self.plan, keys: &self.keys, seed: self.options.seed, tell: self.tell, relay: None }
+        Cast { plan: &self.plan, keys: &self.keys, seed: self.options.seed, tell: &silent, relay: None }
     }
 
     /// A booted twin; of `image`, else of the base.
@@ -325,7 +332,7 @@ impl<'a> Ground<'a> {
         let mut harmed = worked?;
         came?;
         agent.release()?;
-        let unsettled = settle(&agent)?;
+        let unsettled = play::settle(&agent, cast)?;
         let incidents = agent.incidents()?;
         agent.keep(&test.title(), &incidents);
         let status = agent.status()?;
@@ -355,13 +362,12 @@ impl<'a> Ground<'a> {
         };
         let [one, two] = self.references.each_ref().map(overlaid);
         let roots = self.references.each_ref().map(|(twin, _)| twin.root());
-        let benign = run::benign_paths(&self.plan, &self.references[0].0.root());
         let findings = oracle::judge(
             oracle::Disk { holds: &holds, root: &twin.root() },
             [oracle::Disk { holds: &one, root: &roots[0] }, oracle::Disk { holds: &two, root: &roots[1] }],
             &truth.for_oracle(&logs),
-            &benign,
-            &self.ambient,
+            &self.people,
+            &BTreeSet::new(),
         );
         let mut report = blank(self.options, test);
         truth.note(&mut report);
@@ -372,7 +378,7 @@ impl<'a> Ground<'a> {
         report.agent_memory_peak = cost.memory_peak;
         report.agent_cpu_ms = cost.cpu_ms;
         report.attached_elsewhere = elsewhere.unwrap_or_default();
-        report.benign_changes = benign.len();
+        report.benign_changes = self.people.len();
         report.benign_processes_harmed = harmed.len();
         report.cleanup_oracle = truth.second_opinion(&holds);
         truth::found(&mut report, test, &incidents, began);
@@ -390,7 +396,7 @@ impl<'a> Ground<'a> {
         let Some(agent) = agent else { return Ok(false) };
         let mut taker = Taker::come(&twin, &self.keys, test, Who::Administrator)?;
         taker.run(test, &test.command)?;
-        settle(&agent)?;
+        play::settle(&agent, self.cast())?;
         let incidents = agent.incidents()?;
         agent.keep(&format!("{}-administrator", test.title()), &incidents);
         taker.leave();
@@ -418,9 +424,8 @@ fn plant(twin: &Twin, cast: Cast<'_>) -> Result<()> {
     cast.keys.plant_for_root(twin)
 }
 
-/// Boots it and lets the people work; its disk before and after.
+/// Boots a planted twin and lets the people work; its disk before and after.
 fn reference(twin: &mut Twin, cast: Cast<'_>, known: &Known) -> Result<(Snapshot, Snapshot)> {
-    plant(twin, cast)?;
     twin.boot(Confinement::UserNamespace)?;
     let root = twin.photograph("booted")?;
     let booted = snapshot::take_knowing(&root, &oracle::is_nobodys, known)?;
@@ -433,40 +438,9 @@ fn reference(twin: &mut Twin, cast: Cast<'_>, known: &Known) -> Result<(Snapshot
     Ok((booted, snapshot::take_knowing(&twin.root(), &oracle::is_nobodys, known)?))
 }
 
-fn people_paths(plan: &Plan) -> BTreeSet<HostPath> {
-    plan.benign.iter().flat_map(|step| &step.paths).map(|path| HostPath::from(path.as_str())).collect()
-}
+/// Two tests at a time: what their agents say would be told in one.
+fn silent(_: &str) {}
 
 fn words(harmed: &[(String, String)]) -> String {
     harmed.iter().map(|(what, how)| format!("{what}: {how}")).collect::<Vec<_>>().join("; ")
-}
-
-/// Waits until the agent has finished; says what is not finished at the limit.
-fn settle(agent: &Agent<'_>) -> Result<Option<String>> {
-    let begin = Instant::now();
-    let (mut last, mut since) = (String::new(), Instant::now());
-    loop {
-        pause(LOOK_EVERY)?;
-        let incidents = agent.incidents()?;
-        let confirmed: Vec<&Incident> = incidents.iter().filter(|incident| incident.confirmed).collect();
-        let open = |incident: &&&Incident| {
-            !matches!(incident.stage, thymus_engine::Stage::Healed | thymus_engine::Stage::Stuck)
-        };
-        let open =
-            confirmed.iter().find(open).map(|one| format!("incident {} is {:?}: {}", one.id, one.stage, one.why));
-        let now: String =
-            confirmed.iter().map(|one| format!("{}{:?}{} ", one.id, one.stage, one.actions.len())).collect();
-        if now != last || open.is_some() {
-            (last, since) = (now, Instant::now());
-        }
-        if confirmed.is_empty() && begin.elapsed() > UNDETECTED_AFTER {
-            return Ok(None);
-        }
-        if !confirmed.is_empty() && open.is_none() && since.elapsed() > QUIET {
-            return Ok(None);
-        }
-        if begin.elapsed() > SETTLE_LIMIT {
-            return Ok(Some(format!("not settled within {SETTLE_LIMIT:?}; {}", open.unwrap_or_default())));
-        }
-    }
 }

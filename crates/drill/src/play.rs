@@ -427,7 +427,7 @@ impl<'a> Follower<'a> {
 }
 
 /// Waits until the agent has finished with everything, and says what is not finished at the limit.
-fn settle(agent: &Agent<'_>, cast: Cast<'_>) -> Result<Option<String>> {
+pub(crate) fn settle(agent: &Agent<'_>, cast: Cast<'_>) -> Result<Option<String>> {
     let mut follower = Follower::new(cast);
     loop {
         pause(LOOK_EVERY)?;

@@ -299,12 +299,16 @@ impl Summary {
 /// Name and tactics of Linux techniques, from MITRE ATT&CK of October 2025.
 const TECHNIQUES: &str = include_str!("../data/techniques.tsv");
 
-/// Its name, where the list has it.
-pub(crate) fn name_of(technique: &str) -> Option<&'static str> {
+/// A technique's name and first tactic, where the list has it.
+fn known(technique: &str) -> Option<(&'static str, &'static str)> {
     TECHNIQUES.lines().find_map(|line| {
-        let (id, rest) = line.split_once('\t')?;
-        (id == technique).then(|| rest.split('\t').next())?
+        let mut fields = line.split('\t');
+        (fields.next()? == technique).then(|| Some((fields.next()?, fields.next()?.split(' ').next()?)))?
     })
+}
+
+pub(crate) fn name_of(technique: &str) -> Option<&'static str> {
+    known(technique).map(|(name, _)| name)
 }
 
 /// Tactics in the order in which ATT&CK shows them.
@@ -326,13 +330,6 @@ pub const TACTICS: [&str; 13] = [
 
 /// Each technique once, below its first tactic; one that the list does not have is like its parent, or other.
 fn matrix(lines: &[Line]) -> Vec<Cell> {
-    let known: BTreeMap<&str, (&str, &str)> = TECHNIQUES
-        .lines()
-        .filter_map(|line| {
-            let mut fields = line.split('\t');
-            Some((fields.next()?, (fields.next()?, fields.next()?.split(' ').next()?)))
-        })
-        .collect();
     let mut cells: BTreeMap<&str, Cell> = BTreeMap::new();
     for line in lines.iter().filter(|line| line.is_attack()) {
         for technique in &line.techniques {
@@ -353,7 +350,7 @@ fn matrix(lines: &[Line]) -> Vec<Cell> {
     }
     let named = cells.into_iter().map(|(technique, cell)| {
         let parent = technique.split('.').next().unwrap_or_default();
-        let (name, tactic) = known.get(technique).or_else(|| known.get(parent)).copied().unwrap_or(("", "other"));
+        let (name, tactic) = known(technique).or_else(|| known(parent)).unwrap_or(("", "other"));
         Cell { technique: technique.to_owned(), name: name.to_owned(), tactic: tactic.to_owned(), ..cell }
     });
     named.collect()

@@ -15,7 +15,8 @@ use serde::{Deserialize, Serialize};
 /// # Blind spots
 /// Who talks to the manager's bus by another program.
 /// # False positives
-/// Root's power in the session of somebody who is expected is not even low: people start services all day.
+/// A panel in the browser that starts services as root: medium, so that it never acts alone. Root's power in the session of
+/// somebody who is expected is not even low: people start services all day.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ServiceManager;
 

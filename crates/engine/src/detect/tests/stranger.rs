@@ -100,4 +100,11 @@ fn a_stranger_who_has_something_started_is_seen_and_whoever_is_expected_is_not()
     assert_eq!(seen(&world, false, &[asks]), []);
     world.sources.insert(ADMIN, at(20).ip);
     assert_eq!(seen(&world, false, &starts), []);
+    // A site with root's power, and one without.
+    let request = (InvocationKind::Request, None);
+    world.add(80, NGINX, "/usr/bin/dash", (ROOT, ROOT), request.clone());
+    world.add(81, NGINX, "/usr/bin/dash", (33, 33), request);
+    let started =
+        |pid| seen(&world, false, &[run(pid, "/usr/bin/systemctl", &["systemctl", "start", "x.service"])]).len();
+    assert_eq!((started(80), started(81)), (1, 0));
 }
